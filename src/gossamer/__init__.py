@@ -1,0 +1,40 @@
+"""Gossamer: compute-efficient transformers for medical image analysis.
+
+The names here are the public interface; they are loaded when they are first used, so that ``import gossamer`` needs
+no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gossamer.checkpoint import load_model
+    from gossamer.data import open_dataset, read_image
+    from gossamer.errors import GossamerError
+    from gossamer.nn.models import create_model, list_models
+
+_PUBLIC = {
+    "GossamerError": "gossamer.errors",
+    "create_model": "gossamer.nn.models",
+    "list_models": "gossamer.nn.models",
+    "load_model": "gossamer.checkpoint",
+    "open_dataset": "gossamer.data",
+    "read_image": "gossamer.data",
+}
+
+__all__ = ["GossamerError", "__version__", "create_model", "list_models", "load_model", "open_dataset", "read_image"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,86 @@
+"""Frozen dataclasses to JSON and back.
+
+A configuration is a value: keyword-only, frozen, and checked when it is made. Where a field may hold one of several
+classes (the attention of a network, the steps of a preprocessing), each class carries a ``name``, which is written
+beside its fields and looked up again in the table of its package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from gossamer.errors import ErrorCode, GossamerError
+
+Config = TypeVar("Config")
+
+
+def to_json(config: Any) -> Any:
+    """Return a dataclass as plain JSON values; a class attribute ``name`` is written first."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        named = {"name": name} if isinstance(name := getattr(type(config), "name", None), str) else {}
+        fields = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        return named | fields
+    if isinstance(config, Mapping):
+        return {str(key): to_json(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_json(value) for value in config]
+    return config
+
+
+def from_json(cls: type[Config], data: Any, where: str) -> Config:
+    """Return the dataclass that ``data`` describes.
+
+    Args:
+        cls: the dataclass to make.
+        data: JSON values, one per field; fields that are left out take their default.
+        where: what is being read, for the error.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the key that is unknown, missing or of the wrong type.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(data, Mapping):
+        raise GossamerError(
+            ErrorCode.CONFIG, where, f"holds {type(data).__name__}, a mapping is wanted", "see the docs"
+        )
+    data = {key: value for key, value in data.items() if key != "name"}
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise GossamerError(ErrorCode.CONFIG, where, f"unknown key {key!r}", nearest(str(key), known))
+    try:
+        return _adapter(cls).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or cls.__name__
+        raise GossamerError(ErrorCode.CONFIG, where, f"{key}: {first['msg']}", "correct the value") from error
+
+
+def lookup(table: Mapping[str, Config], name: object, what: str) -> Config:
+    """Return ``table[name]``.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, with the nearest name that the table has.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise GossamerError(ErrorCode.CONFIG, what, f"there is no {what} {name!r}", nearest(str(name), table))
+    return table[name]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the remedy for a misspelt word: the nearest right ones, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+@cache
+def _adapter(cls: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)

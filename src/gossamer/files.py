@@ -1,0 +1,119 @@
+"""Writing that is all or nothing, and reading that happens once.
+
+Every file that Gossamer writes goes to a temporary name in the same folder, is flushed to the disk and then
+renamed, so that a crash, a full disk or a killed process leaves the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import ErrorCode, GossamerError, from_os_error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
+
+    The temporary file is flushed to the disk before the rename and the folder after it. If the block raises, the
+    temporary file is removed and ``path`` is untouched.
+
+    Raises:
+        GossamerError: ``E-NOSPACE`` or ``E-OUTPUT``, when the system refuses to write.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o644)
+        _flush(temporary)
+        temporary.replace(path)
+        temporary = None
+        _flush(path.parent)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, all or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, all or nothing."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` as indented JSON, all or nothing. NaN becomes ``null``."""
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the whole content of ``path``, read once.
+
+    Raises:
+        GossamerError: ``E-MISSING`` when it is not there, ``E-FORMAT`` when it is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise GossamerError(ErrorCode.FORMAT, path, "is a folder, a file is wanted", "name a file inside it")
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise GossamerError(ErrorCode.MISSING, path, "may not be read", "check the owner and the rights") from error
+    except OSError as error:
+        raise from_os_error(error, path) from error
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        GossamerError: ``E-MISSING`` when it is not there, ``E-FORMAT`` when it is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise GossamerError(ErrorCode.FORMAT, path, f"is not JSON ({error})", "restore the file from a copy") from error
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` as lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """Return ``value`` with every float that JSON cannot hold replaced by ``None``, at any depth."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        return None
+    return value
+
+
+def _flush(path: Path) -> None:
+    """Ask the system to put a file, or the names in a folder, on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder; its rename is durable by itself
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
