@@ -1,0 +1,69 @@
+"""The medical image as one honest value: pixels, axes, spacing, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gossamer.data.geometry import check_spacing
+from gossamer.errors import Note
+
+SPATIAL_AXES = ("slices", "rows", "columns")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image that nobody can change.
+
+    Attributes:
+        array: the stored values, read-only, in the file's own type.
+        axes: the name of each axis of ``array``: ``slices``, ``rows``, ``columns``, then ``channels`` if any.
+        spacing_mm: distance of neighbouring samples along each spatial axis, or None where the file does not say.
+        source: where the image came from, for messages.
+        notes: what was decided while reading.
+
+    Raises:
+        ValueError: axes or spacing do not fit the array.
+    """
+
+    array: np.ndarray
+    axes: tuple[str, ...]
+    source: str
+    spacing_mm: tuple[float, ...] | None = None
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        allowed = (*SPATIAL_AXES, "channels")
+        if len(self.axes) != self.array.ndim or list(self.axes) != [axis for axis in allowed if axis in self.axes]:
+            raise ValueError(f"axes {self.axes} do not describe an array of shape {self.array.shape}")
+        if self.spacing_mm is not None:
+            if len(self.spacing_mm) != len(self.spatial_shape):
+                raise ValueError(f"spacing {self.spacing_mm} mm for {len(self.spatial_shape)} spatial axes")
+            check_spacing(self.spacing_mm)
+        frozen = self.array.view()
+        frozen.flags.writeable = False
+        object.__setattr__(self, "array", frozen)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Sizes of the spatial axes, in order."""
+        return tuple(size for size, axis in zip(self.array.shape, self.axes, strict=True) if axis in SPATIAL_AXES)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; 1 for a grey image."""
+        return self.array.shape[-1] if "channels" in self.axes else 1
+
+    def with_array(self, array: np.ndarray, spacing_mm: tuple[float, ...] | None = None) -> Image:
+        """Return the same image with other pixels; a trailing axis beyond the spatial ones holds channels."""
+        spatial = tuple(axis for axis in self.axes if axis in SPATIAL_AXES)
+        axes = spatial if array.ndim == len(spatial) else (*spatial, "channels")
+        return replace(self, array=array, axes=axes, spacing_mm=spacing_mm or self.spacing_mm)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the pixels with their shape and type: equal for exact duplicates only."""
+        digest = hashlib.sha256(f"{self.array.shape}{self.array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(self.array).data)
+        return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""TIFF: one page, any integer or floating type, photometric interpretation applied once."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gossamer.data.io.limits import check_frame, check_inflated
+from gossamer.errors import ErrorCode, GossamerError, Note
+
+SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+_ORIENTATION = 274
+_INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+
+
+def decode_tiff(data: bytes, where: str) -> tuple[np.ndarray, int, list[Note]]:
+    """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, the orientation 1..8, and notes.
+
+    Raises:
+        GossamerError: the file is cut, too large, uses a compression whose decoder is not installed, or holds more
+            than one page.
+    """
+    import tifffile
+
+    try:
+        with _quiet(), tifffile.TiffFile(io.BytesIO(data)) as file:
+            if len(file.pages) != 1:
+                raise GossamerError(
+                    ErrorCode.UNSUPPORTED,
+                    where,
+                    f"holds {len(file.pages)} pages, one is read",
+                    "save each page by itself",
+                )
+            page: Any = file.pages.first
+            _check_page(page, len(data), where)
+            array = _samples_last(page, page.asarray())
+            if array.shape[:2] != (page.imagelength, page.imagewidth) or array.ndim not in (2, 3):
+                problem = f"decodes to {array.shape}, its header says {page.imagelength}x{page.imagewidth} pixels"
+                raise GossamerError(ErrorCode.SYNTAX, where, problem, "export the image again")
+            array, notes = _photometric(array, page, where)
+            return array, int(page.tags.valueof(_ORIENTATION, 1)), notes
+    except GossamerError:
+        raise
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise GossamerError(
+                ErrorCode.CODEC,
+                where,
+                f"compression {page.compression.name} needs a decoder",
+                'pip install "gossamer[tiff]"',
+            ) from error
+        raise _unreadable(where, error) from error
+    except Exception as error:  # tifffile lets seven kinds of exception out of a damaged header
+        raise _unreadable(where, error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile's own remarks on damaged headers off the standard error; what matters is raised."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _check_page(page: Any, size: int, where: str) -> None:
+    shape = (page.imagelength, page.imagewidth)
+    check_frame(where, shape)
+    if page.imagedepth != 1:
+        raise GossamerError(
+            ErrorCode.UNSUPPORTED, where, f"a page of {page.imagedepth} slices", "save each slice by itself"
+        )
+    check_inflated(where, shape[0] * shape[1] * page.samplesperpixel * page.bitspersample // 8)
+    needed = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+    if needed > size:
+        raise GossamerError(
+            ErrorCode.TRUNCATED,
+            where,
+            f"pixel data reach to byte {needed}, the file holds {size}",
+            "copy the file again",
+        )
+    if any(n == 0 for n in page.databytecounts):
+        raise GossamerError(ErrorCode.SYNTAX, where, "a strip or tile of zero bytes", "export the image again")
+
+
+def _samples_last(page: Any, array: np.ndarray) -> np.ndarray:
+    return np.moveaxis(array, 0, -1) if page.planarconfig == 2 and array.ndim == 3 else array
+
+
+def _photometric(array: np.ndarray, page: Any, where: str) -> tuple[np.ndarray, list[Note]]:
+    if page.photometric in (_BLACK_IS_ZERO, _RGB, _YCBCR):
+        return array, []
+    if page.photometric == _INVERTED and array.dtype.kind == "u":
+        text = "stored with white as zero; inverted, so that larger is brighter"
+        top = array.dtype.type(2**page.bitspersample - 1)
+        return top - array.astype(array.dtype), [Note(ErrorCode.VALUE, where, text)]
+    if page.photometric == _PALETTE and page.colormap is not None:
+        return np.moveaxis(page.colormap[:, array], 0, -1), []
+    raise GossamerError(
+        ErrorCode.UNSUPPORTED,
+        where,
+        f"photometric {getattr(page.photometric, 'name', page.photometric)} of {array.dtype} is not read",
+        "convert the image to grey or RGB",
+    )
+
+
+def _unreadable(where: str, error: Exception) -> GossamerError:
+    return GossamerError(
+        ErrorCode.SYNTAX, where, f"is not a TIFF that can be read ({type(error).__name__}: {error})", "export it again"
+    )

@@ -1,0 +1,71 @@
+"""Image to ``Image``: the steps of a preprocessing, the same code in training and in deployment.
+
+``STEPS`` is the table that JSON is read with: a step is one frozen dataclass with a ``name`` and a ``__call__``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from gossamer import config
+from gossamer.data.image import Image
+from gossamer.data.transforms.channels import Channels
+from gossamer.data.transforms.intensity import ScaleIntensity, Standardize
+from gossamer.data.transforms.spatial import FitWithin, Pad, Resize
+
+
+class Step(Protocol):
+    """One step of a preprocessing."""
+
+    name: ClassVar[str]
+
+    def __call__(self, image: Image) -> Image:
+        """Return the transformed image."""
+        ...
+
+
+STEPS: dict[str, type[Any]] = {
+    step.name: step for step in (Channels, Resize, FitWithin, Pad, ScaleIntensity, Standardize)
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The steps between a file's pixels and a network's input, in order."""
+
+    steps: tuple[Any, ...]
+
+    def __call__(self, image: Image) -> Image:
+        """Return ``image`` after every step."""
+        for step in self.steps:
+            image = step(image)
+        return image
+
+    def network_input(self, image: Image) -> np.ndarray:
+        """Return the prepared pixels as float32 ``(channels, rows, columns)``."""
+        array = self(image).array
+        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the steps as data."""
+        return config.to_json(self.steps)
+
+    @classmethod
+    def from_json(cls, data: Any, where: str = "preprocessing") -> Preprocessing:
+        """Return the preprocessing that ``to_json`` wrote.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, for a step or a key that does not exist.
+        """
+        steps = []
+        for entry in data:
+            kind = config.lookup(STEPS, entry.get("name"), "preprocessing step")
+            steps.append(config.from_json(kind, entry, f"{where}: {entry['name']}"))
+        return cls(tuple(steps))
+
+
+__all__ = ["STEPS", "Channels", "FitWithin", "Pad", "Preprocessing", "Resize", "ScaleIntensity", "Standardize", "Step"]

@@ -1,0 +1,40 @@
+"""Grey and colour brought to one number of channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from gossamer.data.image import Image
+from gossamer.errors import ErrorCode, GossamerError
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Give an image ``count`` channels: grey is repeated, colour becomes grey only where its channels are equal.
+
+    Raises:
+        GossamerError: ``E-UNSUPPORTED`` for a coloured image where one channel is wanted.
+    """
+
+    count: int
+    name: ClassVar[str] = "channels"
+
+    def __call__(self, image: Image) -> Image:
+        """Return ``image`` with ``count`` channels."""
+        array = image.array
+        if image.channels == self.count:
+            return image.with_array(array[..., 0]) if "channels" in image.axes and self.count == 1 else image
+        if image.channels == 1:
+            grey = array[..., 0] if "channels" in image.axes else array
+            return image.with_array(np.repeat(grey[..., None], self.count, axis=-1))
+        if self.count == 1 and np.all(array == array[..., :1]):
+            return image.with_array(array[..., 0])
+        raise GossamerError(
+            ErrorCode.UNSUPPORTED,
+            image.source,
+            f"has {image.channels} different channels, the network takes {self.count}",
+            "convert the image, or train with it",
+        )
