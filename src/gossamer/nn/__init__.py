@@ -1,0 +1,1 @@
+"""Networks and attention mechanisms: tensors, never files."""

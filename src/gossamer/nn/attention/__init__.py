@@ -1,0 +1,35 @@
+"""Attention mechanisms: one file, one mechanism, one paper.
+
+``MECHANISMS`` is the table that names, JSON and the command line are read with. To add a mechanism: one file here and
+one line in the table; the contract tests, the cost test and the docs take it from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gossamer import config
+from gossamer.nn.attention.contract import Attention, AttentionConfig
+from gossamer.nn.attention.sequence_norm import SequenceNormConfig
+from gossamer.nn.attention.softmax import SoftmaxConfig
+
+MECHANISMS: dict[str, type[AttentionConfig]] = {
+    SoftmaxConfig.name: SoftmaxConfig,
+    SequenceNormConfig.name: SequenceNormConfig,
+}
+
+
+def attention_config(value: str | AttentionConfig | dict[str, Any]) -> AttentionConfig:
+    """Return the config that a name, a JSON object or a config describes.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a name or a key that does not exist.
+    """
+    if isinstance(value, AttentionConfig):
+        return value
+    data = {"name": value} if isinstance(value, str) else value
+    kind = config.lookup(MECHANISMS, data.get("name"), "attention")
+    return config.from_json(kind, data, f"attention {kind.name}")
+
+
+__all__ = ["MECHANISMS", "Attention", "AttentionConfig", "SequenceNormConfig", "SoftmaxConfig", "attention_config"]

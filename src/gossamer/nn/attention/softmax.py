@@ -1,0 +1,70 @@
+"""Softmax attention, the baseline (Vaswani et al., "Attention Is All You Need", equation 1).
+
+Evaluated by PyTorch's fused kernel, which never stores the N x N matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, split_heads
+from gossamer.nn.cost import Cost, linear_cost
+
+
+@dataclass(frozen=True)
+class SoftmaxConfig(AttentionConfig):
+    """Softmax attention has no parameters of its own; the scale is ``head_dim ** -0.5``."""
+
+    name: ClassVar[str] = "softmax"
+
+    def build(
+        self, dim: int, num_heads: int, *, num_prefix_tokens: int = 0, qkv_bias: bool = True, dropout: float = 0.0
+    ) -> SoftmaxAttention:
+        """Return the mechanism for tokens of width ``dim``."""
+        return SoftmaxAttention(dim, num_heads, num_prefix_tokens, qkv_bias, dropout)
+
+
+class SoftmaxAttention(Attention):
+    """``softmax(Q K^T / sqrt(d)) V`` for each head."""
+
+    def __init__(self, dim: int, num_heads: int, num_prefix_tokens: int, qkv_bias: bool, dropout: float) -> None:
+        super().__init__(dim, num_heads, num_prefix_tokens, dropout)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+
+    def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, through the fused kernel."""
+        self.check_grid(tokens, grid)
+        queries, keys, values = split_heads(self.qkv(_cleared(tokens, token_mask)), 3, self.num_heads)
+        mask = None if token_mask is None else token_mask[:, None, None, :]
+        heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        if token_mask is not None:
+            heads = heads.masked_fill(~token_mask[:, None, :, None], 0.0)
+        return self.project(heads)
+
+    def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``softmax(Q K^T / sqrt(d))`` and V; rows of padding are zero."""
+        self.check_grid(tokens, grid)
+        queries, keys, values = split_heads(self.qkv(_cleared(tokens, token_mask)), 3, self.num_heads)
+        logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
+        if token_mask is None:
+            return torch.softmax(logits, dim=-1), values
+        matrix = torch.softmax(logits.masked_fill(~token_mask[:, None, None, :], float("-inf")), dim=-1)
+        return matrix.masked_fill(~token_mask[:, None, :, None], 0.0), values
+
+    def cost(self, grid: Grid) -> Cost:
+        """Four projections of ``N C^2``, two products of ``N^2 C``, one exponential an entry of each head's matrix."""
+        n, c = self.num_tokens(grid), self.dim
+        products = Cost(
+            macs=2 * n * n * c, exponentials=self.num_heads * n * n, largest_intermediate=self.num_heads * n * n
+        )
+        return linear_cost(n, c, 3 * c) + products + linear_cost(n, c, c)
+
+
+def _cleared(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Return the tokens with padding set to zero, so that a NaN in it cannot spread."""
+    return tokens if token_mask is None else tokens.masked_fill(~token_mask[..., None], 0.0)

@@ -1,0 +1,1 @@
+"""What networks share: patch embedding, positions, blocks."""

@@ -1,0 +1,101 @@
+"""The pre-norm transformer block: ``x + attention(norm(x))``, then ``x + feed_forward(norm(x))``."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.nn.attention import Attention
+from gossamer.nn.attention.contract import Grid
+from gossamer.nn.cost import Cost, linear_cost
+
+NORM_EPS = 1e-6
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.dim = dim
+        self.hidden = hidden
+        self.expand = nn.Linear(dim, hidden)
+        self.activation = nn.GELU()
+        self.contract = nn.Linear(hidden, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        """Return the tokens, each transformed by itself."""
+        return self.dropout(self.contract(self.activation(self.expand(tokens))))
+
+    def cost(self, tokens: int) -> Cost:
+        """Return the closed form for ``tokens`` tokens."""
+        return linear_cost(tokens, self.dim, self.hidden) + linear_cost(tokens, self.hidden, self.dim)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, leave a branch out for a sample with ``probability``."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        """Return the branch, scaled so that its expectation is kept."""
+        if not self.training or self.probability == 0:
+            return branch
+        keep = 1 - self.probability
+        return branch * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
+
+
+class Block(nn.Module):
+    """One transformer block around any attention mechanism.
+
+    Args:
+        attention: the mechanism, built for this width.
+        mlp_ratio: hidden width of the feed-forward network over ``dim``.
+        dropout: probability of dropout after the feed-forward network.
+        drop_path: probability of stochastic depth on both branches.
+        layer_scale: initial value of a learned scale of each channel of both branches (LayerScale, arXiv 2103.17239);
+            None for no scale. A small value starts the block near the identity.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        mlp_ratio: float,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        dim = attention.dim
+        self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attention = attention
+        self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.feed_forward = FeedForward(dim, int(dim * mlp_ratio), dropout)
+        self.drop_path = DropPath(drop_path)
+        self.attention_scale = _scale(dim, layer_scale)
+        self.feed_forward_scale = _scale(dim, layer_scale)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens dim"], grid: Grid, token_mask: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Return the tokens after both branches."""
+        branch = self.attention(self.attention_norm(tokens), grid, token_mask)
+        if self.attention_scale is not None:
+            branch = branch * self.attention_scale
+        tokens = tokens + self.drop_path(branch)
+        branch = self.feed_forward(self.feed_forward_norm(tokens))
+        if self.feed_forward_scale is not None:
+            branch = branch * self.feed_forward_scale
+        return tokens + self.drop_path(branch)
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the closed form for one image."""
+        return self.attention.cost(grid) + self.feed_forward.cost(self.attention.num_tokens(grid))
+
+
+def _scale(dim: int, initial: float | None) -> nn.Parameter | None:
+    return None if initial is None else nn.Parameter(torch.full((dim,), initial))

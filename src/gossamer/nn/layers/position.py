@@ -1,0 +1,38 @@
+"""Learned positions, one a token, resampled when an image has another grid (arXiv 2010.11929, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LearnedPosition(nn.Module):
+    """Adds a learned vector to every token.
+
+    Args:
+        grid: the token counts that the vectors are learned for.
+        num_prefix_tokens: tokens in front of the grid; they keep their vectors on any grid.
+        dim: width of a token.
+    """
+
+    def __init__(self, grid: tuple[int, int], num_prefix_tokens: int, dim: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.num_prefix_tokens = num_prefix_tokens
+        self.table = nn.Parameter(torch.empty(1, num_prefix_tokens + math.prod(grid), dim))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens dim"], grid: tuple[int, int]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Return the tokens with their positions; another grid gets the vectors resampled bicubically."""
+        if grid == self.grid:
+            return tokens + self.table
+        prefix, spatial = self.table.split([self.num_prefix_tokens, math.prod(self.grid)], dim=1)
+        plane = spatial.transpose(1, 2).unflatten(2, self.grid)
+        plane = F.interpolate(plane, size=grid, mode="bicubic", antialias=False, align_corners=False)
+        return tokens + torch.cat([prefix, plane.flatten(2).transpose(1, 2)], dim=1)

@@ -1,0 +1,107 @@
+"""Networks: one file, one network, its presets beside it.
+
+``MODELS`` is the table that JSON is read with; ``PRESETS`` are the names that a user types. To add a network: one file
+here, one line in the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+from gossamer import config
+from gossamer.nn.attention import AttentionConfig, attention_config
+from gossamer.nn.models import vit
+from gossamer.nn.models.contract import Network, NetworkConfig
+from gossamer.nn.models.vit import ViTConfig
+
+MODELS: dict[str, type[NetworkConfig]] = {ViTConfig.name: ViTConfig}
+
+PRESETS: dict[str, NetworkConfig] = {**vit.PRESETS}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the presets that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(PRESETS, pattern))
+
+
+def model_config(
+    name: str,
+    *,
+    attention: str | AttentionConfig | dict[str, Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+    in_channels: int | None = None,
+    num_classes: int | None = None,
+    **overrides: Any,
+) -> NetworkConfig:
+    """Return the config of a preset with the given values changed. Arguments are those of ``create_model``.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit.
+    """
+    preset = config.lookup(PRESETS, name, "model")
+    given = {"image_size": image_size, "in_channels": in_channels, "num_classes": num_classes, **overrides}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if attention is not None:
+        changes["attention"] = attention_config(attention)
+    values = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
+    return config.from_json(type(preset), {**values, **changes}, f"model {name}")
+
+
+def create_model(
+    name: str,
+    *,
+    attention: str | AttentionConfig | dict[str, Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+    in_channels: int | None = None,
+    num_classes: int | None = None,
+    **overrides: Any,
+) -> Network:
+    """Return a network with fresh weights.
+
+    Args:
+        name: a preset, one of ``list_models()``.
+        attention: name or config of the mechanism; the preset's own if left out.
+        image_size: ``(rows, columns)`` in pixels.
+        in_channels: channels of an image.
+        num_classes: number of logits.
+        overrides: any other field of the network's config.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit.
+    """
+    return model_config(
+        name,
+        attention=attention,
+        image_size=image_size,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        **overrides,
+    ).build()
+
+
+def config_from_json(data: Mapping[str, Any], where: str = "model") -> NetworkConfig:
+    """Return the network config that ``gossamer.config.to_json`` wrote.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a name or key that does not exist.
+    """
+    kind = config.lookup(MODELS, data.get("name"), "model")
+    values = dict(data)
+    if "attention" in values:
+        values["attention"] = attention_config(values["attention"])
+    return config.from_json(kind, values, where)
+
+
+__all__ = [
+    "MODELS",
+    "PRESETS",
+    "Network",
+    "NetworkConfig",
+    "ViTConfig",
+    "config_from_json",
+    "create_model",
+    "list_models",
+]
