@@ -1,0 +1,1 @@
+"""How good a model is: per case, with intervals, beside the trivial answer."""

@@ -1,0 +1,101 @@
+"""What a model says of each image, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gossamer.data.datasets import Sample
+from gossamer.data.datasets.prepare import PreparedSplit
+from gossamer.files import write_text
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities of labelled images.
+
+    Attributes:
+        samples: the images.
+        classes: names of the columns.
+        multi_label: whether a sample may have any number of classes.
+        probabilities: ``(samples, classes)``.
+        targets: ``(samples, classes)`` of 0 and 1.
+    """
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    multi_label: bool
+    probabilities: np.ndarray
+    targets: np.ndarray
+
+    def groups(self) -> list[str]:
+        """Return the patient of each sample; a sample of unknown patient stands for itself."""
+        return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in self.samples]
+
+    def correct(self) -> np.ndarray:
+        """Return whether each sample got exactly its classes."""
+        chosen = chosen_classes(self.probabilities, multi_label=self.multi_label)
+        return (chosen == self.targets.astype(bool)).all(axis=1)
+
+    def loss(self) -> np.ndarray:
+        """Return the negative log-likelihood of each sample's truth."""
+        p = np.clip(self.probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+        if self.multi_label:
+            return -np.log(np.where(self.targets > 0, p, 1 - p)).sum(axis=1)
+        return -np.log((p * self.targets).sum(axis=1))
+
+    def write_csv(self, path: Path) -> None:
+        """Write one row a sample: id, patient, split, truth, prediction, whether it is correct, probabilities."""
+        header = ["id", "patient", "split", "truth", "prediction", "correct", *(f"p({name})" for name in self.classes)]
+        truths = names_of(self.targets.astype(bool), self.classes)
+        chosen = names_of(chosen_classes(self.probabilities, multi_label=self.multi_label), self.classes)
+        rows = [
+            [s.id, s.patient or "", s.split, truth, name, str(bool(ok)).lower(), *(f"{p:.6f}" for p in probabilities)]
+            for s, truth, name, ok, probabilities in zip(
+                self.samples, truths, chosen, self.correct(), self.probabilities, strict=True
+            )
+        ]
+        write_text(path, to_csv([header, *rows]))
+
+
+def predict_split(model: nn.Module, split: PreparedSplit, classes: Sequence[str], *, multi_label: bool) -> Predictions:
+    """Return the predictions of ``model`` for prepared images, in float32."""
+    probabilities = predict_images(model, split.images, multi_label=multi_label)
+    return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets)
+
+
+def predict_images(model: nn.Module, images: np.ndarray, *, multi_label: bool) -> np.ndarray:
+    """Return probabilities ``(samples, classes)`` of images ``(samples, channels, rows, columns)``."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(torch.from_numpy(images[begin : begin + _BATCH])) for begin in range(0, len(images), _BATCH)]
+    logits = torch.cat(parts).float()
+    return (torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)).numpy()
+
+
+def chosen_classes(probabilities: np.ndarray, *, multi_label: bool) -> np.ndarray:
+    """Return which classes are predicted: the most probable one, or each above one half."""
+    if multi_label:
+        return probabilities > 0.5
+    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+
+
+def names_of(chosen: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """Return the chosen classes of each row, joined by ``|``; ``-`` for none."""
+    return ["|".join(classes[int(k)] for k in np.flatnonzero(row)) or "-" for row in chosen]
+
+
+def to_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as CSV text."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue()

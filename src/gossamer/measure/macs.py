@@ -1,0 +1,175 @@
+"""Multiply-accumulates counted from the operators that run.
+
+PyTorch's counter gives 0 for fused attention on a CPU, for fused encoder layers, for matrix inverses and for whatever
+else it has no formula for, which flatters every softmax baseline. Here attention runs unfused while it is counted, and
+an operator that is neither counted nor known to hold no contraction is an error, not a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from gossamer.errors import ErrorCode, GossamerError
+
+# Operators that read or move values, or reduce them, without multiplying two tensors along a summed axis.
+WITHOUT_CONTRACTION = frozenset(
+    [
+        "_log_softmax",
+        "_softmax",
+        "_to_copy",
+        "_unsafe_view",
+        "alias",
+        "amax",
+        "amin",
+        "any",
+        "arange",
+        "argmax",
+        "as_strided",
+        "bernoulli",
+        "cat",
+        "clone",
+        "constant_pad_nd",
+        "copy_",
+        "cumsum",
+        "detach",
+        "detach_",
+        "empty",
+        "empty_like",
+        "expand",
+        "fill_",
+        "full",
+        "full_like",
+        "gather",
+        "index",
+        "index_select",
+        "lift_fresh",
+        "max",
+        "max_pool2d",
+        "max_pool2d_with_indices",
+        "mean",
+        "min",
+        "native_batch_norm",
+        "native_dropout",
+        "native_group_norm",
+        "native_layer_norm",
+        "new_empty",
+        "new_zeros",
+        "ones",
+        "ones_like",
+        "permute",
+        "rand",
+        "rand_like",
+        "randn",
+        "repeat",
+        "reshape",
+        "scalar_tensor",
+        "scatter",
+        "select",
+        "select_scatter",
+        "slice",
+        "slice_scatter",
+        "sort",
+        "split",
+        "split_with_sizes",
+        "squeeze",
+        "stack",
+        "std",
+        "sum",
+        "t",
+        "topk",
+        "transpose",
+        "tril",
+        "triu",
+        "unbind",
+        "unfold",
+        "unsqueeze",
+        "upsample_bicubic2d",
+        "upsample_bilinear2d",
+        "upsample_nearest2d",
+        "var",
+        "var_mean",
+        "view",
+        "view_as_real",
+        "zeros",
+        "zeros_like",
+        "zero_",
+        "_adaptive_avg_pool2d",
+        "avg_pool2d",
+        "_local_scalar_dense",
+        "_safe_softmax",
+        "bitwise_not",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class MacCount:
+    """Multiply-accumulates of one call.
+
+    Attributes:
+        total: of all operators.
+        by_operator: of each operator, largest first.
+    """
+
+    total: int
+    by_operator: Mapping[str, int]
+
+
+def count_macs(model: nn.Module, images: Tensor) -> MacCount:
+    """Return the multiply-accumulates of ``model(images)`` in evaluation, attention included. 1 MAC = 2 FLOPs.
+
+    Raises:
+        GossamerError: ``E-UNSUPPORTED``, for an operator that has no formula.
+    """
+    was_training = model.training
+    model.eval()
+    counter = _Counter()
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            model(images)
+    finally:
+        model.train(was_training)
+    if counter.unknown:
+        problem = f"operators without a formula: {', '.join(sorted(counter.unknown))}"
+        raise GossamerError(ErrorCode.UNSUPPORTED, "count_macs", problem, "register a formula for them")
+    ordered = sorted(counter.macs.items(), key=lambda item: -item[1])
+    return MacCount(sum(counter.macs.values()), dict(ordered))
+
+
+class _Counter(TorchDispatchMode):
+    """Sees every operator that reaches the backend, below autograd and autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs: dict[str, int] = {}
+        self.unknown: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry and func not in flop_registry:
+            decomposed = func.decompose(*args, **kwargs) if _is_composite(func) else NotImplemented
+            if decomposed is not NotImplemented:
+                return decomposed
+        result = func(*args, **kwargs)
+        formula: Callable[..., int] | None = flop_registry.get(packet) or flop_registry.get(func)
+        name = packet.__name__
+        if formula is not None:
+            self.macs[name] = self.macs.get(name, 0) + formula(*args, **kwargs, out_val=result) // 2
+        elif not (torch.Tag.pointwise in func.tags or name in WITHOUT_CONTRACTION or func.is_view):
+            self.unknown.add(name)
+        return result
+
+
+def _is_composite(func: Any) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), torch._C.DispatchKey.CompositeImplicitAutograd)
