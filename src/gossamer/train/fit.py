@@ -1,0 +1,151 @@
+"""Training: from a run's config and prepared images to the best weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from torch.utils.data import DataLoader
+
+from gossamer.checkpoint import save_model
+from gossamer.data.datasets.prepare import PreparedSplit
+from gossamer.train.augment import Augmenter
+from gossamer.train.batches import EpochBatches, TrainingImages, ValidationImages, ValidationShard
+from gossamer.train.callbacks import Observer, Record, SaveLast, SignalGuard
+from gossamer.train.checkpoint_io import SafetensorsCheckpointIO
+from gossamer.train.module import ClassificationModule, class_weights
+from gossamer.train.recipe import Recipe
+from gossamer.train.run import RunConfig, RunFolder
+
+_VALIDATION_BATCH = 64
+_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training came to.
+
+    Attributes:
+        history: one row an epoch.
+        best_epoch: index of the row whose weights were kept.
+        stopped_early: whether the validation metric stood still before the planned epochs were over.
+        class_weights: of the loss, one a class.
+    """
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    stopped_early: bool
+    class_weights: tuple[float, ...]
+
+
+def world_size() -> int:
+    """Return how many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def global_rank() -> int:
+    """Return which of them this one is."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def choose_monitor(val_targets: np.ndarray) -> str:
+    """Return ``val_auroc`` where some class of the validation split has positives and negatives, else ``val_loss``."""
+    positives = val_targets.sum(axis=0)
+    return "val_auroc" if bool(((positives > 0) & (positives < len(val_targets))).any()) else "val_loss"
+
+
+def fit(
+    run: RunConfig,
+    folder: RunFolder,
+    train: PreparedSplit,
+    val: PreparedSplit,
+    *,
+    resume: bool = False,
+    observers: Sequence[Observer] = (),
+) -> Fitted:
+    """Train the network of ``run``; the best weights and everything needed to resume are kept in ``folder``.
+
+    Under torchrun every process calls this with the same arguments; the batches of the recipe are shared between them.
+
+    Args:
+        run: the network, the recipe and the seed.
+        folder: where it is kept; it exists and holds the config.
+        train: the training images.
+        val: the validation images.
+        resume: go on from ``last.ckpt``, where there is one.
+        observers: called with every step and epoch.
+
+    Raises:
+        GossamerError: ``E-VALUE`` where a loss is not finite, ``E-NOSPACE`` or ``E-OUTPUT`` where the folder cannot be
+        written. Interrupted: a signal asked to stop.
+    """
+    recipe, processes, rank = run.recipe, world_size(), global_rank()
+    torch.manual_seed(run.seed)
+    network = run.model.build()
+    batches = EpochBatches(len(train.samples), recipe.batch_size, run.seed, rank, processes)
+    counts = [int(count) for count in train.targets.sum(axis=0)]
+    weights = class_weights(counts, len(train.samples), recipe.class_weights, multi_label=run.multi_label)
+    module = ClassificationModule(
+        network,
+        recipe,
+        weights,
+        multi_label=run.multi_label,
+        seed=run.seed,
+        sample_ids=[sample.id for sample in train.samples],
+        steps=recipe.epochs * len(batches),
+    )
+    record = Record(folder, run.monitor, tuple(observers))
+    mode = "min" if run.monitor == "val_loss" else "max"
+    stopping = EarlyStopping(
+        run.monitor, patience=recipe.patience, mode=mode, check_on_train_epoch_end=True, check_finite=False
+    )
+    resume_from = str(folder.last) if resume and folder.last.exists() else None
+    if rank == 0 and resume_from is None:
+        save_model(network, folder.path)
+    with SignalGuard() as guard, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = _trainer(recipe, processes, folder, [guard, record, stopping, SaveLast(record)])
+        trainer.fit(
+            module,
+            DataLoader(
+                TrainingImages(train, Augmenter(recipe.augmentation, run.model.image_size), run.seed),
+                batch_sampler=batches,
+            ),
+            DataLoader(
+                ValidationImages(val),
+                batch_size=_VALIDATION_BATCH,
+                sampler=ValidationShard(len(val.samples), rank, processes),
+            ),
+            ckpt_path=resume_from,
+        )
+    return Fitted(tuple(record.history), record.best_epoch, len(record.history) < recipe.epochs, tuple(weights))
+
+
+def _trainer(recipe: Recipe, processes: int, folder: RunFolder, callbacks: list[Any]) -> pl.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return pl.Trainer(
+        accelerator="cpu" if processes > 1 or not torch.cuda.is_available() else "auto",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        max_epochs=recipe.epochs,
+        precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
+        gradient_clip_val=recipe.clip_norm,
+        callbacks=callbacks,
+        plugins=[SafetensorsCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder.path,
+    )

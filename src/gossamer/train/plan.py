@@ -1,0 +1,149 @@
+"""From a data set and a few wishes to a run's config with nothing left open."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gossamer.data.datasets.dataset import Dataset
+from gossamer.data.datasets.prepare import Survey, choose_image_size, fit_preprocessing, survey
+from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.measure.machine import has_fast_bfloat16
+from gossamer.nn.models import NetworkConfig, model_config
+from gossamer.train.fit import choose_monitor
+from gossamer.train.recipe import Flips, Precision, Recipe, choose_patch_size, choose_recipe
+from gossamer.train.run import RunConfig
+
+# Below this many training images the recipe changes the published network in two ways: a convolutional stem, since a
+# patch stem needs far more to learn from, and blocks that start near the identity. docs/decisions/0005 has the figures.
+FEW_IMAGES = 100_000
+SMALL_DATA_LAYER_SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks for; None leaves the choice to the recipe.
+
+    Attributes:
+        model: a preset.
+        attention: a mechanism.
+        image_size: ``(rows, columns)`` of the network's input.
+        patch_size: side of a patch in pixels.
+        stem: ``patch`` or ``convolutional``.
+        epochs: passes over the training split.
+        batch_size: images of a step, over all processes.
+        learning_rate: peak of the schedule.
+        patience: epochs without improvement before training stops.
+        precision: of products in training.
+        flips: which mirror images are allowed in training.
+        class_weights: ``balanced`` or ``none``.
+        seed: of everything random.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a negative seed.
+    """
+
+    model: str = "vit_tiny"
+    attention: str = "sequence_norm"
+    image_size: tuple[int, int] | None = None
+    patch_size: int | None = None
+    stem: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    patience: int | None = None
+    precision: Precision | None = None
+    flips: Flips | None = None
+    class_weights: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise GossamerError(ErrorCode.CONFIG, "seed", f"{self.seed} is negative", "use 0 or more")
+
+
+def plan_run(dataset: Dataset, wishes: Wishes) -> tuple[RunConfig, tuple[Note, ...]]:
+    """Return the config of a run, and notes on what was chosen for the user.
+
+    Raises:
+        GossamerError: the data cannot be trained with, or the wishes do not fit them or each other.
+    """
+    dataset.require_trainable()
+    dataset.split("val")
+    model_config(wishes.model, attention=wishes.attention)  # refuse a misspelt name before any image is read
+    found = survey(dataset, wishes.seed)
+    image_size = wishes.image_size or choose_image_size(found.shape, wishes.patch_size)
+    model, notes = _choose_model(dataset, found, wishes, image_size)
+    run = RunConfig(
+        data=dataset.source,
+        layout=dataset.layout,
+        data_fingerprint=dataset.fingerprint(),
+        classes=dataset.classes,
+        multi_label=dataset.multi_label,
+        seed=wishes.seed,
+        preset=wishes.model,
+        model=model,
+        preprocessing=fit_preprocessing(dataset, found, image_size, found.channels, wishes.seed),
+        recipe=_choose_recipe(dataset, wishes),
+        monitor=choose_monitor(_val_targets(dataset)),
+    )
+    return run, (*notes, *_balance_notes(dataset, run.recipe))
+
+
+def _choose_model(
+    dataset: Dataset, found: Survey, wishes: Wishes, image_size: tuple[int, int]
+) -> tuple[NetworkConfig, list[Note]]:
+    overrides: dict[str, Any] = {"patch_size": wishes.patch_size or choose_patch_size(image_size)}
+    images, notes = len(dataset.split("train")), []
+    if wishes.stem is not None:
+        overrides["stem"] = wishes.stem
+    elif images < FEW_IMAGES and overrides["patch_size"] in (1, 2, 4, 8, 16):
+        overrides["stem"] = "convolutional"
+        text = f"convolutional, since {images} training images are few for the patch stem (--stem patch keeps that)"
+        notes.append(Note(ErrorCode.CONFIG, "stem", text))
+    if images < FEW_IMAGES:
+        overrides["layer_scale"] = SMALL_DATA_LAYER_SCALE
+    config = model_config(
+        wishes.model,
+        attention=wishes.attention,
+        image_size=image_size,
+        in_channels=found.channels,
+        num_classes=len(dataset.classes),
+        **overrides,
+    )
+    return config, notes
+
+
+def _choose_recipe(dataset: Dataset, wishes: Wishes) -> Recipe:
+    recipe = choose_recipe(len(dataset.split("train")), fast_bfloat16=has_fast_bfloat16(), epochs=wishes.epochs)
+    given = {
+        key: getattr(wishes, key)
+        for key in ("batch_size", "learning_rate", "patience", "precision", "class_weights")
+        if getattr(wishes, key) is not None
+    }
+    if wishes.flips is not None:
+        given["augmentation"] = dataclasses.replace(recipe.augmentation, flips=wishes.flips)
+    return dataclasses.replace(recipe, **given)
+
+
+def _val_targets(dataset: Dataset) -> np.ndarray:
+    samples = dataset.split("val")
+    targets = np.zeros((len(samples), len(dataset.classes)))
+    for row, sample in enumerate(samples):
+        targets[row, list(sample.labels)] = 1
+    return targets
+
+
+def _balance_notes(dataset: Dataset, recipe: Recipe) -> list[Note]:
+    counts = dataset.class_counts("train")
+    ratio = max(counts) / max(1, min(counts))
+    if ratio < 1.5:
+        return []
+    share = ", ".join(f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True))
+    treatment = (
+        "the loss weighs classes by inverse frequency" if recipe.class_weights == "balanced" else "left as it is"
+    )
+    return [Note(ErrorCode.LABEL, dataset.source, f"classes are imbalanced, {ratio:.1f} to 1 ({share}); {treatment}")]
