@@ -1,0 +1,104 @@
+"""``gossamer data``: look at data before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from gossamer.cli.answer import Answer, Common, parse_size, progress
+from gossamer.data.datasets import DatasetCheck, check_dataset, open_dataset
+from gossamer.errors import ErrorCode, GossamerError
+
+_SHOWN = 12
+
+app = App(name="data", help="Look at data: check a data set, or write a phantom.")
+
+
+@app.command
+def check(data: Path, /, *, seed: int = 0, strict: bool = False, common: Common = Common()) -> Answer:
+    """Say what a data set holds, and find what is wrong with it.
+
+    Recognises the layout; counts images, sizes, values and classes; finds files that cannot be read, labels that are
+    missing, equal images within and across splits, and patients in two splits. Exits with 65 if anything must be
+    mended.
+
+    Example: gossamer data check chest/
+
+    Args:
+        data: a MedMNIST npz, a folder of class folders, or a CSV manifest.
+        seed: of splits that the data leave open.
+        strict: count equal images across splits as something that must be mended.
+        common: options of every verb.
+    """
+    dataset = open_dataset(data, seed=seed)
+    with progress("reading images") as tick:
+        found = check_dataset(dataset, tick)
+    bad = bool(found.faults) or (strict and bool(found.duplicates_across))
+    return Answer({**found.to_json(), "ok": not bad}, _text(found), ErrorCode.LABEL.exit_status if bad else 0)
+
+
+@app.command
+def phantom(
+    out: Path, /, *, count: int = 480, image_size: str = "64x64", seed: int = 0, common: Common = Common()
+) -> Answer:
+    """Write a phantom: chest radiographs that are drawn, half of the patients with a nodule.
+
+    Example: gossamer data phantom phantom/ --count 480 --image-size 64x64
+
+    Args:
+        out: folder to write; it must not exist.
+        count: number of images, at least 20.
+        image_size: rows x columns of an image.
+        seed: equal seeds give equal images.
+        common: options of every verb.
+    """
+    from gossamer.data.datasets.phantom import write_phantom
+
+    if count < 20:
+        raise GossamerError(ErrorCode.CONFIG, "--count", f"{count} is too few for three splits", "use 20 or more")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another folder")
+    size = parse_size(image_size)
+    assert size is not None
+    write_phantom(out, count=count, size=size, seed=seed)
+    return Answer({"folder": str(out), "images": count}, f"wrote {count} images to {out}")
+
+
+def _text(found: DatasetCheck) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+
+    lines: list[Any] = [f"{found.source}: {found.layout} layout, {found.task}"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("split")
+    classes = list(next(iter(found.splits.values())).classes) if found.splits else []
+    for heading in ("images", "patients", *classes):
+        table.add_column(heading, justify="right")
+    for name, split in found.splits.items():
+        patients = "unknown" if split.patients is None else str(split.patients)
+        table.add_row(name, str(split.images), patients, *(str(split.classes[label]) for label in classes))
+    lines.append(table)
+    lines.append("sizes: " + _counted(found.sizes))
+    lines.append("values: " + _counted(found.values))
+    if found.value_range is not None:
+        lines[-1] += f", from {found.value_range[0]:g} to {found.value_range[1]:g}"
+    lines.append(
+        f"equal images within a split: {len(found.duplicates_within)}, across splits: {len(found.duplicates_across)}"
+    )
+    lines += [f"  {' = '.join(group)}" for group in found.duplicates_across[:_SHOWN]]
+    lines += _listed("note", found.notes)
+    lines += _listed("fault", found.faults)
+    lines.append("nothing must be mended" if not found.faults else f"{len(found.faults)} faults must be mended")
+    return Group(*lines)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
+    return shown + (f" and {len(counts) - 5} more" if len(counts) > 5 else "") or "none"
+
+
+def _listed(word: str, items: tuple[Any, ...]) -> list[str]:
+    more = [f"{word}: {len(items) - _SHOWN} more (see --json)"] if len(items) > _SHOWN else []
+    return [f"{word}: {item}" for item in items[:_SHOWN]] + more

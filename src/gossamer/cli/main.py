@@ -1,0 +1,133 @@
+"""The entry point: finds the verb, runs it, and turns whatever goes wrong into one line and an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from gossamer import __version__
+from gossamer.cli.answer import Answer
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.files import finite
+
+USAGE_STATUS = 2
+
+VERBS: dict[str, str] = {
+    "train": "gossamer.cli.train:train",
+    "evaluate": "gossamer.cli.evaluate:evaluate",
+    "predict": "gossamer.cli.predict:predict",
+    "profile": "gossamer.cli.profile:profile",
+    "data": "gossamer.cli.data:app",
+    "models": "gossamer.cli.models:models",
+    "doctor": "gossamer.cli.doctor:doctor",
+    "demo": "gossamer.cli.demo:demo",
+}
+
+SUMMARIES: dict[str, str] = {
+    "train": "Train a network on labelled images, evaluate it and write a report.",
+    "evaluate": "Evaluate a trained run on labelled images.",
+    "predict": "Predict images with a trained run.",
+    "profile": "Measure what a network costs: parameters, MACs, latency, memory.",
+    "data": "Look at data: check a data set, or write a phantom.",
+    "models": "List networks and attention mechanisms.",
+    "doctor": "Say what this machine offers, what is missing, and how to get it.",
+    "demo": "Train a network and its softmax twin on a phantom, and compare them.",
+}
+
+
+def build_app(asked: str | None = None) -> App:
+    """Return the command line.
+
+    Verbs are imported when they are used, so that help is quick: their summaries stand here, and only the help of the
+    verb that is asked for is read from its own file.
+    """
+    app = App(
+        name="gossamer",
+        version=f"gossamer {__version__}",
+        help="Compute-efficient transformers for medical images.\n\nStart with: gossamer train DATA",
+        help_format="plaintext",
+    )
+    for verb, path in VERBS.items():
+        if verb == asked:
+            app.command(path, name=verb)
+        else:
+            app.command(path, name=verb, help=SUMMARIES[verb])
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status."""
+    debug, as_json = "--debug" in arguments, "--json" in arguments
+    # Threads that wait for each other should sleep: spinning costs many times the work once a core is shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        answer = build_app(arguments[0] if arguments else None)(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        if isinstance(answer, Answer):
+            _show(answer, as_json=as_json)
+            return answer.exit_status
+        return 0
+    except CycloptsError as error:
+        return _fail("usage", str(error), USAGE_STATUS, {"code": "usage", "problem": str(error)}, as_json=as_json)
+    except GossamerError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(None, str(error), error.code.exit_status, error.to_json(), as_json=as_json)
+    except KeyboardInterrupt:
+        return _fail(None, "stopped by SIGINT", 128 + signal.SIGINT, {"code": "signal"}, as_json=as_json)
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if debug:
+            raise
+        return _fail_unexpected(error, as_json=as_json)
+
+
+def _show(answer: Answer, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(finite(answer.data), allow_nan=False))
+    elif answer.text is not None:
+        from rich.console import Console
+
+        Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(answer.text)
+
+
+def _fail(kind: str | None, message: str, status: int, data: dict[str, Any], *, as_json: bool) -> int:
+    line = f"gossamer: {kind}: {message}" if kind else f"gossamer: {message}"
+    print(" ".join(line.split()), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": data}))
+    return status
+
+
+def _fail_unexpected(error: Exception, *, as_json: bool) -> int:
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        failure = GossamerError(
+            ErrorCode.BUSY, "memory", "the machine has not enough of it", "use a smaller --batch-size or --image-size"
+        )
+    else:
+        trace = Path(tempfile.mkstemp(prefix="gossamer-", suffix=".txt")[1])
+        trace.write_text("".join(traceback.format_exception(error)))
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+        failure = GossamerError(ErrorCode.BUG, "gossamer", problem, f"this is our fault: please report it with {trace}")
+    return _fail(None, str(failure), failure.code.exit_status, failure.to_json(), as_json=as_json)

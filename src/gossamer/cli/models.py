@@ -1,0 +1,38 @@
+"""``gossamer models``: what there is to choose from."""
+
+from __future__ import annotations
+
+from gossamer.cli.answer import Answer, Common, require_torch
+
+
+def models(pattern: str = "*", /, *, common: Common = Common()) -> Answer:
+    """List networks and attention mechanisms.
+
+    Parameters and multiply-accumulates are those of the published size, with the network's own attention.
+
+    Example: gossamer models "vit_*"
+
+    Args:
+        pattern: shell pattern of names.
+        common: options of every verb.
+    """
+    require_torch("models")
+    from rich.console import Group
+    from rich.table import Table
+
+    from gossamer.nn.attention import MECHANISMS
+    from gossamer.nn.models import PRESETS, create_model, list_models
+
+    rows = []
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "input", "parameters", "GMACs"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name in list_models(pattern):
+        preset, model = PRESETS[name], create_model(name)
+        size = "x".join(str(side) for side in preset.image_size)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        macs = model.cost().macs
+        rows.append({"name": name, "image_size": preset.image_size, "parameters": parameters, "macs": macs})
+        table.add_row(name, size, f"{parameters:,}", f"{macs / 1e9:.3f}")
+    text = Group(table, "", f"attention: {', '.join(MECHANISMS)}") if rows else f"no model matches {pattern!r}"
+    return Answer({"models": rows, "attention": list(MECHANISMS)}, text)

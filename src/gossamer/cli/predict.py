@@ -1,0 +1,106 @@
+"""``gossamer predict``: images without labels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gossamer.cli.answer import Answer, Common, progress, require_torch, say, set_threads
+from gossamer.errors import ErrorCode, GossamerError
+
+
+def predict(
+    run: Path,
+    /,
+    *paths: Path,
+    out: Path | None = None,
+    strict: bool = False,
+    threads: int | None = None,
+    common: Common = Common(),
+) -> Answer:
+    """Predict images with a trained run.
+
+    Folders are searched for images. An image that cannot be read does not stop the others: it is listed in errors.jsonl
+    beside OUT, and the command exits with 65.
+
+    Example: gossamer predict runs/chest new-images/ --out predictions.csv
+
+    Args:
+        run: folder of a run.
+        paths: images, or folders of images.
+        out: CSV file to write; standard output if left out.
+        strict: stop at the first image that cannot be read.
+        threads: of the processor; all that this process may use if left out.
+        common: options of every verb.
+    """
+    require_torch("predict")
+    set_threads(threads)
+    from gossamer.checkpoint import load_model
+    from gossamer.data import read_image
+    from gossamer.evaluate.predictions import chosen_classes, names_of, predict_images, to_csv
+    from gossamer.files import write_text
+    from gossamer.train.run import RunFolder
+
+    config = RunFolder(run).read_config()
+    model = load_model(run)
+    files = find_images(paths)
+    rows, errors = [["path", "prediction", *(f"p({name})" for name in config.classes)]], []
+    answers = []
+    with progress("predicting") as tick:
+        for done, file in enumerate(files, start=1):
+            try:
+                image = read_image(file)
+                array = config.preprocessing.network_input(image)[None]
+            except GossamerError as error:
+                if strict:
+                    raise
+                errors.append({"path": str(file), **error.to_json()})
+                say(f"gossamer: {error}")
+                continue
+            probabilities = predict_images(model, array, multi_label=config.multi_label)
+            (name,) = names_of(chosen_classes(probabilities, multi_label=config.multi_label), config.classes)
+            rows.append([str(file), name, *(f"{p:.6f}" for p in probabilities[0])])
+            answers.append(
+                {
+                    "path": str(file),
+                    "prediction": name,
+                    "probabilities": dict(zip(config.classes, probabilities[0].tolist(), strict=True)),
+                    "notes": [note.to_json() for note in image.notes],
+                }
+            )
+            tick(done, len(files))
+    if out is not None:
+        write_text(out, to_csv(rows))
+        if errors:
+            write_text(out.parent / "errors.jsonl", "".join(json.dumps(error) + "\n" for error in errors))
+    elif not common.json:
+        sys.stdout.write(to_csv(rows))
+    text = f"wrote {len(answers)} predictions to {out}" if out is not None else None
+    status = ErrorCode.FORMAT.exit_status if errors else 0
+    return Answer({"run": str(run), "predictions": answers, "errors": errors}, text, status)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Return the files among ``paths`` and the images inside its folders, in order.
+
+    Raises:
+        GossamerError: ``E-MISSING``, where a path is not there or there is no image.
+    """
+    from gossamer.data.io import RASTER_SUFFIXES
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [
+            file for file in inside if file.is_file() and (file == path or file.suffix.lower() in RASTER_SUFFIXES)
+        ]
+    if not files:
+        where = ", ".join(str(path) for path in paths) or "gossamer predict"
+        raise GossamerError(
+            ErrorCode.MISSING, where, "no images", f"name files or folders with {', '.join(RASTER_SUFFIXES)}"
+        )
+    return files

@@ -1,0 +1,210 @@
+"""Figures by matplotlib: readable in print, told apart by the colour-blind (palette of Okabe and Ito)."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gossamer.evaluate.bootstrap import Estimate
+from gossamer.evaluate.metrics import CALIBRATION_BINS
+from gossamer.evaluate.predictions import Predictions, chosen_classes
+from gossamer.files import replacing
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a8",
+    "axes.labelcolor": "#3a3f47",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e7e9ec",
+    "xtick.color": "#5b616b",
+    "ytick.color": "#5b616b",
+    "legend.frameon": False,
+}
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run ``draw`` with our style, and leave matplotlib's own as it was."""
+
+    @functools.wraps(draw)
+    def styled(*args: Any, **kwargs: Any) -> Figure:
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def to_svg(figure: Figure) -> str:
+    """Return a figure as SVG text, the same for the same figure."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gossamer"}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, all or nothing."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def picture_uri(array: np.ndarray, side: int = 168) -> str:
+    """Return a grey or RGB picture, values 0..1, as a PNG data address about ``side`` pixels high."""
+    from PIL import Image as PillowImage
+
+    picture = PillowImage.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
+    scale = side / picture.height
+    enlarged = picture.resize((max(1, round(picture.width * scale)), side), PillowImage.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    enlarged.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@_styled
+def learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monitor: str) -> Figure:
+    """Return loss and validation metric over the epochs, the best one marked."""
+    figure, (loss, metric) = _axes(2, (7.4, 2.7))
+    epochs = [row["epoch"] for row in history]
+    loss.plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training, augmented")
+    loss.plot(epochs, [row["val_loss"] for row in history], color=BLUE, label="validation")
+    loss.set(title="Loss", xlabel="epoch")
+    loss.legend()
+    metric.plot(epochs, [row["val_auroc"] for row in history], color=BLUE, label="AUROC")
+    metric.plot(epochs, [row["val_accuracy"] for row in history], color=ORANGE, linestyle="--", label="accuracy")
+    metric.set(title="Validation", xlabel="epoch", ylim=(None, 1.005))
+    for axes, name in ((metric, "val_auroc"), (loss, "val_loss")):
+        if name == monitor:
+            axes.plot(
+                epochs[best_epoch], history[best_epoch][name], "o", color=BLUE, markersize=7, markerfacecolor="white"
+            )
+            axes.set_title(f"best at epoch {int(epochs[best_epoch])}", loc="right", color=BLUE, fontsize="medium")
+    metric.legend(loc="lower right")
+    return figure
+
+
+@_styled
+def ranking_curves(predictions: Predictions) -> Figure:
+    """Return ROC and precision-recall curves, one a class; of two classes, that of the second."""
+    figure, (roc, pr) = _axes(2, (7.4, 3.4))
+    truths = predictions.targets.astype(bool)
+    columns = [1] if truths.shape[1] == 2 and not predictions.multi_label else list(range(truths.shape[1]))
+    for number, k in enumerate(columns[: len(PALETTE)]):
+        if 0 < truths[:, k].sum() < len(truths):
+            false_rate, true_rate, precision = _curve(predictions.probabilities[:, k], truths[:, k])
+            color, style = PALETTE[number], ("-", "--", "-.", ":")[number % 4]
+            roc.plot(false_rate, true_rate, color=color, linestyle=style, label=predictions.classes[k])
+            pr.step(true_rate, precision, where="post", color=color, linestyle=style, label=predictions.classes[k])
+            pr.axhline(truths[:, k].mean(), color=color, linewidth=0.8, alpha=0.5)
+    roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    roc.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    pr.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02), aspect="equal")
+    for axes in (roc, pr):
+        axes.set_xlim(-0.02, 1.02)
+    roc.legend(loc="lower right", title="positive class")
+    return figure
+
+
+@_styled
+def confusion_and_reliability(predictions: Predictions) -> Figure:
+    """Return the confusion matrix and the reliability diagram."""
+    figure, (confusion, reliability) = _axes(2, (7.4, 3.6))
+    _draw_confusion(confusion, predictions)
+    _draw_reliability(reliability, predictions)
+    return figure
+
+
+def _draw_confusion(axes: Axes, predictions: Predictions) -> None:
+    truths = predictions.targets.astype(bool)
+    chosen = chosen_classes(predictions.probabilities, multi_label=predictions.multi_label)
+    if predictions.multi_label:  # per label: of its positives and of those without it, how many get it
+        positives, negatives = truths.sum(axis=0), (~truths).sum(axis=0)
+        counts = np.stack([(chosen & truths).sum(axis=0), (chosen & ~truths).sum(axis=0)], axis=1)
+        totals = np.stack([positives, negatives], axis=1)
+        columns, rows, label = ["has it", "has it not"], list(predictions.classes), "share of images given the label"
+    else:
+        counts = truths.astype(int).T @ chosen.astype(int)
+        totals = np.broadcast_to(truths.sum(axis=0)[:, None], counts.shape)
+        columns, rows, label = list(predictions.classes), list(predictions.classes), "predicted"
+    shares = counts / np.maximum(totals, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    if counts.size <= 100:
+        for (i, j), count in np.ndenumerate(counts):
+            ink = "white" if shares[i, j] > 0.55 else "#20242a"
+            axes.text(j, i, f"{count}\n{shares[i, j]:.0%}", ha="center", va="center", color=ink)
+    axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=30 if len(columns) > 3 else 0)
+    axes.set_yticks(
+        range(len(rows)), [_short(name) for name in rows], rotation=90 if len(rows) <= 2 else 0, va="center"
+    )
+    axes.set(title="Confusion matrix", xlabel=label, ylabel="label" if predictions.multi_label else "truth")
+    axes.grid(visible=False)
+
+
+def _draw_reliability(axes: Axes, predictions: Predictions) -> None:
+    truths = predictions.targets.astype(bool)
+    if predictions.multi_label:
+        confidence, hit, label = predictions.probabilities.ravel(), truths.ravel(), "predicted probability of a label"
+    elif truths.shape[1] == 2:
+        confidence, hit = predictions.probabilities[:, 1], truths[:, 1]
+        label = f"predicted probability of {predictions.classes[1]}"
+    else:
+        best = predictions.probabilities.argmax(axis=1)
+        confidence, hit = predictions.probabilities.max(axis=1), truths[np.arange(len(truths)), best]
+        label = "confidence of the predicted class"
+    bins = np.clip((confidence * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
+    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = counts > 0
+    mean = np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)[filled] / counts[filled]
+    rate = np.bincount(bins, weights=hit, minlength=CALIBRATION_BINS)[filled] / counts[filled]
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    axes.scatter(mean, rate, s=12 + 160 * counts[filled] / counts.max(), color=BLUE, edgecolor="white", zorder=3)
+    axes.set(title="Reliability", xlabel=label, ylabel="observed share", xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
+
+
+def _curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return false positive rate, true positive rate and precision at every threshold, from none to all positive."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(truth[order])[ends]
+    called = ends + 1
+    first = [0.0]
+    false_rate = np.concatenate([first, (called - hits) / (~truth).sum()])
+    return false_rate, np.concatenate([first, hits / truth.sum()]), np.concatenate([[1.0], hits / called])
+
+
+def _axes(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+@_styled
+def estimates(values: dict[str, Estimate], label: str) -> Figure:
+    """Return one metric of several runs as points with their intervals."""
+    figure, (axes,) = _axes(1, (7.4, 0.6 + 0.42 * len(values)))
+    for row, (color, estimate) in enumerate(zip(PALETTE, values.values(), strict=False)):
+        axes.plot([estimate.low, estimate.high], [-row, -row], color=color, linewidth=2, solid_capstyle="round")
+        axes.plot(estimate.value, -row, "o", color=color, markersize=7, markerfacecolor="white", markeredgewidth=2)
+    axes.set_yticks([-row for row in range(len(values))], list(values))
+    axes.set(xlabel=f"{label}, with 95 % interval", ylim=(0.6 - len(values), 0.6))
+    axes.grid(visible=False, axis="y")
+    return figure

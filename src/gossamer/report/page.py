@@ -1,0 +1,170 @@
+"""Pages: jinja2 templates filled with what a run came to."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gossamer import __version__
+from gossamer.evaluate.evaluate import Evaluation
+from gossamer.evaluate.metrics import METRICS
+from gossamer.evaluate.predictions import chosen_classes, names_of
+from gossamer.report import figures
+from gossamer.report.conclusion import Conclusion
+
+COST_ROWS = {
+    "parameters": "Parameters",
+    "weights": "Weights",
+    "macs": "Multiply-accumulates, counted",
+    "macs_closed_form": "Multiply-accumulates, closed form",
+    "exponentials": "Exponentials",
+    "latency_p50": "Latency, median",
+    "latency_p95": "Latency, 95th percentile",
+    "peak_memory": "Peak memory of the process",
+    "forward_memory": "Memory of a forward pass",
+}
+
+
+def render_run(conclusion: Conclusion) -> str:
+    """Return the report of one run as one HTML page that needs nothing else."""
+    c = conclusion
+    return (
+        _environment()
+        .get_template("run.html.j2")
+        .render(
+            c=c,
+            title=_title(c),
+            version=__version__,
+            metrics=metric_rows(c.evaluation),
+            cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
+            balance=_balance(c),
+            verdict=verdict(c),
+            curves=Markup(
+                figures.to_svg(figures.learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor))
+            ),
+            ranking=Markup(figures.to_svg(figures.ranking_curves(c.predictions))),
+            confusion=Markup(figures.to_svg(figures.confusion_and_reliability(c.predictions))),
+            worst=_worst(c),
+        )
+    )
+
+
+def render_twins(conclusions: dict[str, Conclusion], intro: str) -> str:
+    """Return a page that sets runs on the same data side by side.
+
+    Args:
+        conclusions: the runs, by the link to their own report.
+        intro: what is compared, in a sentence or two.
+    """
+    runs = list(conclusions.values())
+    return (
+        _environment()
+        .get_template("twins.html.j2")
+        .render(
+            intro=intro,
+            version=__version__,
+            runs=[
+                {"link": link, "title": _title(c), "c": c, "metrics": metric_rows(c.evaluation)}
+                for link, c in conclusions.items()
+            ],
+            cost=[
+                (label, [c.profile[name] for c in runs])
+                for name, label in COST_ROWS.items()
+                if all(name in c.profile for c in runs)
+            ],
+            chart=Markup(
+                figures.to_svg(figures.estimates({_title(c): c.evaluation.metrics["auroc"] for c in runs}, "AUROC"))
+            ),
+            ranking=[Markup(figures.to_svg(figures.ranking_curves(c.predictions))) for c in runs],
+            worst=_worst(runs[0])[:6],
+        )
+    )
+
+
+def metric_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the metrics as rows of a table: name, value, interval, the trivial classifier's value."""
+    return [
+        {
+            "key": key,
+            "label": label,
+            "better": "higher is better" if higher else "lower is better",
+            "estimate": evaluation.metrics[key],
+            "trivial": evaluation.trivial[key],
+        }
+        for key, (label, higher) in METRICS.items()
+    ]
+
+
+def verdict(conclusion: Conclusion) -> str:
+    """Return in one sentence whether the model ranks better than chance."""
+    auroc = conclusion.evaluation.metrics["auroc"]
+    if math.isnan(auroc.value):
+        return "AUROC is undefined here: the evaluated split has images of one class only."
+    interval = f"{auroc.low:.3f} to {auroc.high:.3f}"
+    if auroc.low > 0.5:
+        return f"The model ranks better than chance: the interval of its AUROC, {interval}, lies above 0.5."
+    return f"The model is not shown to beat chance: the interval of its AUROC, {interval}, reaches 0.5."
+
+
+def _title(conclusion: Conclusion) -> str:
+    return f"{conclusion.run.preset} with {conclusion.run.model.attention.name}"  # type: ignore[attr-defined]
+
+
+def _balance(conclusion: Conclusion) -> list[dict[str, Any]]:
+    dataset = conclusion.dataset
+    rows = []
+    for split in ("train", "val", "test"):
+        counts = dataset.class_counts(split)
+        samples = [sample for sample in dataset.samples if sample.split == split]
+        if samples:
+            patients = {sample.patient for sample in samples} - {None}
+            rows.append({"split": split, "images": len(samples), "patients": len(patients), "counts": counts})
+    return rows
+
+
+def _worst(conclusion: Conclusion) -> list[dict[str, Any]]:
+    p = conclusion.predictions
+    truth = names_of(p.targets.astype(bool), p.classes)
+    said = names_of(chosen_classes(p.probabilities, multi_label=p.multi_label), p.classes)
+    return [
+        {
+            "uri": figures.picture_uri(conclusion.picture(row)),
+            "id": p.samples[row].id,
+            "truth": truth[row],
+            "said": said[row],
+            "confidence": float(p.probabilities[row].max()),
+            "right": bool(p.correct()[row]),
+        }
+        for row, _ in conclusion.worst_cases()
+    ]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("gossamer.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["zip"] = zip
+    environment.filters["quantity"] = quantity
+    environment.filters["decimal"] = lambda value: "–" if value is None or math.isnan(value) else f"{value:.3f}"
+    return environment
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Return a number with its unit, in the prefix that reads best; a dash where there is none."""
+    if value is None:
+        return "–"
+    if unit == "bytes":
+        return f"{value / 2**20:,.1f} MiB"
+    if unit == "ms":
+        return f"{value:.2f} ms" if value < 100 else f"{value:.0f} ms"
+    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3f} {prefix}"
+    return f"{value:g}"

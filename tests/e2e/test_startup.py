@@ -1,0 +1,66 @@
+"""Help is quick, and neither it nor reading data needs torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# An environment without torch: whatever tries to import one of these gets an ImportError.
+WITHOUT = "import sys\nfor name in {names!r}: sys.modules[name] = None\n"
+HEAVY = (
+    "torch",
+    "lightning",
+    "monai",
+    "torchmetrics",
+    "safetensors",
+    "matplotlib",
+    "jinja2",
+    "jaxtyping",
+    "imagecodecs",
+)
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_help_and_data_without_torch(phantom: Path, tmp_path: Path) -> None:
+    block = WITHOUT.format(names=HEAVY)
+    for arguments in (
+        ["--help"], ["--version"], ["train", "--help"], ["data", "check", str(phantom)], ["doctor"],
+        ["data", "phantom", str(tmp_path / "p"), "--count", "20", "--image-size", "16x16"],
+    ):  # fmt: skip
+        finished = python(f"{block}from gossamer.cli.main import run\nsys.exit(run({arguments!r}))")
+        assert finished.returncode == 0, finished.stderr
+    finished = python(f"{block}import gossamer, gossamer.data\nprint(gossamer.open_dataset({str(phantom)!r}).classes)")
+    assert finished.stdout.strip() == "('clear', 'nodule')", finished.stderr
+
+
+def test_a_verb_that_needs_torch_says_how_to_get_it(phantom: Path) -> None:
+    code = (
+        "import importlib.util, sys\nfound = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'torch' else found(name, *a)\n"
+        f"from gossamer.cli.main import run\nsys.exit(run(['train', {str(phantom)!r}]))"
+    )
+    finished = python(code)
+    assert finished.returncode == 78
+    assert 'pip install "gossamer[train]"' in finished.stderr
+
+
+def test_help_is_quick() -> None:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "gossamer", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    # The promise is half a second; the best of five leaves out what else the machine was doing.
+    assert min(times) < 0.5
+
+
+def test_data_does_not_import_torch() -> None:
+    finished = python(
+        "import sys, gossamer.data, gossamer.cli.main\nprint(sorted({'torch', 'lightning'} & set(sys.modules)))"
+    )
+    assert finished.stdout.strip() == "[]", finished.stderr
