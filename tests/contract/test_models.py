@@ -76,7 +76,7 @@ def test_one_batch_can_be_overfitted(model: str, attention: str) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss) < 0.05
+    assert float(loss.detach()) < 0.05
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))

@@ -7,6 +7,7 @@ an operator that is neither counted nor known to hold no contraction is an error
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,96 +19,36 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.window import window_attention_macs
 
 # Operators that read or move values, or reduce them, without multiplying two tensors along a summed axis.
 WITHOUT_CONTRACTION = frozenset(
-    [
-        "_log_softmax",
-        "_softmax",
-        "_to_copy",
-        "_unsafe_view",
-        "alias",
-        "amax",
-        "amin",
-        "any",
-        "arange",
-        "argmax",
-        "as_strided",
-        "bernoulli",
-        "cat",
-        "clone",
-        "constant_pad_nd",
-        "copy_",
-        "cumsum",
-        "detach",
-        "detach_",
-        "empty",
-        "empty_like",
-        "expand",
-        "fill_",
-        "full",
-        "full_like",
-        "gather",
-        "index",
-        "index_select",
-        "lift_fresh",
-        "max",
-        "max_pool2d",
-        "max_pool2d_with_indices",
-        "mean",
-        "min",
-        "native_batch_norm",
-        "native_dropout",
-        "native_group_norm",
-        "native_layer_norm",
-        "new_empty",
-        "new_zeros",
-        "ones",
-        "ones_like",
-        "permute",
-        "rand",
-        "rand_like",
-        "randn",
-        "repeat",
-        "reshape",
-        "scalar_tensor",
-        "scatter",
-        "select",
-        "select_scatter",
-        "slice",
-        "slice_scatter",
-        "sort",
-        "split",
-        "split_with_sizes",
-        "squeeze",
-        "stack",
-        "std",
-        "sum",
-        "t",
-        "topk",
-        "transpose",
-        "tril",
-        "triu",
-        "unbind",
-        "unfold",
-        "unsqueeze",
-        "upsample_bicubic2d",
-        "upsample_bilinear2d",
-        "upsample_nearest2d",
-        "var",
-        "var_mean",
-        "view",
-        "view_as_real",
-        "zeros",
-        "zeros_like",
-        "zero_",
-        "_adaptive_avg_pool2d",
-        "avg_pool2d",
-        "_local_scalar_dense",
-        "_safe_softmax",
-        "bitwise_not",
-    ]
+    """
+    _adaptive_avg_pool2d _adaptive_avg_pool3d alias all amax amin any arange argmax argsort as_strided avg_pool2d
+    bernoulli bitwise_not cat clone constant_pad_nd copy copy_ cumprod cumsum detach detach_ diagonal empty
+    empty_like empty_strided expand eye fill_ flip floor_divide full full_like gather index index_put index_put_
+    index_select lerp lift_fresh linspace _local_scalar_dense _log_softmax masked_fill masked_select max max_pool2d
+    max_pool2d_with_indices mean min nan_to_num native_batch_norm native_dropout native_group_norm native_layer_norm
+    new_empty new_empty_strided new_full new_ones new_zeros ones ones_like permute rand rand_like randn repeat
+    reshape resize_ roll _safe_softmax scalar_tensor scatter scatter_add select select_scatter set_ slice
+    slice_scatter smooth_l1_loss _softmax sort split split_with_sizes squeeze stack std sum t _to_copy topk
+    transpose tril triu unbind unfold _unsafe_view unsqueeze upsample_bicubic2d upsample_bilinear2d
+    upsample_nearest2d var var_mean view view_as_real xlogy zero_ zeros zeros_like
+    """.split()  # noqa: SIM905
 )
+
+# Doubled multiply-accumulates of operators that PyTorch's counter has no formula for.
+FORMULAS: dict[str, Callable[..., int]] = {
+    "window_attention": lambda queries, keys, values, relative, window, stride, out_val: (
+        2 * window_attention_macs(queries, values, window)
+    ),
+    "linalg_cholesky_ex": lambda matrix, out_val, **options: 2 * _batch(matrix) * (matrix.shape[-1] ** 3 // 6),
+    "cholesky_inverse": lambda factor, out_val, **options: 2 * _batch(factor) * (factor.shape[-1] ** 3 // 3),
+}
+
+
+def _batch(matrices: Tensor) -> int:
+    return math.prod(matrices.shape[:-2])
 
 
 @dataclass(frozen=True)
@@ -157,13 +98,13 @@ class _Counter(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        if packet not in flop_registry and func not in flop_registry:
+        name = packet.__name__
+        if name not in FORMULAS and packet not in flop_registry and func not in flop_registry:
             decomposed = func.decompose(*args, **kwargs) if _is_composite(func) else NotImplemented
             if decomposed is not NotImplemented:
                 return decomposed
         result = func(*args, **kwargs)
-        formula: Callable[..., int] | None = flop_registry.get(packet) or flop_registry.get(func)
-        name = packet.__name__
+        formula: Callable[..., int] | None = FORMULAS.get(name) or flop_registry.get(packet) or flop_registry.get(func)
         if formula is not None:
             self.macs[name] = self.macs.get(name, 0) + formula(*args, **kwargs, out_val=result) // 2
         elif not (torch.Tag.pointwise in func.tags or name in WITHOUT_CONTRACTION or func.is_view):

@@ -70,8 +70,9 @@ class ClassificationModule(pl.LightningModule):
         Raises:
             GossamerError: ``E-VALUE``, where the loss is not finite, with the images of the batch.
         """
-        losses = self.sample_losses(self.network(batch.images).float(), batch.targets)
-        loss = (losses * batch.shares).sum()
+        logits, auxiliary = self.network.training_output(batch.images)
+        losses = self.sample_losses(logits.float(), batch.targets)
+        loss = (losses * batch.shares).sum() + auxiliary.float() * batch.shares.sum()
         if not torch.isfinite(loss):
             self._refuse(batch, f"the loss is {loss.item()}")
         self._losses.append(loss.detach())

@@ -12,7 +12,7 @@ from gossamer.data.datasets.dataset import Dataset
 from gossamer.data.datasets.prepare import Survey, choose_image_size, fit_preprocessing, survey
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.measure.machine import has_fast_bfloat16
-from gossamer.nn.models import NetworkConfig, model_config
+from gossamer.nn.models import NetworkConfig, ViTConfig, model_config
 from gossamer.train.fit import choose_monitor
 from gossamer.train.recipe import Flips, Precision, Recipe, choose_patch_size, choose_recipe
 from gossamer.train.run import RunConfig
@@ -114,6 +114,9 @@ def _choose_model(
         num_classes=len(dataset.classes),
         **overrides,
     )
+    if isinstance(config, ViTConfig) and config.pooling == "mean":
+        text = f"the mean of the tokens, since {wishes.attention} attention takes no class token"
+        notes.append(Note(ErrorCode.CONFIG, "pooling", text))
     return config, notes
 
 

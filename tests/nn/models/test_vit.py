@@ -21,16 +21,28 @@ from gossamer.errors import GossamerError
     ],
 )
 def test_published_size(name: str, attention: str, parameters: int, gmacs: float) -> None:
+    if attention == "sequence_norm":
+        # The published count has no products of biases, N C d a layer for each of two products and nothing else.
+        gmacs += 12 * {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}[name] * 64 / 1e9
     model = gossamer.create_model(name, attention=attention)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert model.cost().macs / 1e9 == pytest.approx(gmacs, abs=5e-5)
 
 
-@pytest.mark.parametrize(("side", "gmacs", "softmax"), [(448, 17.363, 22.579), (1024, 90.619, 242.897)])
-def test_growth_with_the_image(side: int, gmacs: float, softmax: float) -> None:
-    for attention, wanted in (("sequence_norm", gmacs), ("softmax", softmax)):
+@pytest.mark.parametrize(
+    ("side", "folded", "gram", "softmax"), [(448, 17.363, 17.066, 22.579), (1024, 90.619, 76.648, 242.897)]
+)
+def test_growth_with_the_image(side: int, folded: float, gram: float, softmax: float) -> None:
+    # The published figure of the gram form leaves out vectors, and merging the means of chunks of 1,024 tokens.
+    chunks = -(-((side // 16) ** 2 + 1) // 1024)
+    gram += 12 * 384**2 * (2 + (2 * chunks if chunks > 1 else 1)) / 1e9
+    for attention, wanted in (
+        ({"name": "sequence_norm", "evaluation": "folded"}, folded),
+        ("sequence_norm", gram),
+        ("softmax", softmax),
+    ):
         model = gossamer.create_model("vit_small", attention=attention)
-        assert model.cost((side, side)).macs / 1e9 == pytest.approx(wanted, abs=6e-4)
+        assert model.cost((side, side)).macs / 1e9 == pytest.approx(wanted, abs=9e-4)
 
 
 def test_an_image_that_the_patch_does_not_divide() -> None:

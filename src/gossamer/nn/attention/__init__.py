@@ -1,7 +1,7 @@
 """Attention mechanisms: one file, one mechanism, one paper.
 
 ``MECHANISMS`` is the table that names, JSON and the command line are read with. To add a mechanism: one file here and
-one line in the table; the contract tests, the cost test and the docs take it from there.
+one line in the table; the contract tests, the cost test, the docs and the benchmark take it from there.
 """
 
 from __future__ import annotations
@@ -9,13 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer import config
+from gossamer.nn.attention.adaptive import AdaptiveConfig
 from gossamer.nn.attention.contract import Attention, AttentionConfig
+from gossamer.nn.attention.key_value import KeyValueConfig, KeyValuePosConfig
+from gossamer.nn.attention.local import LocalConfig
 from gossamer.nn.attention.sequence_norm import SequenceNormConfig
+from gossamer.nn.attention.sima import SimAConfig
+from gossamer.nn.attention.soft import SoftConfig, SoftNormConfig
 from gossamer.nn.attention.softmax import SoftmaxConfig
 
 MECHANISMS: dict[str, type[AttentionConfig]] = {
     SoftmaxConfig.name: SoftmaxConfig,
+    SimAConfig.name: SimAConfig,
     SequenceNormConfig.name: SequenceNormConfig,
+    SoftConfig.name: SoftConfig,
+    SoftNormConfig.name: SoftNormConfig,
+    KeyValueConfig.name: KeyValueConfig,
+    KeyValuePosConfig.name: KeyValuePosConfig,
+    LocalConfig.name: LocalConfig,
+    AdaptiveConfig.name: AdaptiveConfig,
 }
 
 
@@ -32,4 +44,18 @@ def attention_config(value: str | AttentionConfig | dict[str, Any]) -> Attention
     return config.from_json(kind, data, f"attention {kind.name}")
 
 
-__all__ = ["MECHANISMS", "Attention", "AttentionConfig", "SequenceNormConfig", "SoftmaxConfig", "attention_config"]
+__all__ = [
+    "MECHANISMS",
+    "AdaptiveConfig",
+    "Attention",
+    "AttentionConfig",
+    "KeyValueConfig",
+    "KeyValuePosConfig",
+    "LocalConfig",
+    "SequenceNormConfig",
+    "SimAConfig",
+    "SoftConfig",
+    "SoftNormConfig",
+    "SoftmaxConfig",
+    "attention_config",
+]

@@ -25,24 +25,65 @@ Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Host:
+    """What a network decides about the attention that it holds.
+
+    Attributes:
+        dim: width of a token.
+        num_heads: number of heads; divides ``dim``.
+        grid: token counts along each axis that the network is built for; most mechanisms take any other grid too.
+        num_prefix_tokens: tokens in front of those of the grid, such as a class token.
+        qkv_bias: whether the projections of queries, keys and values have a bias.
+        dropout: probability of dropout after the output projection.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` when the heads do not divide the width.
+    """
+
+    dim: int
+    num_heads: int
+    grid: Grid
+    num_prefix_tokens: int = 0
+    qkv_bias: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_heads < 1 or self.dim % self.num_heads:
+            problem = f"{self.num_heads} heads do not divide a width of {self.dim}"
+            raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose a divisor of dim")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True)
 class AttentionConfig(ABC):
     """The parameters that belong to one mechanism alone; what a network decides is given to ``build``."""
 
     name: ClassVar[str]
 
-    @abstractmethod
     def build(
-        self, dim: int, num_heads: int, *, num_prefix_tokens: int = 0, qkv_bias: bool = True, dropout: float = 0.0
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        grid: Grid,
+        num_prefix_tokens: int = 0,
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
     ) -> Attention:
-        """Return the mechanism for tokens of width ``dim``.
+        """Return the mechanism for tokens of width ``dim``. Arguments are those of ``Host``.
 
-        Args:
-            dim: width of a token.
-            num_heads: number of heads; divides ``dim``.
-            num_prefix_tokens: tokens in front of those of the grid, such as a class token.
-            qkv_bias: whether the projections of queries, keys and values have a bias.
-            dropout: probability of dropout after the output projection.
+        Raises:
+            GossamerError: ``E-CONFIG`` or ``E-UNSUPPORTED``, where the mechanism does not fit the network.
         """
+        return self.make(Host(dim, num_heads, grid, num_prefix_tokens, qkv_bias, dropout))
+
+    @abstractmethod
+    def make(self, host: Host) -> Attention:
+        """Return the mechanism for a network that decided ``host``."""
 
 
 class Attention(nn.Module, ABC):
@@ -50,20 +91,18 @@ class Attention(nn.Module, ABC):
 
     Tokens are ``num_prefix_tokens`` and then those of ``grid`` in row-major order, so their number is
     ``num_prefix_tokens + prod(grid)``. ``token_mask`` is True for a real token; real tokens get exactly what they would
-    get without the others, and the others get zeros before the output projection's bias.
+    get without the others, and the others get zeros before the output projection's bias. A mechanism that cannot keep
+    this refuses a mask.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_prefix_tokens: int, dropout: float) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
-            problem = f"{num_heads} heads do not divide a width of {dim}"
-            raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose a divisor of dim")
-        self.dim = dim
-        self.num_heads = num_heads
-        self.head_dim = dim // num_heads
-        self.num_prefix_tokens = num_prefix_tokens
-        self.output = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dim = host.dim
+        self.num_heads = host.num_heads
+        self.head_dim = host.head_dim
+        self.num_prefix_tokens = host.num_prefix_tokens
+        self.output = nn.Linear(host.dim, host.dim)
+        self.dropout = nn.Dropout(host.dropout)
 
     @abstractmethod
     def forward(
@@ -86,6 +125,15 @@ class Attention(nn.Module, ABC):
     @abstractmethod
     def cost(self, grid: Grid) -> Cost:
         """Return the closed form of what ``forward`` costs for one image."""
+
+    def auxiliary_loss(
+        self, tokens: Float[Tensor, "batch tokens dim"], grid: Grid, token_mask: Tensor | None = None
+    ) -> Float[Tensor, ""] | None:
+        """Return the loss that the mechanism adds to training, or None if it has none."""
+        return None
+
+    def pin(self, grid: Grid) -> None:
+        """Fix every choice that depends on the grid to the one for ``grid``, as an exported graph must."""
 
     def apply_dense(
         self,
@@ -115,6 +163,27 @@ def split_heads(
     projected: Float[Tensor, "batch tokens dims"], parts: int, num_heads: int
 ) -> tuple[Float[Tensor, "batch heads tokens head_dim"], ...]:
     """Return the ``parts`` equal slices of the last axis, each with its heads as the second axis."""
-    batch, tokens, width = projected.shape
-    shaped = projected.view(batch, tokens, parts, num_heads, width // (parts * num_heads))
+    shaped = projected.unflatten(2, (parts, num_heads, -1))
     return torch.unbind(shaped.permute(2, 0, 3, 1, 4), dim=0)
+
+
+def cleared(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Return the tokens with padding set to zero; selected, not multiplied, since 0 * NaN is NaN."""
+    return tokens if token_mask is None else tokens.masked_fill(~token_mask[..., None], 0.0)
+
+
+def unused(*parameters: Tensor | None) -> Tensor | float:
+    """Return a zero that gives parameters which cancel out of a result their gradient, zero, in place of none.
+
+    Training on several processes waits for the gradient of every parameter.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return 0.0
+    return sum((0.0 * parameter.sum() for parameter in parameters if parameter is not None), 0.0)
+
+
+def refuse_mask(mechanism: str, token_mask: Tensor | None) -> None:
+    """Raise ``E-UNSUPPORTED`` where a mechanism whose result depends on the whole grid is given a mask."""
+    if token_mask is not None:
+        problem = "padded tokens would change the result of real ones"
+        raise GossamerError(ErrorCode.UNSUPPORTED, mechanism, problem, "give images of one size, or use sequence_norm")

@@ -5,22 +5,34 @@ Queries, keys and values are each normalized over the tokens, per head and chann
     t_hat = gamma (t - mean_tokens(t)) / sqrt(var_tokens(t) + eps) + beta
     out   = concat_h(Q_hat_h (K_hat_h^T V_hat_h / N)) W_O + b_O
 
-Since no softmax stands between them, the product is evaluated from the right, in ``2 N C d`` multiply-accumulates. The
-paper's abstract fixes the method; what it leaves open (biased variance, eps, statistics of each image alone) is decided
-in ``docs/decisions/0003-sequence-norm-open-points.md``.
+Since no softmax stands between them, one function has several orders of evaluation, chosen by their work:
+
+- ``quadratic``, as the definition is read, for fewer tokens than a head is wide;
+- ``folded``: one projection of centred tokens, ``K^T V``, both scales folded into its d x d matrices;
+- ``gram``: normalization is affine in the projections and those are affine in X, so the layer is ``(X - mean) A + c``
+  with one C x C matrix that depends on the image through mean and covariance of its tokens alone. Queries, keys and
+  values are never formed.
+
+The paper's abstract fixes the method; what it leaves open (biased variance, eps, statistics of each image alone) is
+decided in ``docs/decisions/0003-sequence-norm-open-points.md``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, split_heads
-from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads, unused
+from gossamer.nn.cost import Cost
+from gossamer.nn.moments import CHUNK, TokenMoments, affine_map, token_moments
+
+Order = Literal["quadratic", "folded", "gram"]
 
 
 @dataclass(frozen=True)
@@ -30,89 +42,178 @@ class SequenceNormConfig(AttentionConfig):
     Attributes:
         eps: added to the variance, inside the square root.
         center: subtract the mean over the tokens; without it, divide by the root mean square.
+        evaluation: the order of evaluation; ``auto`` takes the one of least work for the grid. Weights are the same.
 
     Raises:
-        GossamerError: ``E-CONFIG`` when eps is not positive.
+        GossamerError: ``E-CONFIG`` when eps is not positive, ``E-UNSUPPORTED`` for ``gram`` without centering.
     """
 
     eps: float = 1e-5
     center: bool = True
+    evaluation: Literal["auto", "quadratic", "folded", "gram"] = "auto"
     name: ClassVar[str] = "sequence_norm"
 
     def __post_init__(self) -> None:
         if not self.eps > 0:
             raise GossamerError(ErrorCode.CONFIG, "sequence_norm", f"eps {self.eps} is not positive", "use 1e-5")
+        if self.evaluation == "gram" and not self.center:
+            problem = "the gram evaluation centres the tokens"
+            raise GossamerError(ErrorCode.UNSUPPORTED, "sequence_norm", problem, "use evaluation folded, or center")
 
-    def build(
-        self, dim: int, num_heads: int, *, num_prefix_tokens: int = 0, qkv_bias: bool = True, dropout: float = 0.0
-    ) -> SequenceNormAttention:
-        """Return the mechanism for tokens of width ``dim``."""
-        return SequenceNormAttention(self, dim, num_heads, num_prefix_tokens, qkv_bias, dropout)
+    def make(self, host: Host) -> SequenceNormAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return SequenceNormAttention(self, host)
 
 
 class SequenceNormAttention(Attention):
     """``Q_hat (K_hat^T V_hat / N)`` for each head, all three normalized over the tokens."""
 
-    def __init__(
-        self,
-        config: SequenceNormConfig,
-        dim: int,
-        num_heads: int,
-        num_prefix_tokens: int,
-        qkv_bias: bool,
-        dropout: float,
-    ) -> None:
-        super().__init__(dim, num_heads, num_prefix_tokens, dropout)
+    def __init__(self, config: SequenceNormConfig, host: Host) -> None:
+        super().__init__(host)
         self.config = config
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(host.dim, 3 * host.dim, bias=host.qkv_bias)
         # Rows are queries, keys, values.
-        self.gamma = nn.Parameter(torch.ones(3, dim))
-        self.beta = nn.Parameter(torch.zeros(3, dim))
+        self.gamma = nn.Parameter(torch.ones(3, host.dim))
+        self.beta = nn.Parameter(torch.zeros(3, host.dim))
+        self._pinned: Order | None = None
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, in time and memory linear in their number."""
-        queries, keys, values, count = self._normalized(tokens, grid, token_mask)
+        self.check_grid(tokens, grid)
+        order = self._pinned or self.order_for(grid)
+        if order == "gram":
+            return self._gram(tokens, token_mask)
+        if order == "folded":
+            return self._folded(tokens, token_mask)
+        matrix, values = self.dense_form(tokens, grid, token_mask)
         with torch.autocast(tokens.device.type, enabled=False):
-            heads = queries @ (keys.transpose(-2, -1) @ values / count)
+            heads = matrix @ values
         return self.project(heads.to(tokens.dtype))
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return ``Q_hat K_hat^T / N``, whose entries are signed, and ``V_hat``."""
-        queries, keys, values, count = self._normalized(tokens, grid, token_mask)
-        return queries @ keys.transpose(-2, -1) / count, values
-
-    def cost(self, grid: Grid) -> Cost:
-        """Four projections of ``N C^2``, and ``K^T V`` and ``Q M`` of ``N C d`` each."""
-        n, c, d = self.num_tokens(grid), self.dim, self.head_dim
-        products = Cost(macs=2 * n * c * d, largest_intermediate=3 * n * c)
-        return linear_cost(n, c, 3 * c) + products + linear_cost(n, c, c)
-
-    def _normalized(
-        self, tokens: Tensor, grid: Grid, token_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return normalized queries, keys and values, in float32 or wider, and the number of real tokens."""
+        """Return ``Q_hat K_hat^T / N``, whose entries are signed, and ``V_hat``; both zero for padding."""
         self.check_grid(tokens, grid)
-        if token_mask is not None:
-            tokens = tokens.masked_fill(~token_mask[..., None], 0.0)
-        projected = self.qkv(tokens)
+        projected = self.qkv(cleared(tokens, token_mask))
         with torch.autocast(tokens.device.type, enabled=False):
             projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
-            gamma, beta = (parameter.to(projected.dtype).flatten() for parameter in (self.gamma, self.beta))
-            real = None if token_mask is None else token_mask[..., None]
-            if real is None:
-                count = torch.full((1, 1, 1), tokens.shape[1], dtype=projected.dtype, device=projected.device)
-            else:
-                # A sample of padding alone divides by one; its rows are zero in any case.
-                count = real.sum(dim=1, keepdim=True).clamp(min=1).to(projected.dtype)
-            # Two plain sums: var_mean along a strided axis takes several times as long on a CPU.
+            count = _count(projected, token_mask)[:, None, None]
             if self.config.center:
-                projected = projected - _kept(projected, real).sum(dim=1, keepdim=True) / count
-            power = _kept(projected, real).square().sum(dim=1, keepdim=True) / count
-            normalized = _kept(projected * (gamma * torch.rsqrt(power + self.config.eps)) + beta, real)
-        queries, keys, values = split_heads(normalized, 3, self.num_heads)
-        return queries, keys, values, count[..., None]
+                projected = projected - cleared(projected, token_mask).sum(dim=1, keepdim=True) / count
+            power = cleared(projected, token_mask).square().sum(dim=1, keepdim=True) / count
+            gamma, beta = (parameter.to(projected.dtype).flatten() for parameter in (self.gamma, self.beta))
+            normalized = projected * (gamma * torch.rsqrt(power + self.config.eps)) + beta
+            queries, keys, values = split_heads(cleared(normalized, token_mask), 3, self.num_heads)
+            return queries @ (keys / count[..., None]).transpose(-2, -1), values
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the closed form of the order that the grid gets."""
+        n, c = self.num_tokens(grid), self.dim
+        order = self._pinned or self.order_for(grid)
+        largest = {
+            "quadratic": max(3 * n * c, self.num_heads * n * n),
+            "folded": 3 * n * c,
+            "gram": max(n * c, 3 * c * c),
+        }
+        return Cost(macs=self._macs(order, n), largest_intermediate=largest[order])
+
+    def pin(self, grid: Grid) -> None:
+        """Fix the order of evaluation to the one for ``grid``."""
+        self._pinned = self.order_for(grid)
+
+    def order_for(self, grid: Grid) -> Order:
+        """Return the order of evaluation for a grid: the forced one, or that of least work."""
+        if self.config.evaluation != "auto":
+            return self.config.evaluation
+        n = self.num_tokens(grid)
+        orders: tuple[Order, ...] = get_args(Order) if self.config.center else ("quadratic", "folded")
+        return min(orders, key=lambda order: self._macs(order, n))
+
+    def affine_form(
+        self, moments: TokenMoments
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim dim"], Float[Tensor, "batch dim"]]:
+        """Return mean, A and c of ``out = (X - mean) A + c`` for images with these moments.
+
+        Raises:
+            GossamerError: ``E-UNSUPPORTED`` without centering.
+        """
+        if not self.config.center:
+            problem = "the gram evaluation centres the tokens"
+            raise GossamerError(ErrorCode.UNSUPPORTED, "sequence_norm", problem, "use center")
+        weight, projection = self.qkv.weight, self.output.weight
+        working = torch.promote_types(weight.dtype, torch.float32)
+        with torch.autocast(weight.device.type, enabled=False):
+            mean, covariance = moments.finish()
+            weight, projection = weight.to(working), projection.to(working)
+            spread = weight @ covariance.to(working)
+            variance = (spread * weight).sum(dim=-1).clamp(min=0.0)
+            gamma, beta = (parameter.to(working).flatten() for parameter in (self.gamma, self.beta))
+            scale = self._per_head(gamma * torch.rsqrt(variance + self.config.eps))
+            heads_of_values = weight.unflatten(0, (3, self.num_heads, -1))[2]
+            product = spread.unflatten(1, (3, self.num_heads, -1))[:, 1] @ heads_of_values.transpose(-2, -1)
+            moment = self._moment(product, scale, self._per_head(beta[None]))
+            mixed = moment @ projection.t().unflatten(0, (self.num_heads, -1))
+            scaled = (scale[:, 0, :, :, None] * mixed).flatten(1, 2)
+            matrix = weight[: self.dim].t() @ scaled
+            offset = (beta[: self.dim][None, None] @ mixed.flatten(1, 2))[:, 0] + self.output.bias.to(working)
+            offset = offset + unused(self.qkv.bias)
+        return mean, matrix, offset
+
+    def _gram(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+        mean, matrix, offset = self.affine_form(token_moments(tokens, token_mask))
+        out = affine_map(cleared(tokens, token_mask), mean, matrix, offset)
+        if token_mask is not None:
+            out = torch.where(token_mask[..., None], out, self.output.bias.to(out.dtype))
+        return self.dropout(out)
+
+    def _folded(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+        tokens = cleared(tokens, token_mask)
+        working = torch.promote_types(tokens.dtype, torch.float32)
+        count = _count(tokens.to(working), token_mask)
+        bias = self.qkv.bias
+        if self.config.center:
+            # The projections of centred tokens are centred: bias and mean drop out.
+            mean = tokens.sum(dim=1, keepdim=True, dtype=working) / count[:, None, None]
+            tokens, bias = cleared((tokens.to(working) - mean).to(tokens.dtype), token_mask), None
+        projected = cleared(F.linear(tokens, self.qkv.weight, bias), token_mask)
+        with torch.autocast(tokens.device.type, enabled=False):
+            projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
+            share = count[:, None]
+            gamma, beta = (parameter.to(projected.dtype).flatten() for parameter in (self.gamma, self.beta))
+            power = projected.square().sum(dim=1) / share
+            scale, shift = self._per_head(gamma * torch.rsqrt(power + self.config.eps)), self._per_head(beta[None])
+            queries, keys, values = split_heads(projected, 3, self.num_heads)
+            moment = self._moment((keys / share[..., None, None]).transpose(-2, -1) @ values, scale, shift)
+            if not self.config.center:
+                means = scale * self._per_head(projected.sum(dim=1) / share)
+                moment = moment + shift[:, 1, :, :, None] * means[:, 2, :, None, :]
+                moment = moment + means[:, 1, :, :, None] * shift[:, 2, :, None, :]
+            heads = queries @ (scale[:, 0, :, :, None] * moment) + shift[:, 0, :, None, :] @ moment
+            if token_mask is not None:
+                heads = heads.masked_fill(~token_mask[:, None, :, None], 0.0)
+        return self.project(heads.to(tokens.dtype)) + (unused(self.qkv.bias) if bias is None else 0.0)
+
+    def _per_head(self, channels: Tensor) -> Tensor:
+        """Return (batch, 3 C) as (batch, 3, heads, head_dim)."""
+        return channels.unflatten(1, (3, self.num_heads, -1))
+
+    def _moment(self, product: Tensor, scale: Tensor, beta: Tensor) -> Tensor:
+        """Return ``K_hat^T V_hat / N`` of each head from the covariance of raw keys and values."""
+        scaled = scale[:, 1, :, :, None] * product * scale[:, 2, :, None, :]
+        return scaled + beta[:, 1, :, :, None] * beta[:, 2, :, None, :]
+
+    def _macs(self, order: Order, n: int) -> int:
+        c, d = self.dim, self.head_dim
+        if order == "quadratic":
+            return 4 * n * c * c + 2 * n * n * c
+        if order == "folded":
+            return 4 * n * c * c + 2 * n * c * d + c * d
+        chunks = -(-n // CHUNK)
+        merging = (2 * chunks if chunks > 1 else 1) * c * c
+        return 2 * n * c * c + merging + 4 * c**3 + 2 * c * c * d + 2 * c * c
 
 
-def _kept(values: Tensor, real: Tensor | None) -> Tensor:
-    """Return the values with those of padding set to zero; selected, not multiplied, since 0 * NaN is NaN."""
-    return values if real is None else values.masked_fill(~real, 0.0)
+def _count(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Return the number of real tokens of each sample; at least one, whose rows are then zero in any case."""
+    if token_mask is None:
+        return torch.ones(tokens.shape[0], dtype=tokens.dtype, device=tokens.device) * tokens.shape[1]
+    return token_mask.sum(dim=1).clamp(min=1).to(tokens.dtype)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, split_heads
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads
 from gossamer.nn.cost import Cost, linear_cost
 
 
@@ -22,24 +22,22 @@ class SoftmaxConfig(AttentionConfig):
 
     name: ClassVar[str] = "softmax"
 
-    def build(
-        self, dim: int, num_heads: int, *, num_prefix_tokens: int = 0, qkv_bias: bool = True, dropout: float = 0.0
-    ) -> SoftmaxAttention:
-        """Return the mechanism for tokens of width ``dim``."""
-        return SoftmaxAttention(dim, num_heads, num_prefix_tokens, qkv_bias, dropout)
+    def make(self, host: Host) -> SoftmaxAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return SoftmaxAttention(host)
 
 
 class SoftmaxAttention(Attention):
     """``softmax(Q K^T / sqrt(d)) V`` for each head."""
 
-    def __init__(self, dim: int, num_heads: int, num_prefix_tokens: int, qkv_bias: bool, dropout: float) -> None:
-        super().__init__(dim, num_heads, num_prefix_tokens, dropout)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.qkv = nn.Linear(host.dim, 3 * host.dim, bias=host.qkv_bias)
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel."""
         self.check_grid(tokens, grid)
-        queries, keys, values = split_heads(self.qkv(_cleared(tokens, token_mask)), 3, self.num_heads)
+        queries, keys, values = split_heads(self.qkv(cleared(tokens, token_mask)), 3, self.num_heads)
         mask = None if token_mask is None else token_mask[:, None, None, :]
         heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         if token_mask is not None:
@@ -49,7 +47,7 @@ class SoftmaxAttention(Attention):
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``softmax(Q K^T / sqrt(d))`` and V; rows of padding are zero."""
         self.check_grid(tokens, grid)
-        queries, keys, values = split_heads(self.qkv(_cleared(tokens, token_mask)), 3, self.num_heads)
+        queries, keys, values = split_heads(self.qkv(cleared(tokens, token_mask)), 3, self.num_heads)
         logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
         if token_mask is None:
             return torch.softmax(logits, dim=-1), values
@@ -63,8 +61,3 @@ class SoftmaxAttention(Attention):
             macs=2 * n * n * c, exponentials=self.num_heads * n * n, largest_intermediate=self.num_heads * n * n
         )
         return linear_cost(n, c, 3 * c) + products + linear_cost(n, c, c)
-
-
-def _cleared(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
-    """Return the tokens with padding set to zero, so that a NaN in it cannot spread."""
-    return tokens if token_mask is None else tokens.masked_fill(~token_mask[..., None], 0.0)

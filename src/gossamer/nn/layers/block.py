@@ -92,6 +92,12 @@ class Block(nn.Module):
             branch = branch * self.feed_forward_scale
         return tokens + self.drop_path(branch)
 
+    def auxiliary_loss(
+        self, tokens: Float[Tensor, "batch tokens dim"], grid: Grid, token_mask: Tensor | None = None
+    ) -> Float[Tensor, ""] | None:
+        """Return the loss that the attention adds to training for these tokens, or None."""
+        return self.attention.auxiliary_loss(self.attention_norm(tokens), grid, token_mask)
+
     def cost(self, grid: Grid) -> Cost:
         """Return the closed form for one image."""
         return self.attention.cost(grid) + self.feed_forward.cost(self.attention.num_tokens(grid))

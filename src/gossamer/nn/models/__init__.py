@@ -47,7 +47,8 @@ def model_config(
     if attention is not None:
         changes["attention"] = attention_config(attention)
     values = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
-    return config.from_json(type(preset), {**values, **changes}, f"model {name}")
+    made = config.from_json(type(preset), {**values, **changes}, f"model {name}")
+    return made if "pooling" in changes else made.fitted()
 
 
 def create_model(
@@ -67,10 +68,12 @@ def create_model(
         image_size: ``(rows, columns)`` in pixels.
         in_channels: channels of an image.
         num_classes: number of logits.
-        overrides: any other field of the network's config.
+        overrides: any other field of the network's config. A readout that is left out is the preset's, or the mean
+            of the tokens where the attention takes no class token.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit.
+        GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit; ``E-UNSUPPORTED``, for an
+            attention that does not fit the network.
     """
     return model_config(
         name,

@@ -27,6 +27,10 @@ class NetworkConfig(ABC):
     num_classes: int = 1000
     name: ClassVar[str]
 
+    def fitted(self) -> NetworkConfig:
+        """Return the config with what a preset leaves open chosen to fit its attention."""
+        return self
+
     @abstractmethod
     def build(self) -> Network:
         """Return the network with fresh weights."""
@@ -40,6 +44,13 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
+
+    def training_output(
+        self, images: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+        """Return the logits, and the sum of what the network adds to the loss of its task; zero for most."""
+        logits = self(images)
+        return logits, logits.new_zeros(())
 
     @abstractmethod
     def cost(self, image_size: tuple[int, int] | None = None) -> Cost:

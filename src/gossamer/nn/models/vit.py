@@ -79,6 +79,19 @@ class ViTConfig(NetworkConfig):
         """Rows and columns of tokens."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
+    def fitted(self) -> ViTConfig:
+        """Return the config with the mean as readout where the attention takes no class token."""
+        if self.pooling != "class_token":
+            return self
+        try:
+            with torch.device("meta"):
+                self.attention.build(self.dim, self.num_heads, grid=self.grid, num_prefix_tokens=1)
+        except GossamerError as error:
+            if error.code is not ErrorCode.UNSUPPORTED:
+                raise
+            return dataclasses.replace(self, pooling="mean")
+        return self
+
     def build(self) -> ViT:
         """Return the network with fresh weights."""
         return ViT(self)
@@ -99,7 +112,13 @@ class ViT(Network):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(
-                config.attention.build(config.dim, config.num_heads, num_prefix_tokens=prefix, dropout=config.dropout),
+                config.attention.build(
+                    config.dim,
+                    config.num_heads,
+                    grid=config.grid,
+                    num_prefix_tokens=prefix,
+                    dropout=config.dropout,
+                ),
                 config.mlp_ratio,
                 config.dropout,
                 config.drop_path * index / max(1, config.depth - 1),
@@ -115,11 +134,24 @@ class ViT(Network):
 
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
+        return self._logits(images, None)
+
+    def training_output(
+        self, images: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+        """Return the logits, and the mean over blocks of the loss that the attention adds; zero for most."""
+        losses: list[Tensor] = []
+        logits = self._logits(images, losses)
+        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+
+    def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
         tokens, grid = self.patch_embed(images)
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         tokens = self.dropout(self.position(tokens, grid))
         for block in self.blocks:
+            if losses is not None and (loss := block.auxiliary_loss(tokens, grid)) is not None:  # type: ignore[operator]
+                losses.append(loss)
             tokens = block(tokens, grid)
         tokens = self.norm(tokens)
         return self.classifier(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])

@@ -1,0 +1,367 @@
+"""APFormer's attention (Lin et al., arXiv 2206.14413): Gaussian positions, two prunings, a self-supervised prior.
+
+::
+
+    S = Q K^T / sqrt(d) + T[dy, dx] + 0.01 exp(-delta / (2 sigma_h^2 + 1e-6))     delta = (dy/R)^2 + (dx/C)^2
+    t = sigmoid(w . q) sigmoid(level) ;  keep S_ij > max_j S + log(t + (1 - t) exp(min_j S - max_j S))
+    out = concat_h(softmax over kept(S) V) W_O + b_O
+
+Query pruning drops tokens that a network names; it gathers before the projections, so it skips their work. Dependency
+pruning drops entries below a learned threshold; it masks, and saves nothing by itself. As published its gate gets no
+gradient: ``faithful`` keeps that for comparison, ``straight_through`` learns. Departures are in
+``docs/decisions/0010-adaptive.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, unused
+from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
+
+AMPLITUDE = 0.01
+"""Of the Gaussian; fixed, as published."""
+LARGEST_CACHE_BYTES = 2**30
+"""A table of positions above this is computed anew each time."""
+
+
+@dataclass(frozen=True)
+class AdaptiveConfig(AttentionConfig):
+    """Parameters of adaptive attention.
+
+    Attributes:
+        head_dim: width of a head; ``dim / num_heads`` if left out. APFormer has 128 for a dim of 128.
+        relative_position: add the learned offsets and the Gaussian (GRPE).
+        gate: of dependency pruning: ``none`` keeps all; ``straight_through`` prunes by a threshold that is learned;
+            ``faithful`` is as published, where the gate has no gradient.
+        temperature: of the sigmoid whose gradient stands in for that of the threshold.
+        budget: fraction of entries that should be kept.
+        budget_weight: of ``(kept - budget)^2`` in the loss; 0 for no budget.
+        prior_weight: of the self-supervised prior (SSA) in the loss; 0 for none.
+        break_even: pruned tokens are gathered where that takes less than this fraction of the dense work, and masked
+            elsewhere; the gather itself costs something.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a number that makes no sense.
+    """
+
+    head_dim: int | None = None
+    relative_position: bool = True
+    gate: Literal["none", "straight_through", "faithful"] = "straight_through"
+    temperature: float = 1.0
+    budget: float = 0.5
+    budget_weight: float = 0.1
+    prior_weight: float = 0.1
+    break_even: float = 0.8
+    name: ClassVar[str] = "adaptive"
+
+    def __post_init__(self) -> None:
+        if self.head_dim is not None and self.head_dim < 1:
+            raise GossamerError(ErrorCode.CONFIG, "head_dim", f"{self.head_dim} is less than 1", "use 1 or more")
+        if not self.temperature > 0:
+            raise GossamerError(ErrorCode.CONFIG, "temperature", f"{self.temperature} is not positive", "use 1.0")
+        for key in ("budget", "break_even"):
+            if not 0 <= getattr(self, key) <= 1:
+                problem = f"{getattr(self, key)} is not in [0, 1]"
+                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a fraction")
+        for key in ("budget_weight", "prior_weight"):
+            if getattr(self, key) < 0:
+                raise GossamerError(ErrorCode.CONFIG, key, f"{getattr(self, key)} is negative", "use 0 or more")
+
+    def make(self, host: Host) -> AdaptiveAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return AdaptiveAttention(self, host)
+
+
+class AdaptiveAttention(Attention):
+    """Softmax attention with relative positions, that can leave out queries, keys and weak dependencies."""
+
+    def __init__(self, config: AdaptiveConfig, host: Host) -> None:
+        super().__init__(host)
+        if len(host.grid) != 2:
+            problem = f"a grid of {len(host.grid)} axes"
+            raise GossamerError(ErrorCode.UNSUPPORTED, "adaptive", problem, "use images")
+        self.config = config
+        self.head_dim = config.head_dim or host.head_dim
+        self.inner = self.head_dim * self.num_heads
+        self.query = nn.Linear(host.dim, self.inner, bias=host.qkv_bias)
+        self.key_value = nn.Linear(host.dim, 2 * self.inner, bias=host.qkv_bias)
+        self.output = nn.Linear(self.inner, host.dim)
+        if config.relative_position:
+            rows, columns = host.grid
+            self.offsets = nn.Parameter(torch.zeros(self.num_heads, 2 * rows - 1, 2 * columns - 1))
+            self.widths = nn.Parameter(0.1 * torch.arange(1, self.num_heads + 1))
+        if config.gate != "none":
+            # Plain parameters, which a network's weight decay does not pull to zero.
+            bound = self.head_dim**-0.5
+            self.gate = nn.Parameter(torch.empty(self.head_dim).uniform_(-bound, bound))
+            self.gate_level = nn.Parameter(torch.tensor(-2.0))
+        self._bias_cache: tuple[object, Tensor] | None = None
+
+    def forward(
+        self,
+        tokens: Tensor,
+        grid: Grid,
+        token_mask: Tensor | None = None,
+        *,
+        kept_queries: Bool[Tensor, "batch tokens"] | None = None,
+        kept_keys: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Tensor:
+        """Return the attended tokens; rows of dropped queries are exactly zero, in training too.
+
+        Args:
+            tokens: (batch, tokens, dim).
+            grid: token counts along each axis.
+            token_mask: refused, since positions follow the whole grid.
+            kept_queries: True for tokens that ask; all if left out. Prefix tokens always do.
+            kept_keys: True for tokens that answer; all if left out. Prefix tokens always do.
+
+        Raises:
+            GossamerError: ``E-UNSUPPORTED`` for a token mask.
+            ValueError: for a sample that keeps no key.
+        """
+        self.check_grid(tokens, grid)
+        refuse_mask("adaptive", token_mask)
+        queries, keys = self._with_prefix(kept_queries), self._with_prefix(kept_keys)
+        if keys is not None and not bool(keys.any(dim=1).all()):
+            raise ValueError("a sample keeps no key; keep at least one")
+        if queries is None and keys is None:
+            return self.dropout(self.output(self._attend(tokens, tokens, self._bias(grid), None)))
+        if queries is not None and not bool(queries.any()):
+            return torch.zeros_like(tokens)
+        count = tokens.shape[1]
+        every = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        query_rows, real_queries = kept_rows(every if queries is None else queries)
+        key_rows, real_keys = kept_rows(every if keys is None else keys)
+        if not self.pays(grid, query_rows.shape[1], key_rows.shape[1]):
+            out = self.dropout(self.output(self._attend(tokens, tokens, self._bias(grid), keys)))
+            return out if queries is None else out.masked_fill(~queries[..., None], 0.0)
+        bias = self._gathered_bias(grid, query_rows, key_rows)
+        asking = tokens if queries is None else gather_rows(tokens, query_rows)
+        answering = tokens if keys is None else gather_rows(tokens, key_rows)
+        mask = None if bool(real_keys.all()) else real_keys
+        out = self.dropout(self.output(self._attend(asking, answering, bias, mask)))
+        return out if queries is None else scatter_rows(out, query_rows, real_queries, count)
+
+    def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the matrix after dependency pruning, by its threshold on probabilities, and V."""
+        self.check_grid(tokens, grid)
+        refuse_mask("adaptive", token_mask)
+        queries, keys, values = self._projected(tokens, tokens)
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits = _full(queries) @ _full(keys).transpose(-2, -1) * self.head_dim**-0.5
+            bias = self._bias(grid)
+            matrix = torch.softmax(logits if bias is None else logits + bias, dim=-1)
+            if self.config.gate == "none":
+                return matrix, values
+            low, top = matrix.amin(dim=-1, keepdim=True), matrix.amax(dim=-1, keepdim=True)
+            threshold = low + self._threshold(queries) * (top - low)
+            kept = matrix > threshold
+            if self.config.gate == "straight_through":
+                kept = kept | (matrix == top)
+            pruned = matrix * kept
+            epsilon = 1e-6 if self.config.gate == "faithful" else 0.0
+            return pruned / (pruned.sum(dim=-1, keepdim=True) + epsilon), values
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the closed form with nothing pruned."""
+        count = self.num_tokens(grid)
+        return self.executed_cost(count, count)
+
+    def executed_cost(self, queries: int, keys: int) -> Cost:
+        """Return the closed form of what is executed for gathered queries and keys."""
+        inner = self.inner
+        macs = 2 * queries * keys * inner + (queries * inner if self.config.gate != "none" else 0)
+        size = self.num_heads * queries * keys
+        return (
+            linear_cost(queries, self.dim, inner)
+            + linear_cost(keys, self.dim, 2 * inner)
+            + Cost(macs=macs, exponentials=size, largest_intermediate=size)
+            + linear_cost(queries, inner, self.dim)
+        )
+
+    def pays(self, grid: Grid, queries: int, keys: int) -> bool:
+        """Return whether gathering these many queries and keys is worth its own cost."""
+        return self.executed_cost(queries, keys).macs < self.config.break_even * self.cost(grid).macs
+
+    def auxiliary_loss(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor | None:
+        """Return the weighted prior and the budget of dependency pruning; prefix tokens are left out of both."""
+        refuse_mask("adaptive", token_mask)
+        budgeted = self.config.gate == "straight_through" and self.config.budget_weight > 0
+        if not (budgeted or self.config.prior_weight > 0):
+            return None
+        queries, keys, _ = self._projected(tokens, tokens)
+        with torch.autocast(tokens.device.type, enabled=False):
+            queries, keys = (_full(part)[:, :, self.num_prefix_tokens :] for part in (queries, keys))
+            logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
+            loss = logits.new_zeros(())
+            if self.config.prior_weight > 0:
+                loss = loss + self.config.prior_weight * self_supervised_prior(torch.softmax(logits, dim=-1))
+            if budgeted:
+                bias = self._bias(grid)
+                if bias is not None:
+                    logits = logits + bias[:, self.num_prefix_tokens :, self.num_prefix_tokens :]
+                kept = self._gate(queries, logits).mean()
+                loss = loss + self.config.budget_weight * (kept - self.config.budget).square()
+        return loss
+
+    def _projected(self, asking: Tensor, answering: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        queries = self.query(asking).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        keys, values = self.key_value(answering).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return queries, keys, values
+
+    def _attend(self, asking: Tensor, answering: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Return the heads side by side, before the output projection."""
+        queries, keys, values = self._projected(asking, answering)
+        if self.config.gate == "none":
+            added = None if bias is None else bias.to(queries.dtype)
+            if mask is not None:
+                far = torch.zeros(mask.shape, dtype=queries.dtype, device=mask.device)
+                far = far.masked_fill(~mask, float("-inf"))[:, None, None]
+                added = far if added is None else added + far
+            heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
+            return heads.transpose(1, 2).flatten(2)
+        with torch.autocast(asking.device.type, enabled=False):
+            logits = _full(queries) @ _full(keys).transpose(-2, -1) * self.head_dim**-0.5
+            logits = logits if bias is None else logits + bias
+            if mask is None:
+                matrix = self._pruned(queries, logits, None)
+            else:
+                matrix = self._pruned(queries, logits, mask[:, None, None])
+            heads = matrix @ _full(values)
+        return heads.transpose(1, 2).flatten(2).to(asking.dtype)
+
+    def _pruned(self, queries: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the softmax over the kept entries of each row."""
+        gate = self._gate(queries, logits, mask)
+        if mask is not None:
+            logits = logits.masked_fill(~mask, float("-inf"))
+        matrix = torch.softmax(logits, dim=-1) * gate
+        epsilon = 1e-6 if self.config.gate == "faithful" else 0.0
+        return matrix / (matrix.sum(dim=-1, keepdim=True) + epsilon)
+
+    def _gate(self, queries: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return 1 for the entries that are kept and 0 for the others, with the gradient of the mode."""
+        low = (logits if mask is None else logits.masked_fill(~mask, float("inf"))).amin(dim=-1, keepdim=True)
+        top = (logits if mask is None else logits.masked_fill(~mask, float("-inf"))).amax(dim=-1, keepdim=True)
+        threshold = self._threshold(queries)
+        margin = logits - top - torch.log(threshold + (1.0 - threshold) * torch.exp(low - top))
+        if self.config.gate == "faithful":
+            return (margin > 0).to(logits.dtype).detach() + unused(self.gate, self.gate_level)
+        # The row's maximum stays, so that no row is empty.
+        hard = ((margin > 0) | (logits == top)).to(logits.dtype)
+        soft = torch.sigmoid(margin / self.config.temperature)
+        return hard.detach() + soft - soft.detach()
+
+    def _threshold(self, queries: Tensor) -> Tensor:
+        """Return t, the place of each query's threshold between the smallest and the largest weight of its row."""
+        gate, level = _full(self.gate), _full(self.gate_level)
+        return torch.sigmoid(_full(queries) @ gate[:, None]) * torch.sigmoid(level)
+
+    def _with_prefix(self, kept: Tensor | None) -> Tensor | None:
+        """Return the mask with prefix tokens kept, or None where all are."""
+        if kept is None or bool(kept.all()):
+            return None
+        if not self.num_prefix_tokens:
+            return kept
+        return torch.cat([torch.ones_like(kept[:, : self.num_prefix_tokens]), kept[:, self.num_prefix_tokens :]], dim=1)
+
+    def _position_table(self, grid: Grid) -> Float[Tensor, "heads down across"]:
+        """Return the bias of each offset ``(dy + R - 1, dx + C - 1)``; offsets of another grid are interpolated."""
+        rows, columns = grid
+        offsets = _full(self.offsets)
+        if offsets.shape[1:] != (2 * rows - 1, 2 * columns - 1):
+            size = (2 * rows - 1, 2 * columns - 1)
+            offsets = F.interpolate(offsets[None], size=size, mode="bilinear", align_corners=True)[0]
+        down, across = (torch.arange(1 - side, side, device=offsets.device) / side for side in grid)
+        distance = (down[:, None].square() + across[None].square()).to(offsets.dtype)
+        widths = _full(self.widths)[:, None, None]
+        return offsets + AMPLITUDE * torch.exp(-distance / (2.0 * widths.square() + 1e-6))
+
+    def _bias(self, grid: Grid) -> Float[Tensor, "heads tokens tokens"] | None:
+        """Return the bias of every pair of tokens, zero for prefix tokens; kept between calls without gradients."""
+        if not self.config.relative_position:
+            return None
+        if torch.compiler.is_exporting() or torch.is_grad_enabled():
+            return self._new_bias(grid)
+        state = (grid, self.offsets.device, self.offsets._version, self.widths._version, self.offsets.dtype)
+        # The tensors themselves are compared by identity, since a load may put new ones in their place.
+        key = (state, id(self.offsets), id(self.widths))
+        if self._bias_cache is None or self._bias_cache[0] != key:
+            bias = self._new_bias(grid)
+            if bias.numel() * bias.element_size() > LARGEST_CACHE_BYTES:
+                self._bias_cache = None
+                return bias
+            self._bias_cache = (key, bias)
+        return self._bias_cache[1]
+
+    def _new_bias(self, grid: Grid) -> Tensor:
+        rows, columns = grid
+        table = self._position_table(grid)
+        if torch.compiler.is_exporting():
+            index = self._offset_index(grid, table.device)
+            bias = table.flatten(1)[:, index.flatten()].unflatten(1, index.shape)
+        else:
+            # Windows of the flipped table are the rows of the matrix, last query first: one copy, no index.
+            windows = table.flip(1, 2).unfold(1, rows, 1).unfold(2, columns, 1)
+            bias = windows.flip(1, 2).reshape(self.num_heads, rows * columns, rows * columns)
+        prefix = self.num_prefix_tokens
+        return F.pad(bias, (prefix, 0, prefix, 0)) if prefix else bias
+
+    def _offset_index(self, grid: Grid, device: torch.device) -> Tensor:
+        """Return the place in the table of each pair of grid tokens."""
+        ask, answer = self._offset_parts(grid, device)
+        return ask[:, None] - answer[None]
+
+    def _offset_parts(self, grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return numbers of query and key whose difference is the pair's place in the flattened table."""
+        rows, columns = grid
+        width = 2 * columns - 1
+        row, column = torch.arange(rows, device=device)[:, None], torch.arange(columns, device=device)[None]
+        place = (row * width + column).flatten()
+        return place + (rows - 1) * width + columns - 1, place
+
+    def _gathered_bias(self, grid: Grid, query_rows: Tensor, key_rows: Tensor) -> Tensor | None:
+        """Return the bias (batch, heads, queries, keys) of the gathered tokens alone."""
+        if not self.config.relative_position:
+            return None
+        table = self._position_table(grid)
+        prefix, zero = self.num_prefix_tokens, table[0].numel()
+        ask, answer = self._offset_parts(grid, table.device)
+        # One more entry, zero, which pairs with a prefix token point at.
+        flat = F.pad(table.flatten(1), (0, 1)) if prefix else table.flatten(1)
+        index = ask[(query_rows - prefix).clamp(min=0)][:, :, None] - answer[(key_rows - prefix).clamp(min=0)][:, None]
+        if prefix:
+            outside = (query_rows < prefix)[:, :, None] | (key_rows < prefix)[:, None]
+            index = index.masked_fill(outside, zero)
+        biases = [row.index_select(0, index.flatten()) for row in flat]
+        return torch.stack(biases).unflatten(1, index.shape).transpose(0, 1)
+
+
+def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) -> Float[Tensor, ""]:
+    """Return APFormer's prior (SSA) of attention matrices: nearly symmetric, and its sharpest row not flat.
+
+    ``0.8 max(SmoothL1(n A, n A^T), 0.1) + 0.2 mean(10 max(min_i e_i - 0.9, 0))`` with e_i the entropy of row i over
+    its largest possible value; 0.28 for a uniform matrix, 0.08 for the identity.
+    """
+    count = matrix.shape[-1]
+    matrix = _full(matrix)
+    symmetry = F.smooth_l1_loss(count * matrix, count * matrix.transpose(-2, -1)).clamp(min=0.1)
+    # The logarithm of a clamped weight: that of a zero would have the gradient NaN.
+    logarithm = matrix.clamp(min=torch.finfo(matrix.dtype).tiny).log()
+    entropy = -(matrix * logarithm).sum(dim=-1) / math.log(max(count, 2))
+    flatness = 10.0 * (entropy.amin(dim=-1) - 0.9).clamp(min=0.0)
+    return 0.8 * symmetry + 0.2 * flatness.mean()
+
+
+def _full(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,199 @@
+"""Key-value attention (Borji, arXiv 2305.19129; in segmentation networks: Hwa et al., arXiv 2503.18862).
+
+``kv`` drops the query projection: keys serve as queries, so the logits ``K K^T`` are symmetric::
+
+    [K, V] = X W_KV + b ;  A = softmax_j(K K^T / sqrt(d)) ;  out = concat_h(A_h V_h) W_O + b_O
+
+``kv_pos`` adds a fixed sinusoid over the indices (i, j) of the matrix, and one linear map of m channels to one logit,
+shared by all heads. The map of a sum is the sum of maps, and a softmax over j does not see what depends on i alone, so
+
+    softmax_j(w . (S_ij 1 + P_ij) + b) = softmax_j(alpha S_ij + g(j)),   alpha = sum(w)
+
+exactly: one temperature, one bias for each key. The table of n x n x m is never built here; ``dense_form`` is literal.
+The sources' scale, biases and initial values differ among themselves; what is done here is in ``docs/mechanisms.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads
+from gossamer.nn.cost import Cost, linear_cost
+
+FAR = -1e4
+"""Stands for minus infinity where a product with one must stay finite, in half precision too."""
+
+
+@dataclass(frozen=True)
+class KeyValueConfig(AttentionConfig):
+    """Key-value attention has no parameters of its own; the scale is ``head_dim ** -0.5``."""
+
+    name: ClassVar[str] = "kv"
+
+    def make(self, host: Host) -> KeyValueAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return KeyValueAttention(host)
+
+
+@dataclass(frozen=True)
+class KeyValuePosConfig(AttentionConfig):
+    """Parameters of key-value attention with the position map.
+
+    Attributes:
+        channels: m, the channels of the sinusoid over each pair of indices.
+        faithful_init: start the map as a default linear layer, as published. Then the temperature is random and may be
+            negative; otherwise it starts at 1 and the key bias near 0.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for fewer than four channels.
+    """
+
+    channels: int = 50
+    faithful_init: bool = False
+    name: ClassVar[str] = "kv_pos"
+
+    def __post_init__(self) -> None:
+        if self.channels < 4:
+            raise GossamerError(
+                ErrorCode.CONFIG, "kv_pos", f"{self.channels} channels cannot code two indices", "use 4 or more"
+            )
+
+    def make(self, host: Host) -> KeyValuePosAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return KeyValuePosAttention(self, host)
+
+
+class KeyValueAttention(Attention):
+    """``softmax(K K^T / sqrt(d)) V`` for each head."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.key_value = nn.Linear(host.dim, 2 * host.dim, bias=host.qkv_bias)
+
+    def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, through the fused kernel."""
+        self.check_grid(tokens, grid)
+        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        mask = None if token_mask is None else token_mask[:, None, None, :]
+        heads = F.scaled_dot_product_attention(keys, keys, values, attn_mask=mask)
+        return self.project(_without_padding(heads, token_mask))
+
+    def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``softmax(K K^T / sqrt(d))`` and V; rows of padding are zero."""
+        self.check_grid(tokens, grid)
+        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        return _softmax(keys @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
+
+    def cost(self, grid: Grid) -> Cost:
+        """Three projections of ``N C^2``, two products of ``N^2 C``, one exponential an entry of each head's matrix."""
+        return _cost(self.num_tokens(grid), self.dim, self.num_heads)
+
+
+class KeyValuePosAttention(Attention):
+    """``softmax_j(alpha K K^T / sqrt(d) + g(j)) V`` for each head."""
+
+    def __init__(self, config: KeyValuePosConfig, host: Host) -> None:
+        super().__init__(host)
+        self.config = config
+        self.key_value = nn.Linear(host.dim, 2 * host.dim, bias=host.qkv_bias)
+        self.code_width = 2 * math.ceil(config.channels / 4)
+        # Plain parameters: a network's initialization and weight decay of linear layers must not reach them.
+        self.position_weight = nn.Parameter(torch.full((config.channels,), 1 / config.channels))
+        self.position_bias = nn.Parameter(torch.zeros(1))
+        if config.faithful_init:
+            bound = config.channels**-0.5
+            nn.init.uniform_(self.position_weight, -bound, bound)
+            nn.init.uniform_(self.position_bias, -bound, bound)
+
+    def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, through the fused kernel."""
+        self.check_grid(tokens, grid)
+        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        temperature, bias = self._reduced(self.num_tokens(grid), tokens)
+        bias = bias.to(keys.dtype)[None, None, None]
+        if torch.is_grad_enabled() and (keys.requires_grad or bias.requires_grad):
+            heads = self._with_key_channel(keys, values, temperature, bias, token_mask)
+        else:
+            if token_mask is not None:
+                bias = bias.masked_fill(~token_mask[:, None, None], float("-inf"))
+            # One row of bias for all queries, in place of an n x n table.
+            bias = bias.expand(keys.shape[0], self.num_heads, keys.shape[2], -1)
+            heads = F.scaled_dot_product_attention(keys * temperature.to(keys.dtype), keys, values, attn_mask=bias)
+        return self.project(_without_padding(heads, token_mask))
+
+    def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the matrix as published, from the table over all pairs of indices, and V."""
+        self.check_grid(tokens, grid)
+        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        scores = keys @ keys.transpose(-2, -1) * self.head_dim**-0.5
+        code = sinusoid(self.num_tokens(grid), self.code_width, keys)
+        count = len(code)
+        pairs = [code[:, None].expand(-1, count, -1), code[None].expand(count, -1, -1)]
+        table = torch.cat(pairs, dim=-1)[..., : self.config.channels]
+        logits = F.linear(scores[..., None] + table, self.position_weight[None], self.position_bias)[..., 0]
+        return _softmax(logits, token_mask), values
+
+    def cost(self, grid: Grid) -> Cost:
+        """That of ``kv``, and ``N (m - c)`` for the bias of the keys, c channels coding the queries."""
+        n = self.num_tokens(grid)
+        return _cost(n, self.dim, self.num_heads) + Cost(macs=n * (self.config.channels - self.code_width))
+
+    def _reduced(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the temperature and the bias of each key, in float32 or wider."""
+        with torch.autocast(like.device.type, enabled=False):
+            weight = self.position_weight.to(torch.promote_types(self.position_weight.dtype, torch.float32))
+            code = sinusoid(count, self.code_width, weight)
+            of_keys = self.config.channels - self.code_width
+            # The map's own bias is the same for all keys; it is added so that its gradient is zero, not missing.
+            bias = torch.mm(code[:, :of_keys], weight[self.code_width :, None])[:, 0] + self.position_bias.to(weight)
+            return weight.sum(), bias
+
+    def _with_key_channel(
+        self, keys: Tensor, values: Tensor, temperature: Tensor, bias: Tensor, token_mask: Tensor | None
+    ) -> Tensor:
+        """Return the heads with the bias as one more channel of the keys.
+
+        A mask that requires a gradient would send the fused kernel to its unfused path. Widths are padded with zeros to
+        a multiple of eight, and values to the width of the keys, which the kernel wants equal.
+        """
+        bias = bias.expand(keys.shape[0], self.num_heads, 1, -1).transpose(2, 3)
+        if token_mask is not None:
+            bias = bias.masked_fill(~token_mask[:, None, :, None], FAR)
+        padding = -(self.head_dim + 1) % 8
+        queries = keys * (temperature * self.head_dim**-0.5).to(keys.dtype)
+        queries = F.pad(torch.cat([queries, torch.ones_like(bias)], dim=-1), (0, padding))
+        wide_keys = F.pad(torch.cat([keys, bias.clamp(min=FAR)], dim=-1), (0, padding))
+        wide_values = F.pad(values, (0, padding + 1))
+        heads = F.scaled_dot_product_attention(queries, wide_keys, wide_values, scale=1.0)
+        return heads[..., : self.head_dim]
+
+
+def sinusoid(count: int, width: int, like: Tensor) -> Tensor:
+    """Return ``[sin w0 p, cos w0 p, sin w1 p, ...]`` for p below ``count``, with ``w_t = 10000^(-2t/width)``."""
+    positions = torch.arange(count, dtype=torch.float64, device=like.device)
+    rates = torch.pow(10000.0, -torch.arange(0, width, 2, dtype=torch.float64, device=like.device) / width)
+    angles = positions[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
+
+
+def _softmax(logits: Tensor, token_mask: Tensor | None) -> Tensor:
+    if token_mask is None:
+        return torch.softmax(logits, dim=-1)
+    matrix = torch.softmax(logits.masked_fill(~token_mask[:, None, None, :], float("-inf")), dim=-1)
+    return matrix.masked_fill(~token_mask[:, None, :, None], 0.0)
+
+
+def _without_padding(heads: Tensor, token_mask: Tensor | None) -> Tensor:
+    return heads if token_mask is None else heads.masked_fill(~token_mask[:, None, :, None], 0.0)
+
+
+def _cost(n: int, c: int, num_heads: int) -> Cost:
+    products = Cost(macs=2 * n * n * c, exponentials=num_heads * n * n, largest_intermediate=num_heads * n * n)
+    return linear_cost(n, c, 2 * c) + products + linear_cost(n, c, c)

@@ -1,0 +1,145 @@
+"""Stand-alone self-attention in a k x k neighbourhood (Ramachandran et al., arXiv 1906.05909; arXiv 2209.15287).
+
+Each position attends to the window around it; keys carry embeddings of their row and column in the window::
+
+    s_ij = t q . (k_ij + e_ij) ;  A = softmax over the window ;  out = concat_h(sum_ij A_ij v_ij) W_O + b_O
+
+with ``t = 1/sqrt(d)`` and, in each head, e the row embedding in the first half of the channels and the column embedding
+in the second. Positions beyond the border are zeros that take part in the softmax, as published, unless
+``mask_padding``. The published code mixes pixels by a wrong reshape and scales by nothing; this is the intended method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask
+from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.window import window_attention
+
+FAR = -1e4
+"""The logit of a position beyond the border, where it must not count; finite in half precision too."""
+
+
+@dataclass(frozen=True)
+class LocalConfig(AttentionConfig):
+    """Parameters of local attention.
+
+    Attributes:
+        window: odd side of the neighbourhood.
+        scale: divide logits by ``sqrt(head_dim)``; False, as published, saturates the softmax from the start.
+        mask_padding: leave positions beyond the border out of the softmax.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for an even window.
+    """
+
+    window: int = 7
+    scale: bool = True
+    mask_padding: bool = False
+    name: ClassVar[str] = "local"
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.window % 2 == 0:
+            raise GossamerError(ErrorCode.CONFIG, "window", f"{self.window} is not odd", "use 3, 5 or 7")
+
+    def make(self, host: Host) -> LocalAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return LocalAttention(self, host)
+
+
+class LocalAttention(Attention):
+    """Softmax attention over the window around each position."""
+
+    def __init__(self, config: LocalConfig, host: Host) -> None:
+        super().__init__(host)
+        if host.num_prefix_tokens:
+            problem = f"{host.num_prefix_tokens} prefix token has no place in a neighbourhood"
+            raise GossamerError(ErrorCode.UNSUPPORTED, "local", problem, 'use pooling="mean"')
+        if len(host.grid) != 2:
+            problem = f"a grid of {len(host.grid)} axes"
+            raise GossamerError(ErrorCode.UNSUPPORTED, "local", problem, "use images")
+        if self.head_dim % 2:
+            problem = f"a head of {self.head_dim} channels has no half for rows and half for columns"
+            raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose heads of even width")
+        self.config = config
+        self.qkv = nn.Linear(host.dim, 3 * host.dim, bias=host.qkv_bias)
+        self.row = nn.Parameter(torch.randn(self.num_heads, config.window, self.head_dim // 2))
+        self.column = nn.Parameter(torch.randn(self.num_heads, config.window, self.head_dim // 2))
+
+    def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, in time and memory linear in their number.
+
+        Raises:
+            GossamerError: ``E-UNSUPPORTED`` for a mask: a window does not know which neighbours are real.
+        """
+        queries, keys, values = self._projected(tokens, grid, token_mask)
+        side = self.config.window // 2
+        border = (0, 0, 0, 0, side, side, side, side)
+        relative = self._relative().to(queries.dtype)
+        if self.config.mask_padding:
+            # One more channel, which is far for what lies beyond the border.
+            queries, relative = F.pad(queries, (0, 1), value=1.0), F.pad(relative, (0, 1))
+            keys = F.pad(F.pad(keys, (0, 1)), border)
+            keys = torch.cat([keys[..., :-1], self._beyond(grid, keys)], dim=-1)
+        else:
+            keys = F.pad(keys, border)
+        heads = window_attention(queries, keys, F.pad(values, border), relative, self.config.window, 1)
+        return self.dropout(self.output(heads.flatten(3).flatten(1, 2)))
+
+    def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the matrix with a row of each window, and V; weights of positions beyond the border meet zeros."""
+        queries, keys, values = (
+            part.flatten(1, 2).transpose(1, 2) for part in self._projected(tokens, grid, token_mask)
+        )
+        window, (rows, columns) = self.config.window, grid
+        places = [torch.arange(side, device=tokens.device) for side in grid]
+        row, column = torch.cartesian_prod(*places).unbind(-1)
+        offsets = torch.arange(window, device=tokens.device) - window // 2
+        down, across = torch.cartesian_prod(offsets, offsets).unbind(-1)
+        at_row, at_column = row[:, None] + down, column[:, None] + across
+        inside = (at_row >= 0) & (at_row < rows) & (at_column >= 0) & (at_column < columns)
+        index = at_row.clamp(0, rows - 1) * columns + at_column.clamp(0, columns - 1)
+        scores = (queries @ keys.transpose(-2, -1)).gather(-1, index.expand(*queries.shape[:2], -1, -1))
+        logits = scores.masked_fill(~inside, 0.0) + queries @ self._relative().to(queries.dtype).transpose(1, 2)
+        if self.config.mask_padding:
+            logits = logits.masked_fill(~inside, float("-inf"))
+        weights = torch.softmax(logits, dim=-1).masked_fill(~inside, 0.0)
+        matrix = torch.zeros(*queries.shape[:3], rows * columns, dtype=weights.dtype, device=weights.device)
+        return matrix.scatter_add(-1, index.expand_as(weights), weights), values
+
+    def cost(self, grid: Grid) -> Cost:
+        """Four projections of ``N C^2``, and keys, embeddings and values of ``k^2 N C`` each."""
+        n, c, k2 = self.num_tokens(grid), self.dim, self.config.window**2
+        heads = self.num_heads
+        extra = 2 * heads if self.config.mask_padding else 0
+        products = Cost(macs=n * k2 * (3 * c + extra), exponentials=heads * n * k2, largest_intermediate=heads * n * k2)
+        return linear_cost(n, c, 3 * c) + products + linear_cost(n, c, c)
+
+    def _projected(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, ...]:
+        """Return scaled queries, keys and values (batch, rows, columns, heads, head_dim)."""
+        self.check_grid(tokens, grid)
+        refuse_mask("local", token_mask)
+        projected = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1)).unflatten(1, grid)
+        queries, keys, values = projected.unbind(3)
+        return queries * self.head_dim**-0.5 if self.config.scale else queries, keys, values
+
+    def _relative(self) -> Tensor:
+        """Return the embedding (heads, window * window, head_dim) of each place of a window."""
+        window = self.config.window
+        rows = self.row[:, :, None].expand(-1, -1, window, -1)
+        columns = self.column[:, None].expand(-1, window, -1, -1)
+        return torch.cat([rows, columns], dim=-1).flatten(1, 2)
+
+    def _beyond(self, grid: Grid, padded: Tensor) -> Tensor:
+        """Return a channel that is far at positions beyond the border, and zero inside."""
+        side = self.config.window // 2
+        inside = torch.zeros(1, *grid, 1, 1, dtype=padded.dtype, device=padded.device)
+        channel = F.pad(inside, (0, 0, 0, 0, side, side, side, side), value=FAR)
+        return channel.expand(padded.shape[0], -1, -1, padded.shape[3], -1)

@@ -1,0 +1,271 @@
+"""SOFT: softmax-free attention with a Gaussian kernel (Lu et al., arXiv 2110.11945; SOFT++: arXiv 2207.03341).
+
+Queries and keys are one projection, so the kernel is symmetric; a low-rank expansion from m landmarks replaces it::
+
+    q = X W_q / d^(1/4) ;  A = exp(-|l_a - l_b|^2 / 2) ;  P = exp(-|l_a - q_i|^2 / 2)      l = landmarks(q)
+    out = concat_h(P^T (inv(A + jitter I) (P V))) W_O + b_O
+
+evaluated from the right, in ``3 N m C`` multiply-accumulates. By default the landmarks are the averages of 7 x 7 cells
+of any grid, so the work is linear in the tokens; the released code pools by a fixed ratio, which is quadratic.
+``soft_norm`` multiplies the inverse by ``D^(-1/2)`` on both sides, D the row sums of A, for each matrix by itself.
+Where paper, released code and this file differ is in ``docs/decisions/0009-soft.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, split_heads
+from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.inverse import Method, symmetric_inverse
+
+SMALLEST_ROW_SUM = 1e-3
+"""Row sums of the low-rank matrix may be slightly negative; ``scale="full"`` divides by their root."""
+
+
+@dataclass(frozen=True)
+class SoftConfig(AttentionConfig):
+    """Parameters of SOFT.
+
+    Attributes:
+        landmarks: ``pooling`` averages the tokens of each cell; ``convolution`` is the released form: a strided
+            convolution shared by all heads, LayerNorm and GELU.
+        cells: rows and columns of cells that ``pooling`` divides the grid into; fewer where the grid is smaller.
+        ratio: kernel and stride of ``convolution``.
+        inverse: ``newton`` of ``steps`` steps, as published; ``newton_tolerance``; ``cholesky``, which is faster on a
+            CPU and is another function where A is ill-conditioned.
+        steps: Newton steps.
+        tolerance: residual at which ``newton_tolerance`` stops.
+        jitter: added to the diagonal of A.
+        closed_form_gradient: for ``newton``, the gradient of an exact inverse, as published.
+        scale: ``reference`` multiplies by (tokens of the grid that the network was built for) / (tokens), since row
+            sums grow with the tokens; ``full`` normalizes by the root of the row sums of the whole matrix; ``none``
+            does neither.
+        local_kernel: side of a depthwise convolution on the values that is added, as released; 0 for none.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a number that makes no sense.
+    """
+
+    landmarks: Literal["pooling", "convolution"] = "pooling"
+    cells: tuple[int, int] = (7, 7)
+    ratio: int = 8
+    inverse: Method = "newton"
+    steps: int = 20
+    tolerance: float = 1e-5
+    jitter: float = 0.01
+    closed_form_gradient: bool = False
+    scale: Literal["none", "reference", "full"] = "reference"
+    local_kernel: int = 0
+    name: ClassVar[str] = "soft"
+    normalized: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for key in ("ratio", "steps"):
+            if getattr(self, key) < 1:
+                raise GossamerError(ErrorCode.CONFIG, key, f"{getattr(self, key)} is less than 1", "use 1 or more")
+        if min(self.cells) < 1:
+            raise GossamerError(ErrorCode.CONFIG, "cells", f"{self.cells} has no cells", "use (7, 7)")
+        if self.jitter < 0 or not self.tolerance > 0:
+            problem = f"jitter {self.jitter} or tolerance {self.tolerance} is not positive"
+            raise GossamerError(ErrorCode.CONFIG, self.name, problem, "use jitter 0.01 and tolerance 1e-5")
+        if self.local_kernel < 0 or (self.local_kernel and self.local_kernel % 2 == 0):
+            problem = f"{self.local_kernel} is not odd"
+            raise GossamerError(ErrorCode.CONFIG, "local_kernel", problem, "use an odd side, or 0")
+
+    def make(self, host: Host) -> SoftAttention:
+        """Return the mechanism for a network that decided ``host``."""
+        return SoftAttention(self, host)
+
+
+@dataclass(frozen=True)
+class SoftNormConfig(SoftConfig):
+    """Parameters of SOFT with the symmetric normalization of SOFT++; those of ``SoftConfig``."""
+
+    name: ClassVar[str] = "soft_norm"
+    normalized: ClassVar[bool] = True
+
+
+class SoftAttention(Attention):
+    """``P^T inv(A) P V`` for each head, with a Gaussian kernel between tokens and landmarks."""
+
+    def __init__(self, config: SoftConfig, host: Host) -> None:
+        super().__init__(host)
+        if len(host.grid) != 2 and (config.landmarks == "convolution" or config.local_kernel):
+            problem = f"convolutions on a grid of {len(host.grid)} axes"
+            raise GossamerError(ErrorCode.UNSUPPORTED, config.name, problem, "use pooling landmarks")
+        self.config = config
+        self.reference_tokens = host.num_prefix_tokens + _product(host.grid)
+        self.shared = nn.Linear(host.dim, host.dim, bias=host.qkv_bias)
+        self.value = nn.Linear(host.dim, host.dim, bias=host.qkv_bias)
+        if config.landmarks == "convolution":
+            width = self.head_dim
+            self.landmark = nn.Conv2d(width, width, config.ratio, config.ratio, bias=False)
+            self.landmark_norm = nn.LayerNorm(width)
+        if config.local_kernel:
+            side = config.local_kernel
+            self.local = nn.Conv2d(
+                self.num_heads, self.num_heads, (side, side), padding=side // 2, groups=self.num_heads, bias=False
+            )
+
+    def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, in time and memory linear in their number.
+
+        Raises:
+            GossamerError: ``E-UNSUPPORTED`` for a mask: the cells of the landmarks follow the padded grid.
+        """
+        kernel, inverse, values = self._kernels(tokens, grid, token_mask)
+        with torch.autocast(tokens.device.type, enabled=False):
+            root = self._row_scale(kernel, inverse) if self.config.scale == "full" else self._scale(grid, values).sqrt()
+            heads = kernel.transpose(-2, -1) @ (inverse @ (kernel @ (values * root))) * root
+            heads = heads.to(tokens.dtype)
+        if self.config.local_kernel:
+            heads = heads + self._local(values.to(tokens.dtype), grid)
+        return self.project(heads)
+
+    def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``P^T inv(A) P`` and V; the local convolution is one more matrix, added to it."""
+        kernel, inverse, values = self._kernels(tokens, grid, token_mask)
+        with torch.autocast(tokens.device.type, enabled=False):
+            matrix = kernel.transpose(-2, -1) @ inverse @ kernel
+            if self.config.scale == "full":
+                root = matrix.sum(dim=-1, keepdim=True).clamp(min=SMALLEST_ROW_SUM).rsqrt()
+                matrix = root * matrix * root.transpose(-2, -1)
+            matrix = matrix * self._scale(grid, values)
+        return matrix + self._local_matrix(matrix, grid) if self.config.local_kernel else matrix, values
+
+    def cost(self, grid: Grid) -> Cost:
+        """Three projections, ``h (3 N m d + 2 m^2 d)``, and the inverse."""
+        n, c, h, d = self.num_tokens(grid), self.dim, self.num_heads, self.head_dim
+        cells = self._landmark_grid(grid)
+        m = self.num_prefix_tokens + _product(cells)
+        # Kernels P and A, the two products with P and the one with the inverse.
+        macs = h * (3 * n * m * d + 2 * m * m * d)
+        if self.config.inverse == "cholesky":
+            macs += h * (m**3 // 6 + m**3 // 3)
+        else:
+            # Steps to a tolerance depend on the image; the closed form counts the configured number.
+            macs += h * self.config.steps * 2 * m**3
+        if self.config.scale == "full":
+            macs += h * (2 * n * m + m * m)
+        if self.config.landmarks == "convolution":
+            macs += h * _product(cells) * d * d * self.config.ratio**2
+        if self.config.local_kernel:
+            macs += c * _product(grid) * self.config.local_kernel**2
+        exponentials = h * (n * m + m * m)
+        return linear_cost(n, c, 2 * c) + Cost(macs, exponentials, h * n * m) + linear_cost(n, c, c)
+
+    def _kernels(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return P (batch, heads, landmarks, tokens), the inverse, and V, in float32 or wider."""
+        self.check_grid(tokens, grid)
+        refuse_mask(self.config.name, token_mask)
+        (points,) = split_heads(self.shared(tokens), 1, self.num_heads)
+        (values,) = split_heads(self.value(tokens), 1, self.num_heads)
+        with torch.autocast(tokens.device.type, enabled=False):
+            working = torch.promote_types(points.dtype, torch.float32)
+            points, values = points.to(working) * self.head_dim**-0.25, values.to(working)
+            landmarks = self._landmarks(points, grid)
+            # The kernel depends on differences alone; smaller norms cancel less.
+            mean = points.mean(dim=2, keepdim=True)
+            points, landmarks = points - mean, landmarks - mean
+            kernel, square = _gaussian(landmarks, points), _gaussian(landmarks, landmarks)
+            eye = torch.eye(square.shape[-1], dtype=working, device=tokens.device)
+            inverse = symmetric_inverse(
+                square + self.config.jitter * eye,
+                self.config.inverse,
+                steps=self.config.steps,
+                tolerance=self.config.tolerance,
+                closed_form_gradient=self.config.closed_form_gradient,
+                step_of=square,
+            )
+            if self.config.normalized:
+                root = square.sum(dim=-1).rsqrt()
+                inverse = root[..., :, None] * inverse * root[..., None, :]
+        return kernel, inverse, values
+
+    def _landmark_grid(self, grid: Grid) -> Grid:
+        if self.config.landmarks == "pooling":
+            cells = self.config.cells if len(grid) == 2 else self.config.cells[:1] * len(grid)
+            return tuple(min(cell, side) for cell, side in zip(cells, grid, strict=True))
+        if min(grid) < self.config.ratio:
+            problem = f"a grid of {'x'.join(map(str, grid))} is smaller than the ratio of {self.config.ratio}"
+            raise GossamerError(ErrorCode.UNSUPPORTED, self.config.name, problem, "use pooling landmarks")
+        return tuple(side // self.config.ratio for side in grid)
+
+    def _landmarks(self, points: Tensor, grid: Grid) -> Tensor:
+        """Return prefix tokens, which are landmarks themselves, and one landmark a cell."""
+        prefix, spatial = points[:, :, : self.num_prefix_tokens], points[:, :, self.num_prefix_tokens :]
+        cells = self._landmark_grid(grid)
+        if self.config.landmarks == "pooling":
+            return torch.cat([prefix, _pooled(spatial, grid, cells)], dim=2)
+        plane = spatial.flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+        found = self.landmark(plane.to(self.landmark.weight.dtype)).flatten(2).transpose(1, 2)
+        found = F.gelu(self.landmark_norm(found)).unflatten(0, (-1, self.num_heads))
+        return torch.cat([prefix, found.to(points.dtype)], dim=2)
+
+    def _scale(self, grid: Grid, like: Tensor) -> Tensor:
+        """Return the factor on the matrix; a tensor, since a graph may leave the grid open."""
+        one = torch.ones((), dtype=like.dtype, device=like.device)
+        return self.reference_tokens / (one * self.num_tokens(grid)) if self.config.scale == "reference" else one
+
+    def _row_scale(self, kernel: Tensor, inverse: Tensor) -> Tensor:
+        """Return one over the root of the row sums of the whole matrix."""
+        ones = torch.ones_like(kernel[:, :, :1]).transpose(-2, -1)
+        sums = kernel.transpose(-2, -1) @ (inverse @ (kernel @ ones))
+        return sums.clamp(min=SMALLEST_ROW_SUM).rsqrt()
+
+    def _local(self, values: Tensor, grid: Grid) -> Tensor:
+        """Return the depthwise convolution of the values, one kernel a head; zero for prefix tokens."""
+        spatial = values[:, :, self.num_prefix_tokens :].unflatten(2, grid)
+        planes = spatial.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        found = self.local(planes).unflatten(0, (-1, self.head_dim)).permute(0, 2, 3, 4, 1).flatten(2, 3)
+        return F.pad(found, (0, 0, self.num_prefix_tokens, 0))
+
+    def _local_matrix(self, like: Tensor, grid: Grid) -> Tensor:
+        """Return the matrix (1, heads, tokens, tokens) of the local convolution."""
+        count = _product(grid)
+        units = torch.eye(count, dtype=like.dtype, device=like.device).view(count, 1, *grid)
+        found = self.local(units.expand(-1, self.num_heads, -1, -1)).flatten(2)
+        return F.pad(found.permute(1, 2, 0), (self.num_prefix_tokens, 0, self.num_prefix_tokens, 0))[None]
+
+
+def _product(grid: Grid) -> int:
+    product = 1
+    for side in grid:
+        product *= side
+    return product
+
+
+def _gaussian(left: Tensor, right: Tensor) -> Tensor:
+    """Return ``exp(-|l_a - r_i|^2 / 2)``, from one product; rounding must not make an exponent positive."""
+    powers = [0.5 * part.square().sum(dim=-1) for part in (left, right)]
+    exponents = left @ right.transpose(-2, -1) - powers[0][..., :, None] - powers[1][..., None, :]
+    return exponents.clamp(max=0.0).exp()
+
+
+def _pooled(spatial: Tensor, grid: Grid, cells: Grid) -> Tensor:
+    """Return the mean of each cell; cells are those of adaptive average pooling."""
+    planes = spatial.transpose(-2, -1).flatten(0, 1).unflatten(2, grid)
+    if torch.compiler.is_exporting():
+        for axis, (side, count) in enumerate(zip(grid, cells, strict=True)):
+            planes = (planes.movedim(axis + 2, -1) @ _cell_means(side, count, spatial)).movedim(-1, axis + 2)
+    elif len(grid) == 2:
+        planes = F.adaptive_avg_pool2d(planes, (cells[0], cells[1]))
+    else:
+        planes = F.adaptive_avg_pool3d(planes, (cells[0], cells[1], cells[2]))
+    return planes.flatten(2).transpose(1, 2).unflatten(0, (-1, spatial.shape[1]))
+
+
+def _cell_means(side: int, count: int, like: Tensor) -> Tensor:
+    """Return the matrix (side, count) that averages the cells of adaptive pooling, for exporters without it."""
+    places = torch.arange(side, device=like.device)[:, None]
+    numbers = torch.arange(count, device=like.device)[None]
+    begins, ends = numbers * side // count, ((numbers + 1) * side + count - 1) // count
+    inside = ((places >= begins) & (places < ends)).to(like.dtype)
+    return inside / inside.sum(dim=0, keepdim=True)

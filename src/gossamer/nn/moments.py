@@ -1,0 +1,202 @@
+"""Moments of tokens, and the affine map that follows from them, one cache-sized chunk at a time.
+
+Mean and scatter (the sum of outer products of centred tokens) are all that sequence normalization must know of an image
+(``docs/decisions/0003``). They are computed chunk by chunk, each shifted near its own mean, corrected for the shift,
+and merged by Chan's rule ("Updating formulae and a pairwise algorithm for computing sample variances", 1979): a raw sum
+of products loses the square of mean over standard deviation, and with it every digit where the mean is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd import Function
+
+SHIFT_ROWS = 32
+"""Rows whose mean a chunk is shifted by; near its own mean is near enough, and cheaper than another pass."""
+CHUNK = 1024
+"""Rows of a chunk: large enough for the full rate of a matrix product, small enough to stay in a core's cache."""
+
+
+@dataclass(frozen=True)
+class TokenMoments:
+    """Count, mean and scatter of the tokens seen so far: a value that streams and processes can merge.
+
+    Attributes:
+        count: number of tokens.
+        mean: their mean.
+        scatter: sum over tokens of the outer product of the centred token with itself.
+    """
+
+    count: Float[Tensor, " batch"]
+    mean: Float[Tensor, "batch dim"]
+    scatter: Float[Tensor, "batch dim dim"]
+
+    @classmethod
+    def empty(cls, batch: int, dim: int, device: torch.device | str = "cpu") -> TokenMoments:
+        """Return the moments of no tokens."""
+        options: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        return cls(
+            torch.zeros(batch, **options), torch.zeros(batch, dim, **options), torch.zeros(batch, dim, dim, **options)
+        )
+
+    def update(self, tokens: Float[Tensor, "batch tokens dim"], token_mask: Tensor | None = None) -> TokenMoments:
+        """Return the moments with more tokens."""
+        return self.merge(token_moments(tokens, token_mask))
+
+    def merge(self, other: TokenMoments) -> TokenMoments:
+        """Return the moments of both sets of tokens together; the order does not matter."""
+        count = self.count + other.count
+        share = other.count / count.clamp(min=1.0)
+        delta = other.mean - self.mean
+        outer = delta[:, :, None] * delta[:, None, :]
+        scatter = self.scatter + other.scatter + outer * (self.count * share)[:, None, None]
+        return TokenMoments(count, self.mean + delta * share[:, None], scatter)
+
+    def finish(self) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim dim"]]:
+        """Return the mean and the biased covariance."""
+        return self.mean, self.scatter / self.count.clamp(min=1.0)[:, None, None]
+
+
+def token_moments(
+    tokens: Float[Tensor, "batch tokens dim"], token_mask: Bool[Tensor, "batch tokens"] | None = None
+) -> TokenMoments:
+    """Return the moments of each sample's real tokens, in float64, from products in float32 or wider.
+
+    The gradient keeps the tokens alone, not their centred copies.
+    """
+    if token_mask is None:
+        count = torch.ones(tokens.shape[0], dtype=torch.float64, device=tokens.device) * tokens.shape[1]
+    else:
+        tokens = tokens.masked_fill(~token_mask[..., None], 0.0)
+        count = token_mask.sum(dim=1).double()
+    with torch.autocast(tokens.device.type, enabled=False):
+        if torch.compiler.is_exporting():
+            return TokenMoments(count, *_whole_moments(tokens, token_mask, count))
+        return TokenMoments(count, *_Moments.apply(tokens, token_mask, count))
+
+
+def affine_map(
+    tokens: Float[Tensor, "batch tokens dim"],
+    mean: Float[Tensor, "batch dim"],
+    matrix: Float[Tensor, "batch dim out"],
+    offset: Float[Tensor, "batch out"],
+) -> Float[Tensor, "batch tokens out"]:
+    """Return ``(tokens - mean) @ matrix + offset`` for each sample.
+
+    The mean is subtracted first: folded into the offset it would cost the digits that the moments took care to keep.
+    What rounding takes from a mean in float64 goes into the offset.
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        rounded = mean.to(_working(tokens))
+        lost = (mean - rounded).detach().to(matrix.dtype)
+        offset = offset - (lost[:, None] @ matrix)[:, 0]
+        if torch.compiler.is_exporting():
+            out = (tokens.to(rounded.dtype) - rounded[:, None]) @ matrix.to(rounded.dtype)
+            return (out + offset[:, None].to(rounded.dtype)).to(tokens.dtype)
+        return _AffineMap.apply(tokens, rounded, matrix, offset)  # type: ignore[no-any-return]
+
+
+def _working(tokens: Tensor) -> torch.dtype:
+    return torch.promote_types(tokens.dtype, torch.float32)
+
+
+def _chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+    """Yield the rows of each chunk, the chunk in the working type, and its mask."""
+    working = _working(tokens)
+    for start in range(0, tokens.shape[1], CHUNK):
+        rows = slice(start, min(start + CHUNK, tokens.shape[1]))
+        yield rows, tokens[:, rows].to(working), None if token_mask is None else token_mask[:, rows, None]
+
+
+def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None) -> Tensor:
+    centred = chunk - mean[:, None].to(chunk.dtype)
+    return centred if mask is None else centred.masked_fill(~mask, 0.0)
+
+
+def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and scatter in one piece, for a graph that has no loop."""
+    tokens = tokens.to(_working(tokens))
+    mean = tokens.sum(dim=1) / count.clamp(min=1.0)[:, None].to(tokens.dtype)
+    centred = _centred(tokens, mean, None if token_mask is None else token_mask[..., None])
+    return mean.double(), (centred.transpose(1, 2) @ centred).double()
+
+
+class _Moments(Function):
+    """Mean and scatter by chunks; backward visits the chunks once more."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
+        batch, _, dim = tokens.shape
+        scatter = torch.zeros(batch, dim, dim, dtype=torch.float64, device=tokens.device)
+        shifts, sums, numbers = [], [], []
+        for rows, chunk, mask in _chunks(tokens, token_mask):
+            number = torch.full_like(count, rows.stop - rows.start) if mask is None else mask.sum(dim=(1, 2)).double()
+            if mask is None:
+                shift = chunk[:, :SHIFT_ROWS].mean(dim=1)
+            else:
+                shift = chunk.sum(dim=1) / number.clamp(min=1.0)[:, None].to(chunk.dtype)
+            centred = _centred(chunk, shift, mask)
+            scatter += torch.bmm(centred.transpose(1, 2), centred)
+            shifts.append(shift)
+            sums.append(centred.sum(dim=1))
+            numbers.append(number)
+        numbers = torch.stack(numbers, dim=1)[..., None]
+        delta = torch.stack(sums, dim=1).double() / numbers.clamp(min=1.0)
+        scatter -= torch.bmm((delta * numbers).transpose(1, 2), delta)
+        means = torch.stack(shifts, dim=1).double() + delta
+        mean = (means * numbers).sum(dim=1) / count.clamp(min=1.0)[:, None]
+        if len(shifts) > 1:
+            spread = means - mean[:, None]
+            scatter += torch.bmm((spread * numbers).transpose(1, 2), spread)
+        ctx.save_for_backward(tokens, token_mask, count, mean)
+        return mean, scatter
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        tokens, token_mask, count, mean = ctx.saved_tensors
+        of_mean, of_scatter = gradients
+        working = _working(tokens)
+        symmetric = (of_scatter + of_scatter.transpose(1, 2)).to(working)
+        shift = (of_mean / count.clamp(min=1.0)[:, None])[:, None].to(working)
+        out = torch.empty_like(tokens)
+        for rows, chunk, mask in _chunks(tokens, token_mask):
+            gradient = torch.baddbmm(shift, _centred(chunk, mean, mask), symmetric)
+            out[:, rows] = gradient if mask is None else gradient.masked_fill(~mask, 0.0)
+        return out, None, None
+
+
+class _AffineMap(Function):
+    """``(tokens - mean) matrix + offset`` by chunks."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, mean: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+        working = _working(tokens)
+        ctx.save_for_backward(tokens, mean, matrix)
+        ctx.types = (mean.dtype, matrix.dtype, offset.dtype)
+        matrix, offset = matrix.to(working), offset[:, None].to(working)
+        out = tokens.new_empty(tokens.shape[0], tokens.shape[1], matrix.shape[2])
+        for rows, chunk, _ in _chunks(tokens):
+            out[:, rows] = torch.baddbmm(offset, _centred(chunk, mean, None), matrix)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        tokens, mean, matrix = ctx.saved_tensors
+        working = _working(tokens)
+        transposed = matrix.to(working).transpose(1, 2)
+        of_tokens = torch.empty_like(tokens)
+        of_matrix = torch.zeros(matrix.shape, dtype=torch.float64, device=matrix.device)
+        of_offset = torch.zeros(matrix.shape[0], matrix.shape[2], dtype=torch.float64, device=matrix.device)
+        for rows, chunk, _ in _chunks(tokens):
+            gradient = gradients[0][:, rows].to(working)
+            of_tokens[:, rows] = torch.bmm(gradient, transposed)
+            of_matrix += torch.bmm(_centred(chunk, mean, None).transpose(1, 2), gradient)
+            of_offset += gradient.sum(dim=1)
+        of_mean = -torch.bmm(of_offset[:, None], transposed.double())[:, 0]
+        return of_tokens, *(g.to(t) for g, t in zip((of_mean, of_matrix, of_offset), ctx.types, strict=True))

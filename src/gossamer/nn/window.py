@@ -1,0 +1,176 @@
+"""Attention of each position over a k x k window, without unfolding.
+
+Unfolding copies keys and values k*k times. Here two orders of evaluation share one operator:
+
+- by offset: for each of the k*k shifts one elementwise product on a view; best for small windows and narrow heads;
+- by tile: a tile of 7 x 7 queries meets the window of keys around the whole tile in one batched product, and what lies
+  outside a query's own window is masked; best for wide heads.
+
+Both work on bands of rows, so that what they hold stays in a few megabytes at any size of image. The operator
+recomputes its bands in the backward pass and keeps its inputs alone. The reasons are in
+``docs/decisions/0008-window-attention.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TILE = 7
+"""Side of a tile of queries. The keys of a 7 x 7 window are 13 x 13, 3.4 times the work that is needed."""
+BAND_BYTES = 8 * 2**20
+"""What the logits of one band may take; a fraction of a core's last-level cache."""
+
+
+def window_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int
+) -> Tensor:
+    """Return softmax attention of each query over the window of keys around it.
+
+    Args:
+        queries: (batch, rows, columns, heads, width), scaled.
+        keys: (batch, padded rows, padded columns, heads, width), padded by ``window // 2`` on every side.
+        values: (batch, padded rows, padded columns, heads, value width), padded alike.
+        relative: (heads, window * window, width), added to each key of the window.
+        window: odd side k of the window.
+        stride: positions between neighbouring queries; query (0, 0) is at key (window // 2, window // 2).
+
+    Returns:
+        (batch, rows, columns, heads, value width).
+    """
+    if torch.compiler.is_exporting():
+        return _by_offset(queries, keys, values, relative, window, stride)
+    return torch.ops.gossamer.window_attention(queries, keys, values, relative, window, stride)
+
+
+def window_attention_macs(queries: Tensor, values: Tensor, window: int) -> int:
+    """Return the multiply-accumulates of the definition: logits, relative logits and values of each window."""
+    batch, rows, columns, heads, width = queries.shape
+    return batch * rows * columns * heads * window**2 * (2 * width + values.shape[-1])
+
+
+def _by_offset(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int) -> Tensor:
+    logits = torch.einsum("brchd,hkd->brchk", queries, relative)
+    rows, columns = queries.shape[1], queries.shape[2]
+    products = [
+        (queries * _shifted(keys, place, window, stride, rows, columns)).sum(dim=-1) for place in range(window**2)
+    ]
+    weights = torch.softmax(logits + torch.stack(products, dim=-1), dim=-1)
+    out = weights[..., 0, None] * _shifted(values, 0, window, stride, rows, columns)
+    for place in range(1, window**2):
+        out = out + weights[..., place, None] * _shifted(values, place, window, stride, rows, columns)
+    return out
+
+
+def _shifted(padded: Tensor, place: int, window: int, stride: int, rows: int, columns: int) -> Tensor:
+    """Return the view of what lies at one place of every query's window."""
+    row, column = divmod(place, window)
+    last = (row + stride * (rows - 1) + 1, column + stride * (columns - 1) + 1)
+    return padded[:, row : last[0] : stride, column : last[1] : stride]
+
+
+def _by_tile(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int) -> Tensor:
+    """Return the attention of queries at stride 1, a tile at a time."""
+    batch, rows, columns, heads, width = queries.shape
+    down, across = -(-rows // TILE), -(-columns // TILE)
+    missing = (down * TILE - rows, across * TILE - columns)
+    queries = F.pad(queries, (0, 0, 0, 0, 0, missing[1], 0, missing[0]))
+    keys, values = (F.pad(part, (0, 0, 0, 0, 0, missing[1], 0, missing[0])) for part in (keys, values))
+    side = TILE + window - 1
+    shape = (batch, down, TILE, across, TILE, heads, width)
+    tiles = queries.reshape(shape).permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5)
+    spans = [
+        part.unfold(1, side, TILE).unfold(2, side, TILE).permute(0, 1, 2, 3, 5, 6, 4).flatten(4, 5)
+        for part in (keys, values)
+    ]
+    places = _window_places(window, queries.device)
+    offsets = tiles @ relative.transpose(1, 2)
+    offsets = F.pad(offsets, (0, 1), value=float("-inf")).gather(-1, places.expand(*offsets.shape[:4], -1, -1))
+    weights = torch.softmax(offsets + tiles @ spans[0].transpose(-2, -1), dim=-1)
+    out = (weights @ spans[1]).unflatten(4, (TILE, TILE))
+    out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, down * TILE, across * TILE, heads, -1)
+    return out[:, :rows, :columns]
+
+
+def _window_places(window: int, device: torch.device) -> Tensor:
+    """Return, for each query of a tile and each key of its span, the key's place in the query's window.
+
+    A key outside the window has the place ``window * window``, whose logit is minus infinity.
+    """
+    side = TILE + window - 1
+    query, key = torch.arange(TILE, device=device), torch.arange(side, device=device)
+    offset = key[None] - query[:, None]
+    inside = (offset >= 0) & (offset < window)
+    rows, columns = offset[:, None, :, None], offset[None, :, None, :]
+    both = inside[:, None, :, None] & inside[None, :, None, :]
+    return torch.where(both, rows * window + columns, window**2).flatten(0, 1).flatten(1)
+
+
+def _bands(queries: Tensor, window: int, stride: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows of queries of each band, and the padded rows of keys that they see."""
+    batch, rows, columns, heads, width = queries.shape
+    per_query = window**2 + 2 * width if _offsets_are_faster(window, width, stride) else (TILE + window - 1) ** 2 * 2
+    row_bytes = batch * columns * heads * per_query * queries.element_size()
+    count = max(1, BAND_BYTES // max(1, row_bytes))
+    if not _offsets_are_faster(window, width, stride):
+        count = max(TILE, count // TILE * TILE)
+    for start in range(0, rows, count):
+        stop = min(start + count, rows)
+        yield slice(start, stop), slice(start * stride, (stop - 1) * stride + window)
+
+
+def _offsets_are_faster(window: int, width: int, stride: int) -> bool:
+    return window <= 3 or width < 16 or stride > 1
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int) -> Tensor:
+    if _offsets_are_faster(window, queries.shape[-1], stride):
+        return _by_offset(queries, keys, values, relative, window, stride)
+    return _by_tile(queries, keys, values, relative, window)
+
+
+_SCHEMA = "(Tensor queries, Tensor keys, Tensor values, Tensor relative, int window, int stride) -> Tensor"
+
+
+@torch.library.custom_op("gossamer::window_attention", mutates_args=(), schema=_SCHEMA)
+def _window_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int
+) -> Tensor:
+    out = queries.new_empty(*queries.shape[:-1], values.shape[-1])
+    for rows, seen in _bands(queries, window, stride):
+        out[:, rows] = _attend(queries[:, rows], keys[:, seen], values[:, seen], relative, window, stride)
+    return out
+
+
+@_window_attention.register_fake
+def _(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int) -> Tensor:
+    return queries.new_empty(*queries.shape[:-1], values.shape[-1])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.window, ctx.stride = inputs[4:]
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    saved = ctx.saved_tensors
+    sums = [torch.zeros_like(part) for part in saved]
+    queries, keys, values, relative = saved
+    for rows, seen in _bands(queries, ctx.window, ctx.stride):
+        parts = (queries[:, rows], keys[:, seen], values[:, seen], relative)
+        leaves = [part.detach().requires_grad_() for part in parts]
+        with torch.enable_grad():
+            out = _attend(leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride)
+        found = torch.autograd.grad(out, leaves, gradient[:, rows])
+        sums[0][:, rows] = found[0]
+        sums[1][:, seen] += found[1]
+        sums[2][:, seen] += found[2]
+        sums[3] += found[3]
+    return *sums, None, None
+
+
+_window_attention.register_autograd(_backward, setup_context=_keep)
