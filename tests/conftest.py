@@ -15,7 +15,11 @@ with install_import_hook("gossamer.nn", "beartype.beartype"):
 
 import torch
 
-torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Verbs that run in this process set the number of threads; every test starts with one."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -182,7 +182,10 @@ class _AffineMap(Function):
         matrix, offset = matrix.to(working), offset[:, None].to(working)
         out = tokens.new_empty(tokens.shape[0], tokens.shape[1], matrix.shape[2])
         for rows, chunk, _ in _chunks(tokens):
-            out[:, rows] = torch.baddbmm(offset, _centred(chunk, mean, None), matrix)
+            if out.dtype == working:
+                torch.baddbmm(offset, _centred(chunk, mean, None), matrix, out=out[:, rows])
+            else:
+                out[:, rows] = torch.baddbmm(offset, _centred(chunk, mean, None), matrix)
         return out
 
     @staticmethod

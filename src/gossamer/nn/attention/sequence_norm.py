@@ -8,7 +8,7 @@ Queries, keys and values are each normalized over the tokens, per head and chann
 Since no softmax stands between them, one function has several orders of evaluation, chosen by their work:
 
 - ``quadratic``, as the definition is read, for fewer tokens than a head is wide;
-- ``folded``: one projection of centred tokens, ``K^T V``, both scales folded into its d x d matrices;
+- ``folded``: projections of centred tokens, ``K^T V``, and all scales folded into its d x d matrices;
 - ``gram``: normalization is affine in the projections and those are affine in X, so the layer is ``(X - mean) A + c``
   with one C x C matrix that depends on the image through mean and covariance of its tokens alone. Queries, keys and
   values are never formed.
@@ -33,6 +33,7 @@ from gossamer.nn.cost import Cost
 from gossamer.nn.moments import CHUNK, TokenMoments, affine_map, token_moments
 
 Order = Literal["quadratic", "folded", "gram"]
+SQUARED_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -144,62 +145,68 @@ class SequenceNormAttention(Attention):
         with torch.autocast(weight.device.type, enabled=False):
             mean, covariance = moments.finish()
             weight, projection = weight.to(working), projection.to(working)
-            spread = weight @ covariance.to(working)
+            # Weights get a batch axis: a matrix times a batch of matrices would be transposed and copied.
+            spread = weight[None] @ covariance.to(working)
             variance = (spread * weight).sum(dim=-1).clamp(min=0.0)
             gamma, beta = (parameter.to(working).flatten() for parameter in (self.gamma, self.beta))
             scale = self._per_head(gamma * torch.rsqrt(variance + self.config.eps))
             heads_of_values = weight.unflatten(0, (3, self.num_heads, -1))[2]
             product = spread.unflatten(1, (3, self.num_heads, -1))[:, 1] @ heads_of_values.transpose(-2, -1)
-            moment = self._moment(product, scale, self._per_head(beta[None]))
+            shift = self._per_head(beta[None])
+            # K_hat^T V_hat / N from the covariance of raw keys and values.
+            moment = scale[:, 1, :, :, None] * product * scale[:, 2, :, None, :]
+            moment = moment + shift[:, 1, :, :, None] * shift[:, 2, :, None, :]
             mixed = moment @ projection.t().unflatten(0, (self.num_heads, -1))
             scaled = (scale[:, 0, :, :, None] * mixed).flatten(1, 2)
-            matrix = weight[: self.dim].t() @ scaled
+            matrix = weight[: self.dim].t()[None] @ scaled
             offset = (beta[: self.dim][None, None] @ mixed.flatten(1, 2))[:, 0] + self.output.bias.to(working)
             offset = offset + unused(self.qkv.bias)
         return mean, matrix, offset
 
     def _gram(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
         mean, matrix, offset = self.affine_form(token_moments(tokens, token_mask))
-        out = affine_map(cleared(tokens, token_mask), mean, matrix, offset)
+        return self._finish(affine_map(cleared(tokens, token_mask), mean, matrix, offset), token_mask)
+
+    def _folded(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+        dtype, center = tokens.dtype, self.config.center
+        working = torch.promote_types(dtype, torch.float32)
+        tokens = cleared(tokens, token_mask).to(working)
+        count = tokens.shape[1] if token_mask is None else _count(tokens, token_mask)[:, None, None]
+        if center:
+            # The projections of centred tokens are centred: bias and mean drop out.
+            tokens = cleared(tokens - tokens.sum(dim=1, keepdim=True) / count, token_mask)
+        bias = None if center else self.qkv.bias
+        projected = cleared(F.linear(tokens.to(dtype), self.qkv.weight, bias), token_mask)
+        del tokens
+        with torch.autocast(projected.device.type, enabled=False):
+            projected = projected.to(working)
+            power = _sum_of_squares(projected) + self.config.eps * count
+            # Scales over sqrt(N), as columns: those of keys and values multiply to that of K^T V / N.
+            scale = (self.gamma.to(working).flatten() * torch.rsqrt(power)).unflatten(2, (3, self.num_heads, -1, 1))
+            of_queries, of_keys, of_values = scale[:, 0].unbind(1)
+            beta = self.beta.to(working).unflatten(1, (self.num_heads, 1, -1)).unbind(0)
+            queries, keys, values = split_heads(projected, 3, self.num_heads)
+            moment = of_keys * (keys.transpose(-2, -1) @ values) * of_values.transpose(-2, -1)
+            moment = moment + beta[1].transpose(-2, -1) * beta[2]
+            root = count[..., None].sqrt() if isinstance(count, Tensor) else count**0.5
+            if not center:
+                mean_keys = of_keys * keys.sum(dim=2)[..., None] / root
+                mean_values = of_values * values.sum(dim=2)[..., None] / root
+                moment = moment + beta[1].transpose(-2, -1) * mean_values.transpose(-2, -1) + mean_keys * beta[2]
+            factors = (beta[0] @ moment, queries, of_queries * root * moment)
+            heads = torch.baddbmm(*(factor.flatten(0, 1) for factor in factors)).unflatten(0, (-1, self.num_heads))
+        out = self.output(heads.transpose(1, 2).flatten(2).to(dtype))
+        return self._finish(out + unused(self.qkv.bias) if center and torch.is_grad_enabled() else out, token_mask)
+
+    def _finish(self, out: Tensor, token_mask: Tensor | None) -> Tensor:
+        """Return the output after dropout; rows of padding are the output's bias, as the projection of zeros."""
         if token_mask is not None:
             out = torch.where(token_mask[..., None], out, self.output.bias.to(out.dtype))
         return self.dropout(out)
 
-    def _folded(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
-        tokens = cleared(tokens, token_mask)
-        working = torch.promote_types(tokens.dtype, torch.float32)
-        count = _count(tokens.to(working), token_mask)
-        bias = self.qkv.bias
-        if self.config.center:
-            # The projections of centred tokens are centred: bias and mean drop out.
-            mean = tokens.sum(dim=1, keepdim=True, dtype=working) / count[:, None, None]
-            tokens, bias = cleared((tokens.to(working) - mean).to(tokens.dtype), token_mask), None
-        projected = cleared(F.linear(tokens, self.qkv.weight, bias), token_mask)
-        with torch.autocast(tokens.device.type, enabled=False):
-            projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
-            share = count[:, None]
-            gamma, beta = (parameter.to(projected.dtype).flatten() for parameter in (self.gamma, self.beta))
-            power = projected.square().sum(dim=1) / share
-            scale, shift = self._per_head(gamma * torch.rsqrt(power + self.config.eps)), self._per_head(beta[None])
-            queries, keys, values = split_heads(projected, 3, self.num_heads)
-            moment = self._moment((keys / share[..., None, None]).transpose(-2, -1) @ values, scale, shift)
-            if not self.config.center:
-                means = scale * self._per_head(projected.sum(dim=1) / share)
-                moment = moment + shift[:, 1, :, :, None] * means[:, 2, :, None, :]
-                moment = moment + means[:, 1, :, :, None] * shift[:, 2, :, None, :]
-            heads = queries @ (scale[:, 0, :, :, None] * moment) + shift[:, 0, :, None, :] @ moment
-            if token_mask is not None:
-                heads = heads.masked_fill(~token_mask[:, None, :, None], 0.0)
-        return self.project(heads.to(tokens.dtype)) + (unused(self.qkv.bias) if bias is None else 0.0)
-
     def _per_head(self, channels: Tensor) -> Tensor:
         """Return (batch, 3 C) as (batch, 3, heads, head_dim)."""
         return channels.unflatten(1, (3, self.num_heads, -1))
-
-    def _moment(self, product: Tensor, scale: Tensor, beta: Tensor) -> Tensor:
-        """Return ``K_hat^T V_hat / N`` of each head from the covariance of raw keys and values."""
-        scaled = scale[:, 1, :, :, None] * product * scale[:, 2, :, None, :]
-        return scaled + beta[:, 1, :, :, None] * beta[:, 2, :, None, :]
 
     def _macs(self, order: Order, n: int) -> int:
         c, d = self.dim, self.head_dim
@@ -210,6 +217,17 @@ class SequenceNormAttention(Attention):
         chunks = -(-n // CHUNK)
         merging = (2 * chunks if chunks > 1 else 1) * c * c
         return 2 * n * c * c + merging + 4 * c**3 + 2 * c * c * d + 2 * c * c
+
+
+def _sum_of_squares(projected: Tensor) -> Tensor:
+    """Return the sum over the tokens; without gradients a few rows at a time, whose squares stay in a cache."""
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return (projected * projected).sum(dim=1, keepdim=True)
+    total = projected.new_zeros(projected.shape[0], 1, projected.shape[2])
+    squares = projected.new_empty(projected.shape[0], min(SQUARED_ROWS, projected.shape[1]), projected.shape[2])
+    for rows in projected.split(SQUARED_ROWS, dim=1):
+        total += torch.mul(rows, rows, out=squares[:, : rows.shape[1]]).sum(dim=1, keepdim=True)
+    return total
 
 
 def _count(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
