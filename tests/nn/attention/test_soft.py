@@ -37,10 +37,10 @@ def exact(attention: SoftAttention, x: Tensor) -> Tensor:
 
 def test_the_kernel_is_a_gaussian() -> None:
     points = 30.0 * torch.randn(2, 3, 40, 4, generator=torch.Generator().manual_seed(0))
-    kernel = _gaussian(points, points)
+    kernel = _gaussian(points, points, 1.0)
     assert kernel.max() <= 1.0
     assert (torch.diagonal(kernel, dim1=-2, dim2=-1) > 0.99).all()
-    square = _gaussian(0.1 * points.double(), 0.1 * points.double())
+    square = _gaussian(0.1 * points.double(), 0.1 * points.double(), 1.0)
     torch.testing.assert_close(square, square.transpose(-2, -1))
     assert torch.linalg.eigvalsh(square).min() > -1e-6
 
@@ -80,9 +80,13 @@ def test_tokens_may_change_places_within_a_cell_and_not_beyond() -> None:
 
 
 def test_pooling_commutes_with_the_projection() -> None:
-    x = torch.randn(2, 3, 35, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 35, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weight = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(_pooled(x @ weight, (5, 7), (2, 3)), _pooled(x, (5, 7), (2, 3)) @ weight)
+    for cells in ((2, 3), (5, 1)):
+        torch.testing.assert_close(_pooled(x @ weight, (5, 7), cells), _pooled(x, (5, 7), cells) @ weight)
+        plane = x.transpose(1, 2).unflatten(2, (5, 7))
+        wanted = torch.nn.functional.adaptive_avg_pool2d(plane, cells).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(_pooled(x, (5, 7), cells), wanted)
 
 
 @BOTH
@@ -112,10 +116,9 @@ def test_soft_norm_divides_by_the_root_of_the_landmarks_row_sums() -> None:
     plain, normed = (build(grid, kind, cells=(3, 3)) for kind in (SoftConfig, SoftNormConfig))
     normed.load_state_dict(plain.state_dict())
     x = tokens(grid)
-    _kernel, inverse, _ = plain._kernels(x, grid, None)
-    _, found, _ = normed._kernels(x, grid, None)
-    points = plain.shared(x).unflatten(2, (HEADS, -1)).transpose(1, 2) * plain.head_dim**-0.25
-    landmarks = plain._landmarks(points, grid)
+    _, inverse = plain._kernels(x, grid, None)
+    _, found = normed._kernels(x, grid, None)
+    landmarks = plain._points(x, grid)[1] * plain.head_dim**-0.25
     root = torch.exp(-0.5 * torch.cdist(landmarks, landmarks).square()).sum(dim=-1).rsqrt()
     torch.testing.assert_close(found, root[..., None] * inverse * root[..., None, :])
 
@@ -133,7 +136,7 @@ def test_row_sums_stay_when_the_resolution_grows(scale: str, low: float, high: f
     attention = build((28, 28), scale=scale, cells=(7, 7))
     sums = []
     for side in (28, 112):
-        kernel, inverse, _ = attention._kernels(smooth_field(side), (side, side), None)
+        kernel, inverse = attention._kernels(smooth_field(side), (side, side), None)
         ones = torch.ones(*kernel.shape[:2], side * side, 1, dtype=torch.float64)
         row = attention._row_scale(kernel, inverse) if scale == "full" else torch.ones((), dtype=torch.float64)
         row = row * attention._scale((side, side), kernel).sqrt()
@@ -172,3 +175,19 @@ def test_what_does_not_fit_is_refused() -> None:
         SoftConfig(local_kernel=4)
     with pytest.raises(GossamerError, match="smaller than the ratio"):
         build((5, 5), landmarks="convolution", ratio=8)(tokens((5, 5)), (5, 5))
+
+
+@pytest.mark.parametrize(("dim", "heads", "folds"), [(12, 1, True), (12, 6, False)])
+def test_both_orders_are_one_function(dim: int, heads: int, folds: bool) -> None:
+    grid = (9, 10)
+    torch.manual_seed(0)
+    attention = SoftConfig(cells=(3, 3)).build(dim, heads, grid=grid).double().eval()
+    assert isinstance(attention, SoftAttention)
+    x = torch.randn(2, 90, dim, dtype=torch.float64)
+    assert attention.folds(grid) is folds
+    other = SoftConfig(cells=(3, 3)).build(dim, heads, grid=grid).double().eval()
+    assert isinstance(other, SoftAttention)
+    other.load_state_dict(attention.state_dict())
+    other._pinned = not folds
+    torch.testing.assert_close(attention(x, grid), other(x, grid))
+    assert attention.cost(grid).macs < other.cost(grid).macs

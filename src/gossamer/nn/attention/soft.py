@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, split_heads
-from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, split_heads, unused
+from gossamer.nn.cost import Cost
 from gossamer.nn.inverse import Method, symmetric_inverse
 
 SMALLEST_ROW_SUM = 1e-3
@@ -101,6 +101,7 @@ class SoftAttention(Attention):
             problem = f"convolutions on a grid of {len(host.grid)} axes"
             raise GossamerError(ErrorCode.UNSUPPORTED, config.name, problem, "use pooling landmarks")
         self.config = config
+        self._pinned: bool | None = None
         self.reference_tokens = host.num_prefix_tokens + _product(host.grid)
         self.shared = nn.Linear(host.dim, host.dim, bias=host.qkv_bias)
         self.value = nn.Linear(host.dim, host.dim, bias=host.qkv_bias)
@@ -120,18 +121,51 @@ class SoftAttention(Attention):
         Raises:
             GossamerError: ``E-UNSUPPORTED`` for a mask: the cells of the landmarks follow the padded grid.
         """
-        kernel, inverse, values = self._kernels(tokens, grid, token_mask)
+        kernel, inverse = self._kernels(tokens, grid, token_mask)
+        if self._pinned if self._pinned is not None else self.folds(grid):
+            return self._folded(kernel, inverse, tokens, grid)
+        values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            root = self._row_scale(kernel, inverse) if self.config.scale == "full" else self._scale(grid, values).sqrt()
-            heads = kernel.transpose(-2, -1) @ (inverse @ (kernel @ (values * root))) * root
+            if self.config.scale == "full":
+                root = self._row_scale(kernel, inverse)
+                heads = root * (kernel.transpose(-2, -1) @ (inverse @ (kernel @ (values * root))))
+            else:
+                heads = kernel.transpose(-2, -1) @ (inverse @ (kernel @ values) * self._scale(grid, values))
             heads = heads.to(tokens.dtype)
         if self.config.local_kernel:
             heads = heads + self._local(values.to(tokens.dtype), grid)
         return self.project(heads)
 
+    def _folded(self, kernel: Tensor, inverse: Tensor, tokens: Tensor, grid: Grid) -> Tensor:
+        """Project the m landmarks' sums of tokens instead of the tokens: values and heads are never formed."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            wide = tokens.to(kernel.dtype)
+            weights = [layer.weight.to(kernel.dtype).t() for layer in (self.value, self.output)]
+            sums = (kernel.flatten(1, 2) @ wide).unflatten(1, (self.num_heads, -1))
+            values = sums @ weights[0].unflatten(1, (self.num_heads, -1)).transpose(0, 1)
+            if self.value.bias is not None:
+                bias = self.value.bias.to(kernel.dtype).unflatten(0, (self.num_heads, 1, -1))
+                values = values + kernel.sum(dim=-1, keepdim=True) * bias
+            mixed = (inverse @ values * self._scale(grid, values)) @ weights[1].unflatten(0, (self.num_heads, -1))
+            bias = self.output.bias.to(kernel.dtype)[None, None]
+            out = torch.baddbmm(bias, kernel.flatten(1, 2).transpose(1, 2), mixed.flatten(1, 2))
+        return self.dropout(out.to(tokens.dtype))
+
+    def folds(self, grid: Grid) -> bool:
+        """Return whether projecting landmarks takes less work than projecting tokens."""
+        if self.config.local_kernel or self.config.scale == "full":
+            return False
+        n, c, m = self.num_tokens(grid), self.dim, self._num_landmarks(grid)
+        return m * (self.num_heads * n + c) < n * (c + m)
+
+    def pin(self, grid: Grid) -> None:
+        """Fix the order of evaluation to the one for ``grid``."""
+        self._pinned = self.folds(grid)
+
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``P^T inv(A) P`` and V; the local convolution is one more matrix, added to it."""
-        kernel, inverse, values = self._kernels(tokens, grid, token_mask)
+        kernel, inverse = self._kernels(tokens, grid, token_mask)
+        values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
             matrix = kernel.transpose(-2, -1) @ inverse @ kernel
             if self.config.scale == "full":
@@ -141,12 +175,15 @@ class SoftAttention(Attention):
         return matrix + self._local_matrix(matrix, grid) if self.config.local_kernel else matrix, values
 
     def cost(self, grid: Grid) -> Cost:
-        """Three projections, ``h (3 N m d + 2 m^2 d)``, and the inverse."""
+        """The kernels, the inverse, and whichever is less: projections of tokens, or of landmarks."""
         n, c, h, d = self.num_tokens(grid), self.dim, self.num_heads, self.head_dim
-        cells = self._landmark_grid(grid)
-        m = self.num_prefix_tokens + _product(cells)
-        # Kernels P and A, the two products with P and the one with the inverse.
-        macs = h * (3 * n * m * d + 2 * m * m * d)
+        cells, m = self._landmark_grid(grid), self._num_landmarks(grid)
+        # The shared projection and its mean's, kernels P and A, and the product with the inverse.
+        macs = (n + 1) * c * c + h * (n * m * d + 2 * m * m * d)
+        if self._pinned if self._pinned is not None else self.folds(grid):
+            macs += 2 * m * c * (h * n + c)
+        else:
+            macs += 2 * n * c * (c + m)
         if self.config.inverse == "cholesky":
             macs += h * (m**3 // 6 + m**3 // 3)
         else:
@@ -155,26 +192,27 @@ class SoftAttention(Attention):
         if self.config.scale == "full":
             macs += h * (2 * n * m + m * m)
         if self.config.landmarks == "convolution":
-            macs += h * _product(cells) * d * d * self.config.ratio**2
+            macs += h * _product(cells) * d * d * self.config.ratio**2 - c * c
         if self.config.local_kernel:
             macs += c * _product(grid) * self.config.local_kernel**2
         exponentials = h * (n * m + m * m)
-        return linear_cost(n, c, 2 * c) + Cost(macs, exponentials, h * n * m) + linear_cost(n, c, c)
+        return Cost(macs, exponentials, max(n * c, h * n * m))
 
-    def _kernels(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return P (batch, heads, landmarks, tokens), the inverse, and V, in float32 or wider."""
+    def _values(self, tokens: Tensor) -> Tensor:
+        """Return V (batch, heads, tokens, head_dim), in float32 or wider."""
+        (values,) = split_heads(self.value(tokens), 1, self.num_heads)
+        return values.to(torch.promote_types(values.dtype, torch.float32))
+
+    def _kernels(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return P (batch, heads, landmarks, tokens) and the inverse, in float32 or wider."""
         self.check_grid(tokens, grid)
         refuse_mask(self.config.name, token_mask)
-        (points,) = split_heads(self.shared(tokens), 1, self.num_heads)
-        (values,) = split_heads(self.value(tokens), 1, self.num_heads)
+        points, landmarks = self._points(tokens, grid)
         with torch.autocast(tokens.device.type, enabled=False):
             working = torch.promote_types(points.dtype, torch.float32)
-            points, values = points.to(working) * self.head_dim**-0.25, values.to(working)
-            landmarks = self._landmarks(points, grid)
-            # The kernel depends on differences alone; smaller norms cancel less.
-            mean = points.mean(dim=2, keepdim=True)
-            points, landmarks = points - mean, landmarks - mean
-            kernel, square = _gaussian(landmarks, points), _gaussian(landmarks, landmarks)
+            points, landmarks = points.to(working), landmarks.to(working)
+            power = self.head_dim**-0.5
+            kernel, square = _gaussian(landmarks, points, power), _gaussian(landmarks, landmarks, power)
             eye = torch.eye(square.shape[-1], dtype=working, device=tokens.device)
             inverse = symmetric_inverse(
                 square + self.config.jitter * eye,
@@ -187,7 +225,7 @@ class SoftAttention(Attention):
             if self.config.normalized:
                 root = square.sum(dim=-1).rsqrt()
                 inverse = root[..., :, None] * inverse * root[..., None, :]
-        return kernel, inverse, values
+        return kernel, inverse
 
     def _landmark_grid(self, grid: Grid) -> Grid:
         if self.config.landmarks == "pooling":
@@ -198,16 +236,34 @@ class SoftAttention(Attention):
             raise GossamerError(ErrorCode.UNSUPPORTED, self.config.name, problem, "use pooling landmarks")
         return tuple(side // self.config.ratio for side in grid)
 
-    def _landmarks(self, points: Tensor, grid: Grid) -> Tensor:
-        """Return prefix tokens, which are landmarks themselves, and one landmark a cell."""
-        prefix, spatial = points[:, :, : self.num_prefix_tokens], points[:, :, self.num_prefix_tokens :]
-        cells = self._landmark_grid(grid)
+    def _num_landmarks(self, grid: Grid) -> int:
+        return self.num_prefix_tokens + _product(self._landmark_grid(grid))
+
+    def _points(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Return the shared projection (batch, heads, tokens, head_dim) and its landmarks (batch, heads, m, head_dim).
+
+        The kernel depends on differences alone, so both may be moved together: near zero less cancels.
+        """
+        prefix = self.num_prefix_tokens
         if self.config.landmarks == "pooling":
-            return torch.cat([prefix, _pooled(spatial, grid, cells)], dim=2)
-        plane = spatial.flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+            # The mean goes through the projection's bias, which the kernel does not see; its gradient is zero.
+            weight = self.shared.weight.t()[None].expand(tokens.shape[0], -1, -1)
+            mean = tokens.mean(dim=1, keepdim=True) @ self.shared.weight.t()
+            projected = torch.baddbmm(-mean.detach().to(tokens.dtype), tokens, weight)
+            projected = projected + unused(self.shared.bias) if torch.is_grad_enabled() else projected
+            cells = _pooled(projected[:, prefix:], grid, self._landmark_grid(grid))
+            landmarks = torch.cat([projected[:, :prefix], cells], dim=1) if prefix else cells
+            points, landmarks = (split_heads(part, 1, self.num_heads)[0] for part in (projected, landmarks))
+            return points, landmarks
+        (points,) = split_heads(self.shared(tokens), 1, self.num_heads)
+        scale = self.head_dim**-0.25
+        plane = (points[:, :, prefix:] * scale).flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+        self._landmark_grid(grid)
         found = self.landmark(plane.to(self.landmark.weight.dtype)).flatten(2).transpose(1, 2)
-        found = F.gelu(self.landmark_norm(found)).unflatten(0, (-1, self.num_heads))
-        return torch.cat([prefix, found.to(points.dtype)], dim=2)
+        found = F.gelu(self.landmark_norm(found)).unflatten(0, (-1, self.num_heads)) / scale
+        landmarks = torch.cat([points[:, :, :prefix], found.to(points.dtype)], dim=2)
+        mean = points.mean(dim=2, keepdim=True)
+        return points - mean, landmarks - mean
 
     def _scale(self, grid: Grid, like: Tensor) -> Tensor:
         """Return the factor on the matrix; a tensor, since a graph may leave the grid open."""
@@ -242,24 +298,37 @@ def _product(grid: Grid) -> int:
     return product
 
 
-def _gaussian(left: Tensor, right: Tensor) -> Tensor:
-    """Return ``exp(-|l_a - r_i|^2 / 2)``, from one product; rounding must not make an exponent positive."""
-    powers = [0.5 * part.square().sum(dim=-1) for part in (left, right)]
-    exponents = left @ right.transpose(-2, -1) - powers[0][..., :, None] - powers[1][..., None, :]
-    return exponents.clamp(max=0.0).exp()
+def _gaussian(left: Tensor, right: Tensor, power: float) -> Tensor:
+    """Return ``exp(-power |l_a - r_i|^2 / 2)``, from one product; rounding must not make an exponent positive."""
+    of_left = 0.5 * power * left.square().sum(dim=-1, keepdim=True)
+    scaled = (left * power).flatten(0, 1)
+    others = right.flatten(0, 1).transpose(1, 2)
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        of_right = -0.5 * power * right.square().sum(dim=-1)[:, :, None]
+        exponents = (scaled @ others).unflatten(0, left.shape[:2]) + of_right - of_left
+        return exponents.clamp(max=0.0).exp()
+    of_right = -0.5 * power * torch.linalg.vector_norm(right, dim=-1).square()[:, :, None]
+    exponents = torch.baddbmm(of_right.flatten(0, 1), scaled, others).unflatten(0, left.shape[:2])
+    return exponents.sub_(of_left).clamp_(max=0.0).exp_()
 
 
-def _pooled(spatial: Tensor, grid: Grid, cells: Grid) -> Tensor:
-    """Return the mean of each cell; cells are those of adaptive average pooling."""
-    planes = spatial.transpose(-2, -1).flatten(0, 1).unflatten(2, grid)
+def _pooled(tokens: Tensor, grid: Grid, cells: Grid) -> Tensor:
+    """Return the mean of each cell (batch, cells, dim); cells are those of adaptive average pooling."""
+    if not torch.compiler.is_exporting() and not any(side % count for side, count in zip(grid, cells, strict=True)):
+        sizes = [part for side, count in zip(grid, cells, strict=True) for part in (count, side // count)]
+        means = tokens.unflatten(1, sizes)
+        for axis in range(2 * len(grid), 0, -2):
+            means = means.mean(dim=axis)
+        return means.flatten(1, -2)
+    planes = tokens.transpose(1, 2).unflatten(2, grid)
     if torch.compiler.is_exporting():
         for axis, (side, count) in enumerate(zip(grid, cells, strict=True)):
-            planes = (planes.movedim(axis + 2, -1) @ _cell_means(side, count, spatial)).movedim(-1, axis + 2)
+            planes = (planes.movedim(axis + 2, -1) @ _cell_means(side, count, tokens)).movedim(-1, axis + 2)
     elif len(grid) == 2:
         planes = F.adaptive_avg_pool2d(planes, (cells[0], cells[1]))
     else:
         planes = F.adaptive_avg_pool3d(planes, (cells[0], cells[1], cells[2]))
-    return planes.flatten(2).transpose(1, 2).unflatten(0, (-1, spatial.shape[1]))
+    return planes.flatten(2).transpose(1, 2)
 
 
 def _cell_means(side: int, count: int, like: Tensor) -> Tensor:
