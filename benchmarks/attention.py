@@ -207,11 +207,13 @@ def local() -> dict[str, float]:
             "ours": evaluating(attention, x, grid),
             "window": _without_gradients(lambda: window(queries, keys, values, relative, 7, 1)),
             "unfolding": _without_gradients(lambda: plain_forms.local(attention, x, grid)),  # type: ignore[arg-type]
+            "projections": _without_gradients(lambda: attention.output(attention.qkv(x)[..., :64])),  # type: ignore[operator]
             "convolution": _without_gradients(lambda: convolution(plane)),
         }
     )
     return {
         "over_unfolding": found["unfolding"] / found["ours"],
+        "window_over_unfolding": (found["unfolding"] - found["projections"]) / found["window"],
         "layer_over_convolution": found["ours"] / found["convolution"],
         "window_over_convolution": found["window"] / found["convolution"],
     }
@@ -273,7 +275,9 @@ def half_precision() -> dict[str, Any]:
                 result = attention(x, GRIDS[tokens])
             result.float().square().mean().backward()
             gradients = [x.grad, *(parameter.grad for parameter in attention.parameters())]
-            finite = bool(torch.isfinite(result).all()) and all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
+            finite = bool(torch.isfinite(result).all()) and all(
+                bool(torch.isfinite(g).all()) for g in gradients if g is not None
+            )
             out.setdefault(name, {})[f"{str(dtype)[6:]} at {tokens}"] = finite
     return out
 

@@ -16,7 +16,9 @@ def sequence_norm(attention: SequenceNormAttention, tokens: Tensor) -> Tensor:
     """Return the layer from one projection, statistics, normalization and two products, each a separate operation."""
     projected = attention.qkv(tokens)
     variance, mean = torch.var_mean(projected, dim=1, keepdim=True, correction=0)
-    normalized = (projected - mean) * torch.rsqrt(variance + 1e-5) * attention.gamma.flatten() + attention.beta.flatten()
+    normalized = (projected - mean) * torch.rsqrt(
+        variance + 1e-5
+    ) * attention.gamma.flatten() + attention.beta.flatten()
     queries, keys, values = split_heads(normalized, 3, attention.num_heads)
     return attention.project(queries @ (keys.transpose(-2, -1) @ values / tokens.shape[1]))
 
@@ -50,7 +52,9 @@ def local(attention: LocalAttention, tokens: Tensor, grid: tuple[int, int]) -> T
     planes = attention.qkv(tokens).transpose(1, 2).unflatten(2, grid)
     queries, keys, values = planes.chunk(3, dim=1)
     queries = queries.flatten(2).unflatten(1, (heads, -1)) * attention.head_dim**-0.5
-    keys, values = (F.unfold(part, window, padding=side).unflatten(1, (heads, -1, window**2)) for part in (keys, values))
+    keys, values = (
+        F.unfold(part, window, padding=side).unflatten(1, (heads, -1, window**2)) for part in (keys, values)
+    )
     keys = keys + attention._relative().transpose(1, 2)[None, ..., None]
     weights = torch.softmax((queries[:, :, :, None] * keys).sum(2), dim=2)
     out = (weights[:, :, None] * values).sum(3).flatten(1, 2).transpose(1, 2)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 TILE = 7
 """Side of a tile of queries. The keys of a 7 x 7 window are 13 x 13, 3.4 times the work that is needed."""
-BAND_BYTES = 8 * 2**20
-"""What the logits of one band may take; a fraction of a core's last-level cache."""
+BAND_BYTES = 2**20
+"""What the logits of one band may take, so that they stay in a core's own cache."""
 
 
 def window_attention(
@@ -73,8 +73,8 @@ def _shifted(padded: Tensor, place: int, window: int, stride: int, rows: int, co
     return padded[:, row : last[0] : stride, column : last[1] : stride]
 
 
-def _by_tile(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int) -> Tensor:
-    """Return the attention of queries at stride 1, a tile at a time."""
+def _by_tile(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, *, in_place: bool) -> Tensor:
+    """Return the attention of queries at stride 1, a tile at a time; ``in_place`` where no gradient is wanted."""
     batch, rows, columns, heads, width = queries.shape
     down, across = -(-rows // TILE), -(-columns // TILE)
     missing = (down * TILE - rows, across * TILE - columns)
@@ -90,8 +90,12 @@ def _by_tile(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, wi
     places = _window_places(window, queries.device)
     offsets = tiles @ relative.transpose(1, 2)
     offsets = F.pad(offsets, (0, 1), value=float("-inf")).gather(-1, places.expand(*offsets.shape[:4], -1, -1))
-    weights = torch.softmax(offsets + tiles @ spans[0].transpose(-2, -1), dim=-1)
-    out = (weights @ spans[1]).unflatten(4, (TILE, TILE))
+    if in_place:
+        logits = offsets.flatten(0, 3).baddbmm_(tiles.flatten(0, 3), spans[0].flatten(0, 3).transpose(1, 2))
+        out = torch.softmax(logits, dim=-1).bmm(spans[1].flatten(0, 3)).unflatten(0, tiles.shape[:4])
+    else:
+        out = torch.softmax(offsets + tiles @ spans[0].transpose(-2, -1), dim=-1) @ spans[1]
+    out = out.unflatten(4, (TILE, TILE))
     out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, down * TILE, across * TILE, heads, -1)
     return out[:, :rows, :columns]
 
@@ -127,10 +131,12 @@ def _offsets_are_faster(window: int, width: int, stride: int) -> bool:
     return window <= 3 or width < 16 or stride > 1
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int) -> Tensor:
+def _attend(
+    queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int, *, in_place: bool
+) -> Tensor:
     if _offsets_are_faster(window, queries.shape[-1], stride):
         return _by_offset(queries, keys, values, relative, window, stride)
-    return _by_tile(queries, keys, values, relative, window)
+    return _by_tile(queries, keys, values, relative, window, in_place=in_place)
 
 
 _SCHEMA = "(Tensor queries, Tensor keys, Tensor values, Tensor relative, int window, int stride) -> Tensor"
@@ -142,7 +148,9 @@ def _window_attention(
 ) -> Tensor:
     out = queries.new_empty(*queries.shape[:-1], values.shape[-1])
     for rows, seen in _bands(queries, window, stride):
-        out[:, rows] = _attend(queries[:, rows], keys[:, seen], values[:, seen], relative, window, stride)
+        out[:, rows] = _attend(
+            queries[:, rows], keys[:, seen], values[:, seen], relative, window, stride, in_place=True
+        )
     return out
 
 
@@ -164,7 +172,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         parts = (queries[:, rows], keys[:, seen], values[:, seen], relative)
         leaves = [part.detach().requires_grad_() for part in parts]
         with torch.enable_grad():
-            out = _attend(leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride)
+            out = _attend(leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride, in_place=False)
         found = torch.autograd.grad(out, leaves, gradient[:, rows])
         sums[0][:, rows] = found[0]
         sums[1][:, seen] += found[1]
