@@ -18,16 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import plain_forms
 import torch
 import torch.nn.functional as F
-from timing import Call, extra_memory, interleaved, rise_of_peak
 from torch import Tensor, nn
 
+import plain_forms
 from gossamer.files import write_text
 from gossamer.measure.machine import processor
-from gossamer.nn.attention import MECHANISMS, Attention, AttentionConfig, SequenceNormConfig, attention_config
+from gossamer.nn.attention import MECHANISMS, Attention, AttentionConfig, attention_config
 from gossamer.nn.inverse import symmetric_inverse
+from timing import Call, extra_memory, interleaved, rise_of_peak
 
 GRIDS = {197: (1, 197), 1024: (32, 32), 4096: (64, 64), 16384: (128, 128), 65536: (256, 256), 1048576: (1024, 1024)}
 QUADRATIC = ("softmax", "kv", "kv_pos", "adaptive")
@@ -230,7 +230,7 @@ def adaptive() -> dict[str, Any]:
         for fraction in (0.75, 0.5, 0.25):
             kept = (torch.arange(4096) % 4 < 4 * fraction)[None]
 
-            def call(a: Attention = attention, kept: Tensor = kept) -> object:
+            def call(a: Attention = attention, kept: Tensor = kept, x: Tensor = x) -> object:
                 with torch.inference_mode():
                     return a(x, (64, 64), kept_queries=kept, kept_keys=kept)
 

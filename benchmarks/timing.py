@@ -46,7 +46,7 @@ def quartile(values: list[float]) -> float:
 
 
 def extra_memory(script: str, request: dict[str, object]) -> int:
-    """Return bytes by which one call raises the peak of a fresh process; ``script --memory REQUEST`` is that process."""
+    """Return bytes by which one call raises the peak of a fresh process: ``script --memory REQUEST``."""
     command = [sys.executable, script, "--memory", json.dumps(request)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
