@@ -73,12 +73,12 @@ def growth(quick: bool) -> dict[str, Any]:
     seconds: dict[str, dict[str, float]] = {name: {} for name in MECHANISMS}
     for tokens in sizes:
         calls: dict[str, Call] = {}
+        x = random_tokens(tokens, dim)
         for name in MECHANISMS:
             most = MOST_ADAPTIVE if name == "adaptive" else MOST_QUADRATIC if name in QUADRATIC else max(GRIDS)
             if name == "softmax" and not quick:
                 most = 65_536
             if tokens <= most:
-                x = random_tokens(tokens, dim)
                 calls[name] = evaluating(build(name, dim, heads, tokens), x, GRIDS[tokens])
         for name, value in interleaved(calls).items():
             seconds[name][str(tokens)] = value
@@ -197,9 +197,8 @@ def local() -> dict[str, float]:
     attention = attention_config("local").build(64, 2, grid=grid).eval()
     x = random_tokens(56 * 56, 64)
     convolution, plane = nn.Conv2d(64, 64, 3, padding=1).eval(), x.transpose(1, 2).unflatten(2, grid).contiguous()
-    queries, keys, values = attention._projected(x, grid, None)  # type: ignore[operator]
-    border = (0, 0, 0, 0, 3, 3, 3, 3)
-    keys, values = F.pad(keys, border), F.pad(values, border)
+    queries, both = attention._projected(x, grid, None)  # type: ignore[operator]
+    keys, values = F.pad(both, (0, 0, 0, 0, 0, 0, 3, 3, 3, 3)).unbind(3)
     relative = attention._relative().detach()  # type: ignore[operator]
     window = torch.ops.gossamer.window_attention
     found = interleaved(

@@ -114,16 +114,22 @@ def _chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[
         yield rows, tokens[:, rows].to(working), None if token_mask is None else token_mask[:, rows, None]
 
 
-def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None) -> Tensor:
-    centred = chunk - mean[:, None].to(chunk.dtype)
-    return centred if mask is None else centred.masked_fill(~mask, 0.0)
+def _buffer(tokens: Tensor) -> Tensor:
+    """Return room for one centred chunk: a new tensor for each would leave holes that no other fits."""
+    return tokens.new_empty(tokens.shape[0], min(CHUNK, tokens.shape[1]), tokens.shape[2], dtype=_working(tokens))
+
+
+def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None, buffer: Tensor) -> Tensor:
+    centred = torch.sub(chunk, mean[:, None].to(chunk.dtype), out=buffer[:, : chunk.shape[1]])
+    return centred if mask is None else centred.masked_fill_(~mask, 0.0)
 
 
 def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and scatter in one piece, for a graph that has no loop."""
     tokens = tokens.to(_working(tokens))
     mean = tokens.sum(dim=1) / count.clamp(min=1.0)[:, None].to(tokens.dtype)
-    centred = _centred(tokens, mean, None if token_mask is None else token_mask[..., None])
+    centred = tokens - mean[:, None]
+    centred = centred if token_mask is None else centred.masked_fill(~token_mask[..., None], 0.0)
     return mean.double(), (centred.transpose(1, 2) @ centred).double()
 
 
@@ -134,24 +140,23 @@ class _Moments(Function):
     def forward(ctx: Any, tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
         batch, _, dim = tokens.shape
         scatter = torch.zeros(batch, dim, dim, dtype=torch.float64, device=tokens.device)
-        shifts, sums, numbers = [], [], []
-        for rows, chunk, mask in _chunks(tokens, token_mask):
-            number = torch.full_like(count, rows.stop - rows.start) if mask is None else mask.sum(dim=(1, 2)).double()
+        chunks, buffer = -(-tokens.shape[1] // CHUNK), _buffer(tokens)
+        shifts, sums = buffer.new_empty(2, batch, chunks, dim)
+        numbers = count.new_empty(batch, chunks, 1)
+        for index, (rows, chunk, mask) in enumerate(_chunks(tokens, token_mask)):
+            numbers[:, index] = rows.stop - rows.start if mask is None else mask.sum(dim=1)
             if mask is None:
-                shift = chunk[:, :SHIFT_ROWS].mean(dim=1)
+                shifts[:, index] = chunk[:, :SHIFT_ROWS].mean(dim=1)
             else:
-                shift = chunk.sum(dim=1) / number.clamp(min=1.0)[:, None].to(chunk.dtype)
-            centred = _centred(chunk, shift, mask)
+                shifts[:, index] = chunk.sum(dim=1) / numbers[:, index].clamp(min=1.0).to(chunk.dtype)
+            centred = _centred(chunk, shifts[:, index], mask, buffer)
             scatter += torch.bmm(centred.transpose(1, 2), centred)
-            shifts.append(shift)
-            sums.append(centred.sum(dim=1))
-            numbers.append(number)
-        numbers = torch.stack(numbers, dim=1)[..., None]
-        delta = torch.stack(sums, dim=1).double() / numbers.clamp(min=1.0)
+            sums[:, index] = centred.sum(dim=1)
+        delta = sums.double() / numbers.clamp(min=1.0)
         scatter -= torch.bmm((delta * numbers).transpose(1, 2), delta)
-        means = torch.stack(shifts, dim=1).double() + delta
+        means = shifts.double() + delta
         mean = (means * numbers).sum(dim=1) / count.clamp(min=1.0)[:, None]
-        if len(shifts) > 1:
+        if chunks > 1:
             spread = means - mean[:, None]
             scatter += torch.bmm((spread * numbers).transpose(1, 2), spread)
         ctx.save_for_backward(tokens, token_mask, count, mean)
@@ -164,9 +169,9 @@ class _Moments(Function):
         working = _working(tokens)
         symmetric = (of_scatter + of_scatter.transpose(1, 2)).to(working)
         shift = (of_mean / count.clamp(min=1.0)[:, None])[:, None].to(working)
-        out = torch.empty_like(tokens)
+        out, buffer = torch.empty_like(tokens), _buffer(tokens)
         for rows, chunk, mask in _chunks(tokens, token_mask):
-            gradient = torch.baddbmm(shift, _centred(chunk, mean, mask), symmetric)
+            gradient = torch.baddbmm(shift, _centred(chunk, mean, mask, buffer), symmetric)
             out[:, rows] = gradient if mask is None else gradient.masked_fill(~mask, 0.0)
         return out, None, None
 
@@ -181,11 +186,13 @@ class _AffineMap(Function):
         ctx.types = (mean.dtype, matrix.dtype, offset.dtype)
         matrix, offset = matrix.to(working), offset[:, None].to(working)
         out = tokens.new_empty(tokens.shape[0], tokens.shape[1], matrix.shape[2])
+        buffer = _buffer(tokens)
         for rows, chunk, _ in _chunks(tokens):
+            centred = _centred(chunk, mean, None, buffer)
             if out.dtype == working:
-                torch.baddbmm(offset, _centred(chunk, mean, None), matrix, out=out[:, rows])
+                torch.baddbmm(offset, centred, matrix, out=out[:, rows])
             else:
-                out[:, rows] = torch.baddbmm(offset, _centred(chunk, mean, None), matrix)
+                out[:, rows] = torch.baddbmm(offset, centred, matrix)
         return out
 
     @staticmethod
@@ -193,13 +200,13 @@ class _AffineMap(Function):
         tokens, mean, matrix = ctx.saved_tensors
         working = _working(tokens)
         transposed = matrix.to(working).transpose(1, 2)
-        of_tokens = torch.empty_like(tokens)
+        of_tokens, buffer = torch.empty_like(tokens), _buffer(tokens)
         of_matrix = torch.zeros(matrix.shape, dtype=torch.float64, device=matrix.device)
         of_offset = torch.zeros(matrix.shape[0], matrix.shape[2], dtype=torch.float64, device=matrix.device)
         for rows, chunk, _ in _chunks(tokens):
             gradient = gradients[0][:, rows].to(working)
             of_tokens[:, rows] = torch.bmm(gradient, transposed)
-            of_matrix += torch.bmm(_centred(chunk, mean, None).transpose(1, 2), gradient)
+            of_matrix += torch.bmm(_centred(chunk, mean, None, buffer).transpose(1, 2), gradient)
             of_offset += gradient.sum(dim=1)
         of_mean = -torch.bmm(of_offset[:, None], transposed.double())[:, 0]
         return of_tokens, *(g.to(t) for g, t in zip((of_mean, of_matrix, of_offset), ctx.types, strict=True))

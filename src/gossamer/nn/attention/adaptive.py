@@ -30,6 +30,8 @@ from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
 
 AMPLITUDE = 0.01
 """Of the Gaussian; fixed, as published."""
+QUERY_ROWS = 64
+"""Rows of the matrix that are formed at a time where no gradient is wanted."""
 LARGEST_CACHE_BYTES = 2**30
 """A table of positions above this is computed anew each time."""
 
@@ -230,15 +232,36 @@ class AdaptiveAttention(Attention):
                 added = far if added is None else added + far
             heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
             return heads.transpose(1, 2).flatten(2)
+        mask = None if mask is None else mask[:, None, None]
         with torch.autocast(asking.device.type, enabled=False):
-            logits = _full(queries) @ _full(keys).transpose(-2, -1) * self.head_dim**-0.5
-            logits = logits if bias is None else logits + bias
-            if mask is None:
-                matrix = self._pruned(queries, logits, None)
+            queries, keys, values = _full(queries), _full(keys), _full(values)
+            if torch.is_grad_enabled() or torch.compiler.is_exporting():
+                logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
+                heads = self._pruned(queries, logits if bias is None else logits + bias, mask) @ values
             else:
-                matrix = self._pruned(queries, logits, mask[:, None, None])
-            heads = matrix @ _full(values)
+                heads = torch.empty_like(queries)
+                for start in range(0, queries.shape[2], QUERY_ROWS):
+                    rows = slice(start, start + QUERY_ROWS)
+                    added = None if bias is None else bias[..., rows, :]
+                    heads[:, :, rows] = self._pruned_rows(queries[:, :, rows], keys, added, mask) @ values
         return heads.transpose(1, 2).flatten(2).to(asking.dtype)
+
+    def _pruned_rows(self, queries: Tensor, keys: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Return rows of the pruned matrix without gradients, in place and in a cache's worth of memory."""
+        logits = (queries * self.head_dim**-0.5) @ keys.transpose(-2, -1)
+        if bias is not None:
+            logits += bias
+        low = (logits if mask is None else logits.masked_fill(~mask, float("inf"))).amin(dim=-1, keepdim=True)
+        if mask is not None:
+            logits.masked_fill_(~mask, float("-inf"))
+        top = logits.amax(dim=-1, keepdim=True)
+        threshold = self._threshold(queries)
+        level = top + torch.log(threshold + (1.0 - threshold) * torch.exp(low - top))
+        if self.config.gate == "faithful":
+            matrix = torch.softmax(logits, dim=-1).masked_fill_(logits <= level, 0.0)
+            return matrix / (matrix.sum(dim=-1, keepdim=True) + 1e-6)
+        dropped = (logits <= level).logical_and_(logits < top)
+        return torch.softmax(logits.masked_fill_(dropped, float("-inf")), dim=-1)
 
     def _pruned(self, queries: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
         """Return the softmax over the kept entries of each row."""
@@ -343,8 +366,8 @@ class AdaptiveAttention(Attention):
         if prefix:
             outside = (query_rows < prefix)[:, :, None] | (key_rows < prefix)[:, None]
             index = index.masked_fill(outside, zero)
-        biases = [row.index_select(0, index.flatten()) for row in flat]
-        return torch.stack(biases).unflatten(1, index.shape).transpose(0, 1)
+        places = index.flatten(1)[:, None].expand(-1, self.num_heads, -1)
+        return flat[None].expand(len(index), -1, -1).gather(2, places).unflatten(2, index.shape[1:])
 
 
 def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) -> Float[Tensor, ""]:

@@ -79,25 +79,23 @@ class LocalAttention(Attention):
         Raises:
             GossamerError: ``E-UNSUPPORTED`` for a mask: a window does not know which neighbours are real.
         """
-        queries, keys, values = self._projected(tokens, grid, token_mask)
+        queries, both = self._projected(tokens, grid, token_mask)
         side = self.config.window // 2
-        border = (0, 0, 0, 0, side, side, side, side)
+        keys, values = F.pad(both, (0, 0, 0, 0, 0, 0, side, side, side, side)).unbind(3)
+        del both
         relative = self._relative().to(queries.dtype)
         if self.config.mask_padding:
             # One more channel, which is far for what lies beyond the border.
             queries, relative = F.pad(queries, (0, 1), value=1.0), F.pad(relative, (0, 1))
-            keys = F.pad(F.pad(keys, (0, 1)), border)
-            keys = torch.cat([keys[..., :-1], self._beyond(grid, keys)], dim=-1)
-        else:
-            keys = F.pad(keys, border)
-        heads = window_attention(queries, keys, F.pad(values, border), relative, self.config.window, 1)
+            keys = torch.cat([keys, self._beyond(grid, keys)], dim=-1)
+        heads = window_attention(queries, keys, values, relative, self.config.window, 1)
+        del queries, keys, values
         return self.dropout(self.output(heads.flatten(3).flatten(1, 2)))
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the matrix with a row of each window, and V; weights of positions beyond the border meet zeros."""
-        queries, keys, values = (
-            part.flatten(1, 2).transpose(1, 2) for part in self._projected(tokens, grid, token_mask)
-        )
+        queries, both = self._projected(tokens, grid, token_mask)
+        queries, keys, values = (part.flatten(1, 2).transpose(1, 2) for part in (queries, *both.unbind(3)))
         window, (rows, columns) = self.config.window, grid
         places = [torch.arange(side, device=tokens.device) for side in grid]
         row, column = torch.cartesian_prod(*places).unbind(-1)
@@ -122,13 +120,19 @@ class LocalAttention(Attention):
         products = Cost(macs=n * k2 * (3 * c + extra), exponentials=heads * n * k2, largest_intermediate=heads * n * k2)
         return linear_cost(n, c, 3 * c) + products + linear_cost(n, c, c)
 
-    def _projected(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, ...]:
-        """Return scaled queries, keys and values (batch, rows, columns, heads, head_dim)."""
+    def _projected(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return scaled queries (batch, rows, columns, heads, head_dim), and keys and values with one more axis."""
         self.check_grid(tokens, grid)
         refuse_mask("local", token_mask)
-        projected = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1)).unflatten(1, grid)
-        queries, keys, values = projected.unbind(3)
-        return queries * self.head_dim**-0.5 if self.config.scale else queries, keys, values
+        scale = self.head_dim**-0.5 if self.config.scale else 1.0
+        widths = [self.dim, 2 * self.dim]
+        weights = self.qkv.weight.split(widths)
+        biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(widths)
+        # The scale goes into the small weights; apart, queries need not be kept while keys and values are padded.
+        queries = F.linear(tokens, weights[0] * scale, None if biases[0] is None else biases[0] * scale)
+        both = F.linear(tokens, weights[1], biases[1])
+        queries = queries.unflatten(2, (self.num_heads, -1)).unflatten(1, grid)
+        return queries, both.unflatten(2, (2, self.num_heads, -1)).unflatten(1, grid)
 
     def _relative(self) -> Tensor:
         """Return the embedding (heads, window * window, head_dim) of each place of a window."""
