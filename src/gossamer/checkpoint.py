@@ -57,7 +57,7 @@ def load_model(folder: Path | str) -> Network:
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            problem = "is not there" if folder.exists() else "there is no such folder"
+            problem = "is not there" if folder.exists() else "its folder does not exist"
             raise GossamerError(ErrorCode.MISSING, folder / name, problem, "name the folder of a run that has trained")
     stored = read_json(folder / CONFIG)
     model = config_from_json(stored.get("model", {}), str(folder / CONFIG)).build()

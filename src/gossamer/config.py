@@ -58,7 +58,10 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or cls.__name__
-        raise GossamerError(ErrorCode.CONFIG, where, f"{key}: {first['msg']}", "correct the value") from error
+        met = f"{first.get('input')!r}: {first['msg']}"
+        annotation = next((field.type for field in dataclasses.fields(cls) if field.name == first["loc"][0]), None)  # type: ignore[arg-type]
+        remedy = f"give {annotation}" if isinstance(annotation, str) else "correct the value"
+        raise GossamerError(ErrorCode.CONFIG, where, f"{key} {met}", remedy) from error
 
 
 def lookup(table: Mapping[str, Config], name: object, what: str) -> Config:

@@ -90,7 +90,13 @@ def _text(found: DatasetCheck) -> Any:
     lines += [f"  {' = '.join(group)}" for group in found.duplicates_across[:_SHOWN]]
     lines += _listed("note", found.notes)
     lines += _listed("fault", found.faults)
-    lines.append("nothing must be mended" if not found.faults else f"{len(found.faults)} faults must be mended")
+    count = len(found.faults)
+    if count:
+        lines.append("1 fault must be mended" if count == 1 else f"{count} faults must be mended")
+    elif found.duplicates_across or found.notes:
+        lines.append("nothing must be mended; what is noted above is worth a look")
+    else:
+        lines.append("nothing must be mended")
     return Group(*lines)
 
 

@@ -37,6 +37,8 @@ def predict(
     """
     require_torch("predict")
     set_threads(threads)
+    if out is not None and out.exists():
+        raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
     from gossamer.checkpoint import load_model
     from gossamer.data import read_image
     from gossamer.evaluate.predictions import chosen_classes, names_of, predict_images, to_csv
@@ -94,6 +96,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
+        if path.suffix.lower() in (".npz", ".csv"):
+            problem = "is a data set, predict takes images"
+            raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, f"use gossamer evaluate RUN {path}")
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         files += [
             file for file in inside if file.is_file() and (file == path or file.suffix.lower() in RASTER_SUFFIXES)

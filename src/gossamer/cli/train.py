@@ -208,7 +208,9 @@ def summary_text(conclusion: Conclusion, folder: RunFolder) -> Any:
     from gossamer.report.page import verdict
 
     table = metrics_table(conclusion.evaluation, conclusion.run.data)
-    return Group(table, verdict(conclusion), f"report: {folder.report}")
+    run = conclusion.run
+    positive = [f"positive class: {run.classes[1]}"] if len(run.classes) == 2 and not run.multi_label else []
+    return Group(table, *positive, verdict(conclusion), f"report: {folder.report}")
 
 
 def _progress_drawer(folder: RunFolder, monitor: str) -> Callable[[Any], None]:
@@ -269,7 +271,7 @@ def _lines() -> Callable[[Any], None]:
             first.append(len(event.history))
             done = len(event.history) - first[0] + 1
             left = (time.monotonic() - began) / done * (event.epochs - len(event.history))
-            say(f"{_epoch_text(event)}, at most {left:.0f} s left")
+            say(f"{_epoch_text(event)}, about {left:.0f} s left")
 
     return show
 

@@ -99,14 +99,24 @@ def metric_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def verdict(conclusion: Conclusion) -> str:
-    """Return in one sentence whether the model ranks better than chance."""
-    auroc = conclusion.evaluation.metrics["auroc"]
+    """Return in words whether the model ranks better than chance, and where it is worse than the trivial classifier."""
+    evaluation = conclusion.evaluation
+    auroc = evaluation.metrics["auroc"]
     if math.isnan(auroc.value):
         return "AUROC is undefined here: the evaluated split has images of one class only."
     interval = f"{auroc.low:.3f} to {auroc.high:.3f}"
     if auroc.low > 0.5:
-        return f"The model ranks better than chance: the interval of its AUROC, {interval}, lies above 0.5."
-    return f"The model is not shown to beat chance: the interval of its AUROC, {interval}, reaches 0.5."
+        said = f"The model ranks better than chance: the interval of its AUROC, {interval}, lies above 0.5."
+    else:
+        said = f"The model is not shown to beat chance: the interval of its AUROC, {interval}, reaches 0.5."
+    worse = [
+        f"{label.lower() if label != 'F1' else label} ({evaluation.metrics[key].value:.3f}, trivial {trivial:.3f})"
+        for key, (label, higher) in METRICS.items()
+        if key in ("accuracy", "f1", "brier")
+        and (evaluation.metrics[key].value < (trivial := evaluation.trivial[key])) == higher
+        and evaluation.metrics[key].value != trivial
+    ]
+    return f"{said} It is worse than the trivial classifier in {', '.join(worse)}." if worse else said
 
 
 def _title(conclusion: Conclusion) -> str:

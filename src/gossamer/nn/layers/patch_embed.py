@@ -47,7 +47,14 @@ class PatchEmbed(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channels rows columns"]
     ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[int, int]]:
-        """Return the tokens in row-major order, and their grid."""
+        """Return the tokens in row-major order, and their grid.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, for images of another number of channels, or of sides that no patch divides.
+        """
+        if images.shape[1] != self.in_channels:
+            problem = f"images have {images.shape[1]} channels, the network takes {self.in_channels}"
+            raise GossamerError(ErrorCode.CONFIG, "in_channels", problem, "convert them, or build for that many")
         check_image_size((images.shape[2], images.shape[3]), self.patch_size)
         features = self.stem(images)
         return features.flatten(2).transpose(1, 2), (features.shape[2], features.shape[3])
