@@ -22,6 +22,11 @@ def milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.1f}"
 
 
+def ratio(value: float) -> str:
+    """Return a ratio for a sentence."""
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
 def growth_table(found: dict[str, Any]) -> list[str]:
     """Return the table of times over the number of tokens."""
     growth = found["growth"]
@@ -50,14 +55,16 @@ def memory_table(found: dict[str, Any]) -> list[str]:
 def findings(found: dict[str, Any]) -> list[str]:
     """Return the other figures as sentences."""
     norm, soft, local, pruned = found["sequence_norm"], found["soft"], found["local"], found["adaptive"]["none"]
-    over = ", ".join(f"{ratio:.2g} times at {int(size):,}" for size, ratio in norm["over_softmax"].items())
-    plain = ", ".join(f"{ratio:.1f} at {int(size):,}" for size, ratio in norm["over_plain"].items())
-    trained = ", ".join(f"{r:.2g} times at {int(size):,}" for size, r in norm["training_over_softmax_c192"].items())
+    over = ", ".join(f"{ratio(value)} times at {int(size):,}" for size, value in norm["over_softmax"].items())
+    plain = ", ".join(f"{ratio(value)} at {int(size):,}" for size, value in norm["over_plain"].items())
+    trained = ", ".join(
+        f"{ratio(value)} times at {int(size):,}" for size, value in norm["training_over_softmax_c192"].items()
+    )
     errors = {key: value for key, value in found["errors"].items() if isinstance(value, dict)}
     error = ", ".join(f"{e['ours']:.1g} against {e['plain']:.1g} ({mean})" for mean, e in errors.items())
-    published = ", ".join(f"{ratio:.2g} times at {int(size):,}" for size, ratio in soft["over_published"].items())
-    halves = ", ".join(f"{ratio:.1f} times at {float(k):.0%}" for k, ratio in pruned["faster_than_dense"].items())
-    macs = ", ".join(f"{ratio:.1f} at {float(k):.0%}" for k, ratio in pruned["fewer_macs"].items())
+    published = ", ".join(f"{ratio(value)} times at {int(size):,}" for size, value in soft["over_published"].items())
+    halves = ", ".join(f"{ratio(value)} times at {float(k):.0%}" for k, value in pruned["faster_than_dense"].items())
+    macs = ", ".join(f"{ratio(value)} at {float(k):.0%}" for k, value in pruned["fewer_macs"].items())
     memory = found["memory"]
     lines = [
         f"- `sequence_norm` over the fused softmax block, C = 384: {over} tokens; over its own plain form: {plain}.",

@@ -25,6 +25,10 @@ from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Hos
 from gossamer.nn.cost import Cost
 from gossamer.nn.inverse import Method, symmetric_inverse
 
+CHUNK = 1024
+"""Tokens of a chunk, where the kernel is formed in chunks."""
+LARGEST_KERNEL = 2**20
+"""Entries of a kernel that is formed in one piece without gradients."""
 SMALLEST_ROW_SUM = 1e-3
 """Row sums of the low-rank matrix may be slightly negative; ``scale="full"`` divides by their root."""
 
@@ -121,11 +125,12 @@ class SoftAttention(Attention):
         Raises:
             GossamerError: ``E-UNSUPPORTED`` for a mask: the cells of the landmarks follow the padded grid.
         """
-        kernel, inverse = self._kernels(tokens, grid, token_mask)
+        points, landmarks = self._checked_points(tokens, grid, token_mask)
         if self._pinned if self._pinned is not None else self.folds(grid):
-            return self._folded(kernel, inverse, tokens, grid)
+            return self._folded(points, landmarks, tokens, grid)
         values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
+            kernel, inverse = _gaussian(landmarks, points, self.head_dim**-0.5), self._inverse(landmarks)
             if self.config.scale == "full":
                 root = self._row_scale(kernel, inverse)
                 heads = root * (kernel.transpose(-2, -1) @ (inverse @ (kernel @ (values * root))))
@@ -136,20 +141,53 @@ class SoftAttention(Attention):
             heads = heads + self._local(values.to(tokens.dtype), grid)
         return self.project(heads)
 
-    def _folded(self, kernel: Tensor, inverse: Tensor, tokens: Tensor, grid: Grid) -> Tensor:
-        """Project the m landmarks' sums of tokens instead of the tokens: values and heads are never formed."""
+    def _folded(self, points: Tensor, landmarks: Tensor, tokens: Tensor, grid: Grid) -> Tensor:
+        """Project the m landmarks' sums of tokens instead of the tokens: values and heads are never formed.
+
+        A kernel that no core's cache holds is formed twice, in chunks, which is faster than to write and read it once.
+        """
+        power, inverse = self.head_dim**-0.5, self._inverse(landmarks)
         with torch.autocast(tokens.device.type, enabled=False):
-            wide = tokens.to(kernel.dtype)
-            weights = [layer.weight.to(kernel.dtype).t() for layer in (self.value, self.output)]
-            sums = (kernel.flatten(1, 2) @ wide).unflatten(1, (self.num_heads, -1))
-            values = sums @ weights[0].unflatten(1, (self.num_heads, -1)).transpose(0, 1)
-            if self.value.bias is not None:
-                bias = self.value.bias.to(kernel.dtype).unflatten(0, (self.num_heads, 1, -1))
-                values = values + kernel.sum(dim=-1, keepdim=True) * bias
-            mixed = (inverse @ values * self._scale(grid, values)) @ weights[1].unflatten(0, (self.num_heads, -1))
-            bias = self.output.bias.to(kernel.dtype)[None, None]
-            out = torch.baddbmm(bias, kernel.flatten(1, 2).transpose(1, 2), mixed.flatten(1, 2))
-        return self.dropout(out.to(tokens.dtype))
+            if not self._streams(grid):
+                kernel = _gaussian(landmarks, points, power)
+                sums = kernel.flatten(1, 2) @ tokens.to(kernel.dtype)
+                mixed, bias = self._mixed(sums, kernel.sum(dim=-1, keepdim=True), inverse, grid)
+                return self.dropout(torch.baddbmm(bias, kernel.flatten(1, 2).transpose(1, 2), mixed).to(tokens.dtype))
+            sums = points.new_zeros(tokens.shape[0], landmarks.shape[1] * landmarks.shape[2], self.dim)
+            weights = points.new_zeros(*landmarks.shape[:3], 1)
+            chunks = [slice(start, start + CHUNK) for start in range(0, tokens.shape[1], CHUNK)]
+            for rows in chunks:
+                kernel = _gaussian(landmarks, points[:, :, rows], power)
+                sums.baddbmm_(kernel.flatten(1, 2), tokens[:, rows].to(kernel.dtype))
+                weights += kernel.sum(dim=-1, keepdim=True)
+            mixed, bias = self._mixed(sums, weights, inverse, grid)
+            out = torch.empty_like(tokens)
+            for rows in chunks:
+                kernel = _gaussian(landmarks, points[:, :, rows], power)
+                out[:, rows] = torch.baddbmm(bias, kernel.flatten(1, 2).transpose(1, 2), mixed)
+        return out
+
+    def _mixed(self, sums: Tensor, weights: Tensor, inverse: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Return what P^T is multiplied by (batch, heads x landmarks, dim), and the bias that is added.
+
+        Args:
+            sums: P X (batch, heads x landmarks, dim).
+            weights: row sums of P (batch, heads, landmarks, 1).
+            inverse: (batch, heads, landmarks, landmarks).
+            grid: token counts along each axis.
+        """
+        value, output = (layer.weight.to(sums.dtype).t() for layer in (self.value, self.output))
+        values = sums.unflatten(1, (self.num_heads, -1)) @ value.unflatten(1, (self.num_heads, -1)).transpose(0, 1)
+        if self.value.bias is not None:
+            values = values + weights * self.value.bias.to(sums.dtype).unflatten(0, (self.num_heads, 1, -1))
+        mixed = (inverse @ values * self._scale(grid, values)) @ output.unflatten(0, (self.num_heads, -1))
+        return mixed.flatten(1, 2), self.output.bias.to(sums.dtype)[None, None]
+
+    def _streams(self, grid: Grid) -> bool:
+        """Return whether the kernel is formed in chunks, twice: without gradients, where it is large."""
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            return False
+        return self.num_heads * self._num_landmarks(grid) * self.num_tokens(grid) > LARGEST_KERNEL
 
     def folds(self, grid: Grid) -> bool:
         """Return whether projecting landmarks takes less work than projecting tokens."""
@@ -164,9 +202,10 @@ class SoftAttention(Attention):
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``P^T inv(A) P`` and V; the local convolution is one more matrix, added to it."""
-        kernel, inverse = self._kernels(tokens, grid, token_mask)
+        points, landmarks = self._checked_points(tokens, grid, token_mask)
         values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
+            kernel, inverse = _gaussian(landmarks, points, self.head_dim**-0.5), self._inverse(landmarks)
             matrix = kernel.transpose(-2, -1) @ inverse @ kernel
             if self.config.scale == "full":
                 root = matrix.sum(dim=-1, keepdim=True).clamp(min=SMALLEST_ROW_SUM).rsqrt()
@@ -182,6 +221,8 @@ class SoftAttention(Attention):
         macs = (n + 1) * c * c + h * (n * m * d + 2 * m * m * d)
         if self._pinned if self._pinned is not None else self.folds(grid):
             macs += 2 * m * c * (h * n + c)
+            # In evaluation a large kernel is formed twice.
+            macs += h * n * m * d if h * n * m > LARGEST_KERNEL else 0
         else:
             macs += 2 * n * c * (c + m)
         if self.config.inverse == "cholesky":
@@ -203,17 +244,19 @@ class SoftAttention(Attention):
         (values,) = split_heads(self.value(tokens), 1, self.num_heads)
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
-    def _kernels(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return P (batch, heads, landmarks, tokens) and the inverse, in float32 or wider."""
+    def _checked_points(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return points and landmarks in float32 or wider, after the checks of every call."""
         self.check_grid(tokens, grid)
         refuse_mask(self.config.name, token_mask)
         points, landmarks = self._points(tokens, grid)
-        with torch.autocast(tokens.device.type, enabled=False):
-            working = torch.promote_types(points.dtype, torch.float32)
-            points, landmarks = points.to(working), landmarks.to(working)
-            power = self.head_dim**-0.5
-            kernel, square = _gaussian(landmarks, points, power), _gaussian(landmarks, landmarks, power)
-            eye = torch.eye(square.shape[-1], dtype=working, device=tokens.device)
+        working = torch.promote_types(points.dtype, torch.float32)
+        return points.to(working), landmarks.to(working)
+
+    def _inverse(self, landmarks: Tensor) -> Tensor:
+        """Return the inverse of the landmarks' kernel (batch, heads, landmarks, landmarks), normalized or not."""
+        with torch.autocast(landmarks.device.type, enabled=False):
+            square = _gaussian(landmarks, landmarks, self.head_dim**-0.5)
+            eye = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
             inverse = symmetric_inverse(
                 square + self.config.jitter * eye,
                 self.config.inverse,
@@ -222,10 +265,10 @@ class SoftAttention(Attention):
                 closed_form_gradient=self.config.closed_form_gradient,
                 step_of=square,
             )
-            if self.config.normalized:
-                root = square.sum(dim=-1).rsqrt()
-                inverse = root[..., :, None] * inverse * root[..., None, :]
-        return kernel, inverse
+            if not self.config.normalized:
+                return inverse
+            root = square.sum(dim=-1).rsqrt()
+            return root[..., :, None] * inverse * root[..., None, :]
 
     def _landmark_grid(self, grid: Grid) -> Grid:
         if self.config.landmarks == "pooling":
