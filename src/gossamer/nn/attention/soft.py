@@ -27,7 +27,7 @@ from gossamer.nn.inverse import Method, symmetric_inverse
 
 CHUNK = 1024
 """Tokens of a chunk, where the kernel is formed in chunks."""
-LARGEST_KERNEL = 2**20
+LARGEST_KERNEL = 2**21
 """Entries of a kernel that is formed in one piece without gradients."""
 SMALLEST_ROW_SUM = 1e-3
 """Row sums of the low-rank matrix may be slightly negative; ``scale="full"`` divides by their root."""
@@ -164,7 +164,11 @@ class SoftAttention(Attention):
             out = torch.empty_like(tokens)
             for rows in chunks:
                 kernel = _gaussian(landmarks, points[:, :, rows], power)
-                out[:, rows] = torch.baddbmm(bias, kernel.flatten(1, 2).transpose(1, 2), mixed)
+                factors = (bias, kernel.flatten(1, 2).transpose(1, 2), mixed)
+                if out.dtype == kernel.dtype:
+                    torch.baddbmm(*factors, out=out[:, rows])
+                else:
+                    out[:, rows] = torch.baddbmm(*factors)
         return out
 
     def _mixed(self, sums: Tensor, weights: Tensor, inverse: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -356,22 +360,21 @@ def _gaussian(left: Tensor, right: Tensor, power: float) -> Tensor:
 
 
 def _pooled(tokens: Tensor, grid: Grid, cells: Grid) -> Tensor:
-    """Return the mean of each cell (batch, cells, dim); cells are those of adaptive average pooling."""
-    if not torch.compiler.is_exporting() and not any(side % count for side, count in zip(grid, cells, strict=True)):
-        sizes = [part for side, count in zip(grid, cells, strict=True) for part in (count, side // count)]
-        means = tokens.unflatten(1, sizes)
-        for axis in range(2 * len(grid), 0, -2):
-            means = means.mean(dim=axis)
-        return means.flatten(1, -2)
-    planes = tokens.transpose(1, 2).unflatten(2, grid)
-    if torch.compiler.is_exporting():
-        for axis, (side, count) in enumerate(zip(grid, cells, strict=True)):
-            planes = (planes.movedim(axis + 2, -1) @ _cell_means(side, count, tokens)).movedim(-1, axis + 2)
-    elif len(grid) == 2:
-        planes = F.adaptive_avg_pool2d(planes, (cells[0], cells[1]))
-    else:
-        planes = F.adaptive_avg_pool3d(planes, (cells[0], cells[1], cells[2]))
-    return planes.flatten(2).transpose(1, 2)
+    """Return the mean of each cell (batch, cells, dim); cells are those of adaptive average pooling.
+
+    A cell is a product of intervals, so each axis is averaged by itself, without bringing the channels to the front.
+    """
+    means = tokens.unflatten(1, grid)
+    for axis, (side, count) in enumerate(zip(grid, cells, strict=True), start=1):
+        if torch.compiler.is_exporting():
+            means = (means.movedim(axis, -1) @ _cell_means(side, count, tokens)).movedim(-1, axis)
+        elif side % count == 0:
+            means = means.unflatten(axis, (count, side // count)).mean(dim=axis + 1)
+        else:
+            bounds = [(cell * side // count, -(-(cell + 1) * side // count)) for cell in range(count)]
+            parts = [means.narrow(axis, begin, end - begin).mean(dim=axis) for begin, end in bounds]
+            means = torch.stack(parts, dim=axis)
+    return means.flatten(1, -2)
 
 
 def _cell_means(side: int, count: int, like: Tensor) -> Tensor:
