@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jaxtyping
@@ -205,6 +206,7 @@ def test_config_survives_json_and_names_what_it_does_not_know(name: str) -> None
     described = MECHANISMS[name]()
     assert attention_config(config.to_json(described)) == described
     assert attention_config(name) == described
+    assert attention_config(json.dumps(config.to_json(described))) == described
     with pytest.raises(dataclasses.FrozenInstanceError):
         described.eps = 1.0  # type: ignore[attr-defined]
     with pytest.raises(GossamerError, match="epsilom"):

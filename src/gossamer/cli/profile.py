@@ -29,7 +29,7 @@ def profile(
 
     Args:
         model: preset or run folder.
-        attention: a mechanism, for a preset.
+        attention: a mechanism, by name or as JSON, for a preset.
         image_size: rows x columns, for a preset.
         patch_size: side of a patch, for a preset.
         in_channels: channels of an image, for a preset.

@@ -31,7 +31,7 @@ class TrainOptions:
 
     Attributes:
         model: a preset of gossamer models.
-        attention: a mechanism of gossamer models.
+        attention: a mechanism of gossamer models, or JSON such as '{"name": "soft", "inverse": "cholesky"}'.
         image_size: rows x columns of the network's input, such as 224x224.
         patch_size: side of a patch in pixels.
         stem: how pixels become tokens: by the published patch embedding, or by four convolutions.
@@ -112,13 +112,14 @@ def new_run(data: Path, out: Path | None, wishes: Wishes, threads: int | None) -
     """Plan and train a new run. The conclusion is None on all processes but the first."""
     from gossamer.data import open_dataset
     from gossamer.measure.machine import describe_machine
+    from gossamer.nn.attention import attention_config
     from gossamer.train.fit import global_rank, world_size
     from gossamer.train.plan import plan_run
     from gossamer.train.run import RunFolder
 
     used = set_threads(threads, world_size())
     dataset = open_dataset(data, seed=wishes.seed)
-    name = f"{data.stem}-{wishes.model}-{wishes.attention}-{wishes.seed}"
+    name = f"{data.stem}-{wishes.model}-{attention_config(wishes.attention).name}-{wishes.seed}"
     folder = RunFolder(out or Path("runs") / name)
     if global_rank() == 0:
         folder.require_absent()

@@ -29,7 +29,7 @@ class Wishes:
 
     Attributes:
         model: a preset.
-        attention: a mechanism.
+        attention: a mechanism, by name or as a JSON object with its parameters.
         image_size: ``(rows, columns)`` of the network's input.
         patch_size: side of a patch in pixels.
         stem: ``patch`` or ``convolutional``.
@@ -115,7 +115,7 @@ def _choose_model(
         **overrides,
     )
     if isinstance(config, ViTConfig) and config.pooling == "mean":
-        text = f"the mean of the tokens, since {wishes.attention} attention takes no class token"
+        text = f"the mean of the tokens, since {config.attention.name} attention takes no class token"
         notes.append(Note(ErrorCode.CONFIG, "pooling", text))
     return config, notes
 

@@ -154,9 +154,16 @@ def test_work_is_linear_in_the_tokens_and_the_released_form_is_not() -> None:
     assert growth[1] > 200.0
 
 
-def test_landmarks_of_a_ratio_count_as_they_run() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"landmarks": "convolution", "ratio": 4, "local_kernel": 5, "scale": "full"},
+        {"inverse": "cholesky"},
+    ],
+)
+def test_every_form_counts_as_it_runs(options: dict[str, Any]) -> None:
     grid = (16, 18)
-    attention = build(grid, landmarks="convolution", ratio=4, local_kernel=5, scale="full").float()
+    attention = build(grid, **options).float()
 
     class Call(torch.nn.Module):
         def __init__(self) -> None:

@@ -6,9 +6,11 @@ one line in the table; the contract tests, the cost test, the docs and the bench
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from gossamer import config
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.adaptive import AdaptiveConfig
 from gossamer.nn.attention.contract import Attention, AttentionConfig
 from gossamer.nn.attention.key_value import KeyValueConfig, KeyValuePosConfig
@@ -32,13 +34,19 @@ MECHANISMS: dict[str, type[AttentionConfig]] = {
 
 
 def attention_config(value: str | AttentionConfig | dict[str, Any]) -> AttentionConfig:
-    """Return the config that a name, a JSON object or a config describes.
+    """Return the config that a name, a JSON object (as a mapping or as text) or a config describes.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a name or a key that does not exist.
+        GossamerError: ``E-CONFIG``, for text that is no JSON, or a name or a key that does not exist.
     """
     if isinstance(value, AttentionConfig):
         return value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = dict(json.loads(value))
+        except ValueError as error:
+            remedy = """write it like '{"name": "soft", "inverse": "cholesky"}'"""
+            raise GossamerError(ErrorCode.CONFIG, "attention", f"is no JSON: {error}", remedy) from error
     data = {"name": value} if isinstance(value, str) else value
     kind = config.lookup(MECHANISMS, data.get("name"), "attention")
     return config.from_json(kind, data, f"attention {kind.name}")
