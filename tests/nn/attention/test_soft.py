@@ -212,3 +212,10 @@ def test_a_kernel_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     with torch.no_grad():
         torch.testing.assert_close(attention(x, grid), wanted)
     assert attention.cost(grid).macs == macs + 90 * 9 * 12
+
+
+def test_a_kernel_in_chunks_keeps_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossamer.nn.attention.soft.LARGEST_KERNEL", 100)
+    attention = SoftConfig(cells=(3, 3)).build(12, 1, grid=(9, 10), dropout=0.5).train()
+    with torch.no_grad():
+        assert (attention(torch.randn(1, 90, 12), (9, 10)) == 0).any()

@@ -169,7 +169,7 @@ class SoftAttention(Attention):
                     torch.baddbmm(*factors, out=out[:, rows])
                 else:
                     out[:, rows] = torch.baddbmm(*factors)
-        return out
+        return self.dropout(out)
 
     def _mixed(self, sums: Tensor, weights: Tensor, inverse: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Return what P^T is multiplied by (batch, heads x landmarks, dim), and the bias that is added.
