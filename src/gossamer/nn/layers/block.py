@@ -80,10 +80,17 @@ class Block(nn.Module):
         self.feed_forward_scale = _scale(dim, layer_scale)
 
     def forward(
-        self, tokens: Float[Tensor, "batch tokens dim"], grid: Grid, token_mask: Tensor | None = None
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        grid: Grid,
+        token_mask: Tensor | None = None,
+        losses: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the tokens after both branches."""
-        branch = self.attention(self.attention_norm(tokens), grid, token_mask)
+        """Return the tokens after both branches; what the attention adds to training is appended to ``losses``."""
+        normalized = self.attention_norm(tokens)
+        if losses is not None and (loss := self.attention.auxiliary_loss(normalized, grid, token_mask)) is not None:
+            losses.append(loss)
+        branch = self.attention(normalized, grid, token_mask)
         if self.attention_scale is not None:
             branch = branch * self.attention_scale
         tokens = tokens + self.drop_path(branch)
@@ -91,12 +98,6 @@ class Block(nn.Module):
         if self.feed_forward_scale is not None:
             branch = branch * self.feed_forward_scale
         return tokens + self.drop_path(branch)
-
-    def auxiliary_loss(
-        self, tokens: Float[Tensor, "batch tokens dim"], grid: Grid, token_mask: Tensor | None = None
-    ) -> Float[Tensor, ""] | None:
-        """Return the loss that the attention adds to training for these tokens, or None."""
-        return self.attention.auxiliary_loss(self.attention_norm(tokens), grid, token_mask)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the closed form for one image."""

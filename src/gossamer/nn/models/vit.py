@@ -150,9 +150,7 @@ class ViT(Network):
             tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         tokens = self.dropout(self.position(tokens, grid))
         for block in self.blocks:
-            if losses is not None and (loss := block.auxiliary_loss(tokens, grid)) is not None:  # type: ignore[operator]
-                losses.append(loss)
-            tokens = block(tokens, grid)
+            tokens = block(tokens, grid, losses=losses)
         tokens = self.norm(tokens)
         return self.classifier(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])
 
