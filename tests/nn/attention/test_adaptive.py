@@ -84,6 +84,16 @@ def test_the_bias_is_kept_between_calls_and_made_anew_when_weights_change() -> N
     torch.testing.assert_close(changed, attention(x, GRID).detach())
 
 
+def test_weights_that_are_put_in_place_of_others_are_seen() -> None:
+    attention, other, x = build(), build(random=False), tokens()
+    with torch.no_grad():
+        attention(x, GRID)
+        attention.load_state_dict(other.state_dict(), assign=True)
+        torch.testing.assert_close(attention(x, GRID), other(x, GRID))
+    with torch.inference_mode():
+        torch.testing.assert_close(build()(x, GRID), build()(x, GRID))
+
+
 # Dependency pruning
 
 

@@ -107,7 +107,7 @@ class AdaptiveAttention(Attention):
             bound = self.head_dim**-0.5
             self.gate = nn.Parameter(torch.empty(self.head_dim).uniform_(-bound, bound))
             self.gate_level = nn.Parameter(torch.tensor(-2.0))
-        self._bias_cache: tuple[object, Tensor] | None = None
+        self._bias_cache: tuple[object, object, Tensor] | None = None
 
     def forward(
         self,
@@ -251,12 +251,9 @@ class AdaptiveAttention(Attention):
         logits = (queries * self.head_dim**-0.5) @ keys.transpose(-2, -1)
         if bias is not None:
             logits += bias
-        low = (logits if mask is None else logits.masked_fill(~mask, float("inf"))).amin(dim=-1, keepdim=True)
+        level, top = self._level(queries, logits, mask)
         if mask is not None:
             logits.masked_fill_(~mask, float("-inf"))
-        top = logits.amax(dim=-1, keepdim=True)
-        threshold = self._threshold(queries)
-        level = top + torch.log(threshold + (1.0 - threshold) * torch.exp(low - top))
         if self.config.gate == "faithful":
             matrix = torch.softmax(logits, dim=-1).masked_fill_(logits <= level, 0.0)
             return matrix / (matrix.sum(dim=-1, keepdim=True) + 1e-6)
@@ -274,16 +271,21 @@ class AdaptiveAttention(Attention):
 
     def _gate(self, queries: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return 1 for the entries that are kept and 0 for the others, with the gradient of the mode."""
-        low = (logits if mask is None else logits.masked_fill(~mask, float("inf"))).amin(dim=-1, keepdim=True)
-        top = (logits if mask is None else logits.masked_fill(~mask, float("-inf"))).amax(dim=-1, keepdim=True)
-        threshold = self._threshold(queries)
-        margin = logits - top - torch.log(threshold + (1.0 - threshold) * torch.exp(low - top))
+        level, top = self._level(queries, logits, mask)
+        margin = logits - level
         if self.config.gate == "faithful":
             return (margin > 0).to(logits.dtype).detach() + unused(self.gate, self.gate_level)
         # The row's maximum stays, so that no row is empty.
         hard = ((margin > 0) | (logits == top)).to(logits.dtype)
         soft = torch.sigmoid(margin / self.config.temperature)
         return hard.detach() + soft - soft.detach()
+
+    def _level(self, queries: Tensor, logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the logit above which an entry of a row is kept, and the largest logit of the row."""
+        low = (logits if mask is None else logits.masked_fill(~mask, float("inf"))).amin(dim=-1, keepdim=True)
+        top = (logits if mask is None else logits.masked_fill(~mask, float("-inf"))).amax(dim=-1, keepdim=True)
+        threshold = self._threshold(queries)
+        return top + torch.log(threshold + (1.0 - threshold) * torch.exp(low - top)), top
 
     def _threshold(self, queries: Tensor) -> Tensor:
         """Return t, the place of each query's threshold between the smallest and the largest weight of its row."""
@@ -316,22 +318,24 @@ class AdaptiveAttention(Attention):
             return None
         if torch.compiler.is_exporting() or torch.is_grad_enabled():
             return self._new_bias(grid)
-        state = (grid, self.offsets.device, self.offsets._version, self.widths._version, self.offsets.dtype)
-        # The tensors themselves are compared by identity, since a load may put new ones in their place.
-        key = (state, id(self.offsets), id(self.widths))
-        if self._bias_cache is None or self._bias_cache[0] != key:
-            bias = self._new_bias(grid)
-            if bias.numel() * bias.element_size() > LARGEST_CACHE_BYTES:
-                self._bias_cache = None
-                return bias
-            self._bias_cache = (key, bias)
-        return self._bias_cache[1]
+        if self.offsets.is_inference() or self.widths.is_inference():
+            return self._new_bias(grid)  # such tensors do not count their changes
+        sources = (self.offsets.data, self.widths.data)
+        key = (grid, self.offsets._version, self.widths._version, *(source.data_ptr() for source in sources))
+        if self._bias_cache is not None and self._bias_cache[0] == key:
+            return self._bias_cache[2]
+        bias = self._new_bias(grid)
+        fits = bias.numel() * bias.element_size() <= LARGEST_CACHE_BYTES
+        # The sources are held beside it, so that no later tensor can stand at the address of one that is gone.
+        self._bias_cache = (key, sources, bias) if fits else None
+        return bias
 
     def _new_bias(self, grid: Grid) -> Tensor:
         rows, columns = grid
         table = self._position_table(grid)
         if torch.compiler.is_exporting():
-            index = self._offset_index(grid, table.device)
+            ask, answer = self._offset_parts(grid, table.device)
+            index = ask[:, None] - answer[None]
             bias = table.flatten(1)[:, index.flatten()].unflatten(1, index.shape)
         else:
             # Windows of the flipped table are the rows of the matrix, last query first: one copy, no index.
@@ -339,11 +343,6 @@ class AdaptiveAttention(Attention):
             bias = windows.flip(1, 2).reshape(self.num_heads, rows * columns, rows * columns)
         prefix = self.num_prefix_tokens
         return F.pad(bias, (prefix, 0, prefix, 0)) if prefix else bias
-
-    def _offset_index(self, grid: Grid, device: torch.device) -> Tensor:
-        """Return the place in the table of each pair of grid tokens."""
-        ask, answer = self._offset_parts(grid, device)
-        return ask[:, None] - answer[None]
 
     def _offset_parts(self, grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return numbers of query and key whose difference is the pair's place in the flattened table."""
