@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd import Function
 
+from gossamer.nn.precision import widened, working_dtype
+
 SHIFT_ROWS = 32
 """Rows whose mean a chunk is shifted by; near its own mean is near enough, and cheaper than another pass."""
 CHUNK = 1024
@@ -93,7 +95,7 @@ def affine_map(
     What rounding takes from a mean in float64 goes into the offset.
     """
     with torch.autocast(tokens.device.type, enabled=False):
-        rounded = mean.to(_working(tokens))
+        rounded = mean.to(working_dtype(tokens))
         lost = (mean - rounded).detach().to(matrix.dtype)
         offset = offset - (lost[:, None] @ matrix)[:, 0]
         if torch.compiler.is_exporting():
@@ -102,13 +104,9 @@ def affine_map(
         return _AffineMap.apply(tokens, rounded, matrix, offset)  # type: ignore[no-any-return]
 
 
-def _working(tokens: Tensor) -> torch.dtype:
-    return torch.promote_types(tokens.dtype, torch.float32)
-
-
 def _chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Yield the rows of each chunk, the chunk in the working type, and its mask."""
-    working = _working(tokens)
+    working = working_dtype(tokens)
     for start in range(0, tokens.shape[1], CHUNK):
         rows = slice(start, min(start + CHUNK, tokens.shape[1]))
         yield rows, tokens[:, rows].to(working), None if token_mask is None else token_mask[:, rows, None]
@@ -116,7 +114,7 @@ def _chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[
 
 def _buffer(tokens: Tensor) -> Tensor:
     """Return room for one centred chunk: a new tensor for each would leave holes that no other fits."""
-    return tokens.new_empty(tokens.shape[0], min(CHUNK, tokens.shape[1]), tokens.shape[2], dtype=_working(tokens))
+    return tokens.new_empty(tokens.shape[0], min(CHUNK, tokens.shape[1]), tokens.shape[2], dtype=working_dtype(tokens))
 
 
 def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None, buffer: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None, buffer: Tensor) -
 
 def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and scatter in one piece, for a graph that has no loop."""
-    tokens = tokens.to(_working(tokens))
+    tokens = widened(tokens)
     mean = tokens.sum(dim=1) / count.clamp(min=1.0)[:, None].to(tokens.dtype)
     centred = tokens - mean[:, None]
     centred = centred if token_mask is None else centred.masked_fill(~token_mask[..., None], 0.0)
@@ -166,7 +164,7 @@ class _Moments(Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         tokens, token_mask, count, mean = ctx.saved_tensors
         of_mean, of_scatter = gradients
-        working = _working(tokens)
+        working = working_dtype(tokens)
         symmetric = (of_scatter + of_scatter.transpose(1, 2)).to(working)
         shift = (of_mean / count.clamp(min=1.0)[:, None])[:, None].to(working)
         out, buffer = torch.empty_like(tokens), _buffer(tokens)
@@ -181,7 +179,7 @@ class _AffineMap(Function):
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, mean: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-        working = _working(tokens)
+        working = working_dtype(tokens)
         ctx.save_for_backward(tokens, mean, matrix)
         ctx.types = (mean.dtype, matrix.dtype, offset.dtype)
         matrix, offset = matrix.to(working), offset[:, None].to(working)
@@ -198,7 +196,7 @@ class _AffineMap(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         tokens, mean, matrix = ctx.saved_tensors
-        working = _working(tokens)
+        working = working_dtype(tokens)
         transposed = matrix.to(working).transpose(1, 2)
         of_tokens, buffer = torch.empty_like(tokens), _buffer(tokens)
         of_matrix = torch.zeros(matrix.shape, dtype=torch.float64, device=matrix.device)

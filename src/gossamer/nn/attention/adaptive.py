@@ -24,9 +24,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, unused
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, with_zero_gradient
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
+from gossamer.nn.precision import widened
 
 AMPLITUDE = 0.01
 """Of the Gaussian; fixed, as published."""
@@ -160,7 +161,7 @@ class AdaptiveAttention(Attention):
         refuse_mask("adaptive", token_mask)
         queries, keys, values = self._projected(tokens, tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            logits = _full(queries) @ _full(keys).transpose(-2, -1) * self.head_dim**-0.5
+            logits = widened(queries) @ widened(keys).transpose(-2, -1) * self.head_dim**-0.5
             bias = self._bias(grid)
             matrix = torch.softmax(logits if bias is None else logits + bias, dim=-1)
             if self.config.gate == "none":
@@ -203,7 +204,7 @@ class AdaptiveAttention(Attention):
             return None
         queries, keys, _ = self._projected(tokens, tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            queries, keys = (_full(part)[:, :, self.num_prefix_tokens :] for part in (queries, keys))
+            queries, keys = (widened(part)[:, :, self.num_prefix_tokens :] for part in (queries, keys))
             logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
             loss = logits.new_zeros(())
             if self.config.prior_weight > 0:
@@ -234,7 +235,7 @@ class AdaptiveAttention(Attention):
             return heads.transpose(1, 2).flatten(2)
         mask = None if mask is None else mask[:, None, None]
         with torch.autocast(asking.device.type, enabled=False):
-            queries, keys, values = _full(queries), _full(keys), _full(values)
+            queries, keys, values = widened(queries), widened(keys), widened(values)
             if torch.is_grad_enabled() or torch.compiler.is_exporting():
                 logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
                 heads = self._pruned(queries, logits if bias is None else logits + bias, mask) @ values
@@ -274,7 +275,7 @@ class AdaptiveAttention(Attention):
         level, top = self._level(queries, logits, mask)
         margin = logits - level
         if self.config.gate == "faithful":
-            return (margin > 0).to(logits.dtype).detach() + unused(self.gate, self.gate_level)
+            return with_zero_gradient((margin > 0).to(logits.dtype).detach(), self.gate, self.gate_level)
         # The row's maximum stays, so that no row is empty.
         hard = ((margin > 0) | (logits == top)).to(logits.dtype)
         soft = torch.sigmoid(margin / self.config.temperature)
@@ -289,8 +290,8 @@ class AdaptiveAttention(Attention):
 
     def _threshold(self, queries: Tensor) -> Tensor:
         """Return t, the place of each query's threshold between the smallest and the largest weight of its row."""
-        gate, level = _full(self.gate), _full(self.gate_level)
-        return torch.sigmoid(_full(queries) @ gate[:, None]) * torch.sigmoid(level)
+        gate, level = widened(self.gate), widened(self.gate_level)
+        return torch.sigmoid(widened(queries) @ gate[:, None]) * torch.sigmoid(level)
 
     def _with_prefix(self, kept: Tensor | None) -> Tensor | None:
         """Return the mask with prefix tokens kept, or None where all are."""
@@ -303,13 +304,13 @@ class AdaptiveAttention(Attention):
     def _position_table(self, grid: Grid) -> Float[Tensor, "heads down across"]:
         """Return the bias of each offset ``(dy + R - 1, dx + C - 1)``; offsets of another grid are interpolated."""
         rows, columns = grid
-        offsets = _full(self.offsets)
+        offsets = widened(self.offsets)
         if offsets.shape[1:] != (2 * rows - 1, 2 * columns - 1):
             size = (2 * rows - 1, 2 * columns - 1)
             offsets = F.interpolate(offsets[None], size=size, mode="bilinear", align_corners=True)[0]
         down, across = (torch.arange(1 - side, side, device=offsets.device) / side for side in grid)
         distance = (down[:, None].square() + across[None].square()).to(offsets.dtype)
-        widths = _full(self.widths)[:, None, None]
+        widths = widened(self.widths)[:, None, None]
         return offsets + AMPLITUDE * torch.exp(-distance / (2.0 * widths.square() + 1e-6))
 
     def _bias(self, grid: Grid) -> Float[Tensor, "heads tokens tokens"] | None:
@@ -376,14 +377,10 @@ def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) ->
     its largest possible value; 0.28 for a uniform matrix, 0.08 for the identity.
     """
     count = matrix.shape[-1]
-    matrix = _full(matrix)
+    matrix = widened(matrix)
     symmetry = F.smooth_l1_loss(count * matrix, count * matrix.transpose(-2, -1)).clamp(min=0.1)
     # The logarithm of a clamped weight: that of a zero would have the gradient NaN.
     logarithm = matrix.clamp(min=torch.finfo(matrix.dtype).tiny).log()
     entropy = -(matrix * logarithm).sum(dim=-1) / math.log(max(count, 2))
     flatness = 10.0 * (entropy.amin(dim=-1) - 0.9).clamp(min=0.0)
     return 0.8 * symmetry + 0.2 * flatness.mean()
-
-
-def _full(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

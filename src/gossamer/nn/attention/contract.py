@@ -22,6 +22,8 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.cost import Cost
 
 Grid = tuple[int, ...]
+FAR = -1e4
+"""Stands for a logit of minus infinity where a product with it must stay finite, in half precision too."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,13 @@ class Attention(nn.Module, ABC):
         """Return ``project(merge_heads(matrix @ values))``: the definition, evaluated as it is written."""
         return self.project(matrix @ values)
 
-    def project(self, heads: Float[Tensor, "batch heads tokens head_dim"]) -> Float[Tensor, "batch tokens dim"]:
-        """Return the heads side by side, through the output projection."""
+    def project(
+        self,
+        heads: Float[Tensor, "batch heads tokens head_dim"],
+        token_mask: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Return the heads side by side, those of padding zero, through the output projection."""
+        heads = heads if token_mask is None else cleared(heads, token_mask[:, None])
         return self.dropout(self.output(heads.transpose(1, 2).flatten(2)))
 
     def num_tokens(self, grid: Grid) -> int:
@@ -172,14 +179,23 @@ def cleared(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
     return tokens if token_mask is None else tokens.masked_fill(~token_mask[..., None], 0.0)
 
 
-def unused(*parameters: Tensor | None) -> Tensor | float:
-    """Return a zero that gives parameters which cancel out of a result their gradient, zero, in place of none.
+def with_zero_gradient(result: Tensor, *parameters: Tensor | None) -> Tensor:
+    """Return the result, from which the parameters cancel, with a gradient of zero for them in place of none.
 
     Training on several processes waits for the gradient of every parameter.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_exporting():
-        return 0.0
-    return sum((0.0 * parameter.sum() for parameter in parameters if parameter is not None), 0.0)
+    if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        for parameter in parameters:
+            result = result if parameter is None else result + 0.0 * parameter.sum()
+    return result
+
+
+def masked_softmax(logits: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Return the softmax over real keys (batch, heads, tokens, keys); rows of padding are zero."""
+    if token_mask is None:
+        return torch.softmax(logits, dim=-1)
+    matrix = torch.softmax(logits.masked_fill(~token_mask[:, None, None, :], float("-inf")), dim=-1)
+    return cleared(matrix, token_mask[:, None])
 
 
 def refuse_mask(mechanism: str, token_mask: Tensor | None) -> None:

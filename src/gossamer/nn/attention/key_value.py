@@ -24,11 +24,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads
+from gossamer.nn.attention.contract import (
+    FAR,
+    Attention,
+    AttentionConfig,
+    Grid,
+    Host,
+    cleared,
+    masked_softmax,
+    split_heads,
+)
 from gossamer.nn.cost import Cost, linear_cost
-
-FAR = -1e4
-"""Stands for minus infinity where a product with one must stay finite, in half precision too."""
+from gossamer.nn.precision import widened
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,13 @@ class KeyValueAttention(Attention):
         keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
         mask = None if token_mask is None else token_mask[:, None, None, :]
         heads = F.scaled_dot_product_attention(keys, keys, values, attn_mask=mask)
-        return self.project(_without_padding(heads, token_mask))
+        return self.project(heads, token_mask)
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``softmax(K K^T / sqrt(d))`` and V; rows of padding are zero."""
         self.check_grid(tokens, grid)
         keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
-        return _softmax(keys @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
+        return masked_softmax(keys @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
         """Three projections of ``N C^2``, two products of ``N^2 C``, one exponential an entry of each head's matrix."""
@@ -126,7 +133,7 @@ class KeyValuePosAttention(Attention):
             # One row of bias for all queries, in place of an n x n table.
             bias = bias.expand(keys.shape[0], self.num_heads, keys.shape[2], -1)
             heads = F.scaled_dot_product_attention(keys * temperature.to(keys.dtype), keys, values, attn_mask=bias)
-        return self.project(_without_padding(heads, token_mask))
+        return self.project(heads, token_mask)
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the matrix as published, from the table over all pairs of indices, and V."""
@@ -138,7 +145,7 @@ class KeyValuePosAttention(Attention):
         pairs = [code[:, None].expand(-1, count, -1), code[None].expand(count, -1, -1)]
         table = torch.cat(pairs, dim=-1)[..., : self.config.channels]
         logits = F.linear(scores[..., None] + table, self.position_weight[None], self.position_bias)[..., 0]
-        return _softmax(logits, token_mask), values
+        return masked_softmax(logits, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
         """That of ``kv``, and ``N (m - c)`` for the bias of the keys, c channels coding the queries."""
@@ -148,7 +155,7 @@ class KeyValuePosAttention(Attention):
     def _reduced(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the temperature and the bias of each key, in float32 or wider."""
         with torch.autocast(like.device.type, enabled=False):
-            weight = self.position_weight.to(torch.promote_types(self.position_weight.dtype, torch.float32))
+            weight = widened(self.position_weight)
             code = sinusoid(count, self.code_width, weight)
             of_keys = self.config.channels - self.code_width
             # The map's own bias is the same for all keys; it is added so that its gradient is zero, not missing.
@@ -181,17 +188,6 @@ def sinusoid(count: int, width: int, like: Tensor) -> Tensor:
     rates = torch.pow(10000.0, -torch.arange(0, width, 2, dtype=torch.float64, device=like.device) / width)
     angles = positions[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
-
-
-def _softmax(logits: Tensor, token_mask: Tensor | None) -> Tensor:
-    if token_mask is None:
-        return torch.softmax(logits, dim=-1)
-    matrix = torch.softmax(logits.masked_fill(~token_mask[:, None, None, :], float("-inf")), dim=-1)
-    return matrix.masked_fill(~token_mask[:, None, :, None], 0.0)
-
-
-def _without_padding(heads: Tensor, token_mask: Tensor | None) -> Tensor:
-    return heads if token_mask is None else heads.masked_fill(~token_mask[:, None, :, None], 0.0)
 
 
 def _cost(n: int, c: int, num_heads: int) -> Cost:

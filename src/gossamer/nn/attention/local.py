@@ -19,12 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask
+from gossamer.nn.attention.contract import FAR, Attention, AttentionConfig, Grid, Host, refuse_mask
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.window import window_attention
-
-FAR = -1e4
-"""The logit of a position beyond the border, where it must not count; finite in half precision too."""
 
 
 @dataclass(frozen=True)

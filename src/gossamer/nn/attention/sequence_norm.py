@@ -28,9 +28,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads, unused
+from gossamer.nn.attention.contract import (
+    Attention,
+    AttentionConfig,
+    Grid,
+    Host,
+    cleared,
+    split_heads,
+    with_zero_gradient,
+)
 from gossamer.nn.cost import Cost
 from gossamer.nn.moments import CHUNK, TokenMoments, affine_map, token_moments
+from gossamer.nn.precision import widened, working_dtype
 
 Order = Literal["quadratic", "folded", "gram"]
 SQUARED_ROWS = 128
@@ -81,7 +90,7 @@ class SequenceNormAttention(Attention):
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, in time and memory linear in their number."""
         self.check_grid(tokens, grid)
-        order = self._pinned or self.order_for(grid)
+        order = self.order_for(grid)
         if order == "gram":
             return self._gram(tokens, token_mask)
         if order == "folded":
@@ -96,7 +105,7 @@ class SequenceNormAttention(Attention):
         self.check_grid(tokens, grid)
         projected = self.qkv(cleared(tokens, token_mask))
         with torch.autocast(tokens.device.type, enabled=False):
-            projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
+            projected = widened(projected)
             count = _count(projected, token_mask)[:, None, None]
             if self.config.center:
                 projected = projected - cleared(projected, token_mask).sum(dim=1, keepdim=True) / count
@@ -109,7 +118,7 @@ class SequenceNormAttention(Attention):
     def cost(self, grid: Grid) -> Cost:
         """Return the closed form of the order that the grid gets."""
         n, c = self.num_tokens(grid), self.dim
-        order = self._pinned or self.order_for(grid)
+        order = self.order_for(grid)
         largest = {
             "quadratic": max(3 * n * c, self.num_heads * n * n),
             "folded": 3 * n * c,
@@ -119,10 +128,13 @@ class SequenceNormAttention(Attention):
 
     def pin(self, grid: Grid) -> None:
         """Fix the order of evaluation to the one for ``grid``."""
+        self._pinned = None
         self._pinned = self.order_for(grid)
 
     def order_for(self, grid: Grid) -> Order:
-        """Return the order of evaluation for a grid: the forced one, or that of least work."""
+        """Return the order of evaluation for a grid: the pinned or forced one, or that of least work."""
+        if self._pinned is not None:
+            return self._pinned
         if self.config.evaluation != "auto":
             return self.config.evaluation
         n = self.num_tokens(grid)
@@ -141,7 +153,7 @@ class SequenceNormAttention(Attention):
             problem = "the gram evaluation centres the tokens"
             raise GossamerError(ErrorCode.UNSUPPORTED, "sequence_norm", problem, "use center")
         weight, projection = self.qkv.weight, self.output.weight
-        working = torch.promote_types(weight.dtype, torch.float32)
+        working = working_dtype(weight)
         with torch.autocast(weight.device.type, enabled=False):
             mean, covariance = moments.finish()
             weight, projection = weight.to(working), projection.to(working)
@@ -160,7 +172,7 @@ class SequenceNormAttention(Attention):
             scaled = (scale[:, 0, :, :, None] * mixed).flatten(1, 2)
             matrix = weight[: self.dim].t()[None] @ scaled
             offset = (beta[: self.dim][None, None] @ mixed.flatten(1, 2))[:, 0] + self.output.bias.to(working)
-            offset = offset + unused(self.qkv.bias)
+            offset = with_zero_gradient(offset, self.qkv.bias)
         return mean, matrix, offset
 
     def _gram(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
@@ -168,9 +180,8 @@ class SequenceNormAttention(Attention):
         return self._finish(affine_map(cleared(tokens, token_mask), mean, matrix, offset), token_mask)
 
     def _folded(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
-        dtype, center = tokens.dtype, self.config.center
-        working = torch.promote_types(dtype, torch.float32)
-        tokens = cleared(tokens, token_mask).to(working)
+        dtype, working, center = tokens.dtype, working_dtype(tokens), self.config.center
+        tokens = widened(cleared(tokens, token_mask))
         count = tokens.shape[1] if token_mask is None else _count(tokens, token_mask)[:, None, None]
         if center:
             # The projections of centred tokens are centred: bias and mean drop out.
@@ -196,7 +207,7 @@ class SequenceNormAttention(Attention):
             factors = (beta[0] @ moment, queries, of_queries * root * moment)
             heads = torch.baddbmm(*(factor.flatten(0, 1) for factor in factors)).unflatten(0, (-1, self.num_heads))
         out = self.output(heads.transpose(1, 2).flatten(2).to(dtype))
-        return self._finish(out + unused(self.qkv.bias) if center and torch.is_grad_enabled() else out, token_mask)
+        return self._finish(with_zero_gradient(out, self.qkv.bias) if center else out, token_mask)
 
     def _finish(self, out: Tensor, token_mask: Tensor | None) -> Tensor:
         """Return the output after dropout; rows of padding are the output's bias, as the projection of zeros."""

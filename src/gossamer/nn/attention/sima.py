@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads
 from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.precision import widened
 
 EPS = 1e-12
 
@@ -69,8 +70,6 @@ class SimAAttention(Attention):
         """Return queries, keys, values in float32 or wider, and one over the product of both norms."""
         self.check_grid(tokens, grid)
         projected = cleared(self.qkv(cleared(tokens, token_mask)), token_mask)
-        queries, keys, values = split_heads(
-            projected.to(torch.promote_types(projected.dtype, torch.float32)), 3, self.num_heads
-        )
+        queries, keys, values = split_heads(widened(projected), 3, self.num_heads)
         norms = [part.abs().sum(dim=2, keepdim=True).clamp(min=EPS) for part in (queries, keys)]
         return queries, keys, values, 1.0 / (norms[0] * norms[1])

@@ -13,6 +13,7 @@ Where paper, released code and this file differ is in ``docs/decisions/0009-soft
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,9 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, split_heads, unused
+from gossamer.nn.attention.contract import (
+    Attention,
+    AttentionConfig,
+    Grid,
+    Host,
+    refuse_mask,
+    split_heads,
+    with_zero_gradient,
+)
 from gossamer.nn.cost import Cost
 from gossamer.nn.inverse import Method, symmetric_inverse
+from gossamer.nn.precision import widened
 
 CHUNK = 1024
 """Tokens of a chunk, where the kernel is formed in chunks."""
@@ -106,7 +116,7 @@ class SoftAttention(Attention):
             raise GossamerError(ErrorCode.UNSUPPORTED, config.name, problem, "use pooling landmarks")
         self.config = config
         self._pinned: bool | None = None
-        self.reference_tokens = host.num_prefix_tokens + _product(host.grid)
+        self.reference_tokens = host.num_prefix_tokens + math.prod(host.grid)
         self.shared = nn.Linear(host.dim, host.dim, bias=host.qkv_bias)
         self.value = nn.Linear(host.dim, host.dim, bias=host.qkv_bias)
         if config.landmarks == "convolution":
@@ -126,7 +136,7 @@ class SoftAttention(Attention):
             GossamerError: ``E-UNSUPPORTED`` for a mask: the cells of the landmarks follow the padded grid.
         """
         points, landmarks = self._checked_points(tokens, grid, token_mask)
-        if self._pinned if self._pinned is not None else self.folds(grid):
+        if self.folds(grid):
             return self._folded(points, landmarks, tokens, grid)
         values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
@@ -194,7 +204,9 @@ class SoftAttention(Attention):
         return self.num_heads * self._num_landmarks(grid) * self.num_tokens(grid) > LARGEST_KERNEL
 
     def folds(self, grid: Grid) -> bool:
-        """Return whether projecting landmarks takes less work than projecting tokens."""
+        """Return whether projecting landmarks takes less work than projecting tokens, or what was pinned."""
+        if self._pinned is not None:
+            return self._pinned
         if self.config.local_kernel or self.config.scale == "full":
             return False
         n, c, m = self.num_tokens(grid), self.dim, self._num_landmarks(grid)
@@ -202,6 +214,7 @@ class SoftAttention(Attention):
 
     def pin(self, grid: Grid) -> None:
         """Fix the order of evaluation to the one for ``grid``."""
+        self._pinned = None
         self._pinned = self.folds(grid)
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -223,7 +236,7 @@ class SoftAttention(Attention):
         cells, m = self._landmark_grid(grid), self._num_landmarks(grid)
         # The shared projection and its mean's, kernels P and A, and the product with the inverse.
         macs = (n + 1) * c * c + h * (n * m * d + 2 * m * m * d)
-        if self._pinned if self._pinned is not None else self.folds(grid):
+        if self.folds(grid):
             macs += 2 * m * c * (h * n + c)
             # In evaluation a large kernel is formed twice.
             macs += h * n * m * d if h * n * m > LARGEST_KERNEL else 0
@@ -237,24 +250,23 @@ class SoftAttention(Attention):
         if self.config.scale == "full":
             macs += h * (2 * n * m + m * m)
         if self.config.landmarks == "convolution":
-            macs += h * _product(cells) * d * d * self.config.ratio**2 - c * c
+            macs += h * math.prod(cells) * d * d * self.config.ratio**2 - c * c
         if self.config.local_kernel:
-            macs += c * _product(grid) * self.config.local_kernel**2
+            macs += c * math.prod(grid) * self.config.local_kernel**2
         exponentials = h * (n * m + m * m)
         return Cost(macs, exponentials, max(n * c, h * n * m))
 
     def _values(self, tokens: Tensor) -> Tensor:
         """Return V (batch, heads, tokens, head_dim), in float32 or wider."""
         (values,) = split_heads(self.value(tokens), 1, self.num_heads)
-        return values.to(torch.promote_types(values.dtype, torch.float32))
+        return widened(values)
 
     def _checked_points(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return points and landmarks in float32 or wider, after the checks of every call."""
         self.check_grid(tokens, grid)
         refuse_mask(self.config.name, token_mask)
         points, landmarks = self._points(tokens, grid)
-        working = torch.promote_types(points.dtype, torch.float32)
-        return points.to(working), landmarks.to(working)
+        return widened(points), widened(landmarks)
 
     def _inverse(self, landmarks: Tensor) -> Tensor:
         """Return the inverse of the landmarks' kernel (batch, heads, landmarks, landmarks), normalized or not."""
@@ -284,7 +296,7 @@ class SoftAttention(Attention):
         return tuple(side // self.config.ratio for side in grid)
 
     def _num_landmarks(self, grid: Grid) -> int:
-        return self.num_prefix_tokens + _product(self._landmark_grid(grid))
+        return self.num_prefix_tokens + math.prod(self._landmark_grid(grid))
 
     def _points(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Return the shared projection (batch, heads, tokens, head_dim) and its landmarks (batch, heads, m, head_dim).
@@ -294,10 +306,10 @@ class SoftAttention(Attention):
         prefix = self.num_prefix_tokens
         if self.config.landmarks == "pooling":
             # The mean goes through the projection's bias, which the kernel does not see; its gradient is zero.
-            weight = self.shared.weight.t()[None].expand(tokens.shape[0], -1, -1)
-            mean = tokens.mean(dim=1, keepdim=True) @ self.shared.weight.t()
-            projected = torch.baddbmm(-mean.detach().to(tokens.dtype), tokens, weight)
-            projected = projected + unused(self.shared.bias) if torch.is_grad_enabled() else projected
+            weight = self.shared.weight.t()
+            mean = tokens.detach().mean(dim=1, keepdim=True) @ weight.detach()
+            projected = torch.baddbmm(-mean.to(tokens.dtype), tokens, weight[None].expand(tokens.shape[0], -1, -1))
+            projected = with_zero_gradient(projected, self.shared.bias)
             cells = _pooled(projected[:, prefix:], grid, self._landmark_grid(grid))
             landmarks = torch.cat([projected[:, :prefix], cells], dim=1) if prefix else cells
             points, landmarks = (split_heads(part, 1, self.num_heads)[0] for part in (projected, landmarks))
@@ -332,17 +344,10 @@ class SoftAttention(Attention):
 
     def _local_matrix(self, like: Tensor, grid: Grid) -> Tensor:
         """Return the matrix (1, heads, tokens, tokens) of the local convolution."""
-        count = _product(grid)
+        count = math.prod(grid)
         units = torch.eye(count, dtype=like.dtype, device=like.device).view(count, 1, *grid)
         found = self.local(units.expand(-1, self.num_heads, -1, -1)).flatten(2)
         return F.pad(found.permute(1, 2, 0), (self.num_prefix_tokens, 0, self.num_prefix_tokens, 0))[None]
-
-
-def _product(grid: Grid) -> int:
-    product = 1
-    for side in grid:
-        product *= side
-    return product
 
 
 def _gaussian(left: Tensor, right: Tensor, power: float) -> Tensor:

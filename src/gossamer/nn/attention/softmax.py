@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads
+from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, masked_softmax, split_heads
 from gossamer.nn.cost import Cost, linear_cost
 
 
@@ -40,19 +39,13 @@ class SoftmaxAttention(Attention):
         queries, keys, values = split_heads(self.qkv(cleared(tokens, token_mask)), 3, self.num_heads)
         mask = None if token_mask is None else token_mask[:, None, None, :]
         heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        if token_mask is not None:
-            heads = heads.masked_fill(~token_mask[:, None, :, None], 0.0)
-        return self.project(heads)
+        return self.project(heads, token_mask)
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``softmax(Q K^T / sqrt(d))`` and V; rows of padding are zero."""
         self.check_grid(tokens, grid)
         queries, keys, values = split_heads(self.qkv(cleared(tokens, token_mask)), 3, self.num_heads)
-        logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
-        if token_mask is None:
-            return torch.softmax(logits, dim=-1), values
-        matrix = torch.softmax(logits.masked_fill(~token_mask[:, None, None, :], float("-inf")), dim=-1)
-        return matrix.masked_fill(~token_mask[:, None, :, None], 0.0), values
+        return masked_softmax(queries @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
         """Four projections of ``N C^2``, two products of ``N^2 C``, one exponential an entry of each head's matrix."""
