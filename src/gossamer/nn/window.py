@@ -73,7 +73,9 @@ def _shifted(padded: Tensor, place: int, window: int, stride: int, rows: int, co
     return padded[:, row : last[0] : stride, column : last[1] : stride]
 
 
-def _by_tile(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, *, in_place: bool) -> Tensor:
+def _by_tile(
+    queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, places: Tensor, *, in_place: bool
+) -> Tensor:
     """Return the attention of queries at stride 1, a tile at a time; ``in_place`` where no gradient is wanted."""
     batch, rows, columns, heads, width = queries.shape
     down, across = -(-rows // TILE), -(-columns // TILE)
@@ -87,7 +89,6 @@ def _by_tile(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, wi
         part.unfold(1, side, TILE).unfold(2, side, TILE).permute(0, 1, 2, 3, 5, 6, 4).flatten(4, 5)
         for part in (keys, values)
     ]
-    places = _window_places(window, queries.device)
     offsets = tiles @ relative.transpose(1, 2)
     offsets = F.pad(offsets, (0, 1), value=float("-inf")).gather(-1, places.expand(*offsets.shape[:4], -1, -1))
     if in_place:
@@ -117,11 +118,12 @@ def _window_places(window: int, device: torch.device) -> Tensor:
 def _bands(queries: Tensor, window: int, stride: int) -> Iterator[tuple[slice, slice]]:
     """Yield the rows of queries of each band, and the padded rows of keys that they see."""
     batch, rows, columns, heads, width = queries.shape
-    per_query = window**2 + 2 * width if _offsets_are_faster(window, width, stride) else (TILE + window - 1) ** 2 * 2
-    row_bytes = batch * columns * heads * per_query * queries.element_size()
-    count = max(1, BAND_BYTES // max(1, row_bytes))
-    if not _offsets_are_faster(window, width, stride):
-        count = max(TILE, count // TILE * TILE)
+    if _offsets_are_faster(window, width, stride):
+        per_query, multiple = window**2 + 2 * width, 1
+    else:
+        per_query, multiple = 2 * (TILE + window - 1) ** 2, TILE
+    fitting = BAND_BYTES // max(1, batch * columns * heads * per_query * queries.element_size())
+    count = max(multiple, fitting // multiple * multiple)
     for start in range(0, rows, count):
         stop = min(start + count, rows)
         yield slice(start, stop), slice(start * stride, (stop - 1) * stride + window)
@@ -132,11 +134,27 @@ def _offsets_are_faster(window: int, width: int, stride: int) -> bool:
 
 
 def _attend(
-    queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int, *, in_place: bool
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    relative: Tensor,
+    window: int,
+    stride: int,
+    places: Tensor | None,
+    *,
+    in_place: bool,
 ) -> Tensor:
-    if _offsets_are_faster(window, queries.shape[-1], stride):
+    """Return the attention of one band, by tile where the places of a tile are given."""
+    if places is None:
         return _by_offset(queries, keys, values, relative, window, stride)
-    return _by_tile(queries, keys, values, relative, window, in_place=in_place)
+    return _by_tile(queries, keys, values, relative, window, places, in_place=in_place)
+
+
+def _places_for(queries: Tensor, window: int, stride: int) -> Tensor | None:
+    """Return the places of a tile, the same in every band, or None where the order by offset is faster."""
+    if _offsets_are_faster(window, queries.shape[-1], stride):
+        return None
+    return _window_places(window, queries.device)
 
 
 _SCHEMA = "(Tensor queries, Tensor keys, Tensor values, Tensor relative, int window, int stride) -> Tensor"
@@ -146,11 +164,10 @@ _SCHEMA = "(Tensor queries, Tensor keys, Tensor values, Tensor relative, int win
 def _window_attention(
     queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int
 ) -> Tensor:
-    out = queries.new_empty(*queries.shape[:-1], values.shape[-1])
+    out, places = queries.new_empty(*queries.shape[:-1], values.shape[-1]), _places_for(queries, window, stride)
     for rows, seen in _bands(queries, window, stride):
-        out[:, rows] = _attend(
-            queries[:, rows], keys[:, seen], values[:, seen], relative, window, stride, in_place=True
-        )
+        band = (queries[:, rows], keys[:, seen], values[:, seen], relative)
+        out[:, rows] = _attend(*band, window, stride, places, in_place=True)
     return out
 
 
@@ -168,11 +185,12 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     sums = [torch.zeros_like(part) for part in saved]
     queries, keys, values, relative = saved
+    places = _places_for(queries, ctx.window, ctx.stride)
     for rows, seen in _bands(queries, ctx.window, ctx.stride):
         parts = (queries[:, rows], keys[:, seen], values[:, seen], relative)
         leaves = [part.detach().requires_grad_() for part in parts]
         with torch.enable_grad():
-            out = _attend(leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride, in_place=False)
+            out = _attend(leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride, places, in_place=False)
         found = torch.autograd.grad(out, leaves, gradient[:, rows])
         sums[0][:, rows] = found[0]
         sums[1][:, seen] += found[1]
