@@ -44,16 +44,14 @@ class FileReader:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Labelled images of one layout.
+class Collection:
+    """What every labelled data set has, whatever its labels are.
 
     Attributes:
         source: the path that was opened.
         layout: name of the layout in ``LAYOUTS``.
         classes: class names; a label is an index into them.
-        multi_label: whether an image may have any number of the classes, rather than exactly one.
         samples: every sample, ordered by split and id.
-        reader: returns a sample's pixels.
         faults: what stands in the way of training, found from labels and names alone.
         notes: what was decided while opening.
     """
@@ -61,11 +59,9 @@ class Dataset:
     source: str
     layout: str
     classes: tuple[str, ...]
-    multi_label: bool
     samples: tuple[Sample, ...]
-    reader: Callable[[Sample], Image] = field(repr=False, compare=False)
-    faults: tuple[GossamerError, ...] = ()
-    notes: tuple[Note, ...] = ()
+    faults: tuple[GossamerError, ...] = field(default=(), kw_only=True)
+    notes: tuple[Note, ...] = field(default=(), kw_only=True)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of one split.
@@ -78,6 +74,35 @@ class Dataset:
             held = ", ".join(split for split in SPLITS if any(sample.split == split for sample in self.samples))
             raise GossamerError(ErrorCode.MISSING, self.source, f"has no {name} split", f"it has: {held or 'none'}")
         return samples
+
+    def require_faultless(self) -> None:
+        """Raise the first fault, with the number of others, where there is one.
+
+        Raises:
+            GossamerError: the fault.
+        """
+        if self.faults:
+            first, others = self.faults[0], len(self.faults) - 1
+            remedy = f"{first.remedy} ({others} more; run gossamer data check)" if others else first.remedy
+            raise GossamerError(first.code, first.where, first.problem, remedy)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the classes and of every sample's id, labels, split and patient (not of its pixels)."""
+        lines = [repr((s.id, s.labels, s.split, s.patient)) for s in self.samples]
+        return sha256("\n".join([repr(self.classes), *lines]).encode())
+
+
+@dataclass(frozen=True)
+class Dataset(Collection):
+    """Images of one layout, each with its classes.
+
+    Attributes:
+        multi_label: whether an image may have any number of the classes, rather than exactly one.
+        reader: returns a sample's pixels.
+    """
+
+    multi_label: bool = field(kw_only=True)
+    reader: Callable[[Sample], Image] = field(repr=False, compare=False, kw_only=True)
 
     def read(self, sample: Sample) -> Image:
         """Return the pixels of ``sample``.
@@ -92,21 +117,13 @@ class Dataset:
         counts = Counter(label for sample in self.samples if sample.split == split for label in sample.labels)
         return tuple(counts[index] for index in range(len(self.classes)))
 
-    def fingerprint(self) -> str:
-        """Return a SHA-256 of the classes and of every sample's id, labels, split and patient (not of its pixels)."""
-        lines = [repr((s.id, s.labels, s.split, s.patient)) for s in self.samples]
-        return sha256("\n".join([repr(self.classes), *lines]).encode())
-
     def require_trainable(self) -> None:
         """Raise unless the labels can be trained with.
 
         Raises:
             GossamerError: the first fault, with the number of others; or ``E-LABEL`` when there is only one class.
         """
-        if self.faults:
-            first, others = self.faults[0], len(self.faults) - 1
-            remedy = f"{first.remedy} ({others} more; run gossamer data check)" if others else first.remedy
-            raise GossamerError(first.code, first.where, first.problem, remedy)
+        self.require_faultless()
         if len(self.classes) < 2 and not self.multi_label:
             only = f"there is only one class, {self.classes[0]!r}" if self.classes else "there is no class"
             raise GossamerError(ErrorCode.LABEL, self.source, only, "add images of a second class")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,14 +16,14 @@ NORM_EPS = 1e-6
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an exact GELU between them."""
+    """Two linear layers with an activation between them: an exact GELU, unless a network has another."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(self, dim: int, hidden: int, dropout: float, activation: Callable[[], nn.Module] = nn.GELU) -> None:
         super().__init__()
         self.dim = dim
         self.hidden = hidden
         self.expand = nn.Linear(dim, hidden)
-        self.activation = nn.GELU()
+        self.activation = activation()
         self.contract = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -59,6 +61,7 @@ class Block(nn.Module):
         drop_path: probability of stochastic depth on both branches.
         layer_scale: initial value of a learned scale of each channel of both branches (LayerScale, arXiv 2103.17239);
             None for no scale. A small value starts the block near the identity.
+        activation: of the feed-forward network.
     """
 
     def __init__(
@@ -68,13 +71,14 @@ class Block(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         layer_scale: float | None = None,
+        activation: Callable[[], nn.Module] = nn.GELU,
     ) -> None:
         super().__init__()
         dim = attention.dim
         self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attention = attention
         self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.feed_forward = FeedForward(dim, int(dim * mlp_ratio), dropout)
+        self.feed_forward = FeedForward(dim, int(dim * mlp_ratio), dropout, activation)
         self.drop_path = DropPath(drop_path)
         self.attention_scale = _scale(dim, layer_scale)
         self.feed_forward_scale = _scale(dim, layer_scale)

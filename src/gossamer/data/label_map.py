@@ -1,0 +1,60 @@
+"""Which pixels belong to which class, as one honest value beside the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """The classes of every pixel, that nobody can change.
+
+    Attributes:
+        planes: bool ``(classes, *spatial)``, one binary mask a class, background not among them; read-only.
+        classes: their names.
+        overlapping: whether a pixel may belong to several classes.
+        source: where the map came from, for messages.
+
+    Raises:
+        ValueError: names and planes do not fit, or classes overlap where they must not.
+    """
+
+    planes: np.ndarray
+    classes: tuple[str, ...]
+    overlapping: bool
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.planes.dtype != bool or self.planes.ndim not in (3, 4) or len(self.planes) != len(self.classes):
+            raise ValueError(f"{self.planes.dtype} planes {self.planes.shape} for {len(self.classes)} classes")
+        if not self.overlapping and len(self.classes) > 1 and int(self.planes.sum(axis=0, dtype=np.int32).max()) > 1:
+            raise ValueError("classes overlap, in a map that says that they do not")
+        frozen = self.planes.view()
+        frozen.flags.writeable = False
+        object.__setattr__(self, "planes", frozen)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Sizes of the spatial axes, as those of the image."""
+        return self.planes.shape[1:]
+
+    def indices(self) -> np.ndarray:
+        """Return uint8 ``(*spatial)``: 0 for background, k for the k-th class, counted from 1.
+
+        Raises:
+            ValueError: the classes overlap.
+        """
+        if self.overlapping:
+            raise ValueError("overlapping classes have no index map")
+        indices = np.zeros(self.spatial_shape, dtype=np.uint8)
+        for number, plane in enumerate(self.planes, start=1):
+            indices[plane] = number
+        return indices
+
+    @classmethod
+    def from_indices(cls, indices: np.ndarray, classes: tuple[str, ...], source: str) -> LabelMap:
+        """Return the map whose k-th class, counted from 1, is where ``indices`` is k."""
+        values = np.arange(1, len(classes) + 1).reshape(-1, *[1] * indices.ndim)
+        return cls(indices[None] == values, classes, False, source)
