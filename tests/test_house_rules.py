@@ -97,7 +97,7 @@ def test_tables_are_complete() -> None:
     assert files("nn/models", {"contract"}) == {
         type(preset).__module__.rsplit(".", 1)[-1] for preset in PRESETS.values()
     }
-    assert files("data/datasets", {"dataset", "split", "check", "prepare", "phantom"}) == set(LAYOUTS)
+    assert files("data/datasets", {"dataset", "segmentation", "split", "check", "prepare", "phantom"}) == set(LAYOUTS)
     assert files("cli", {"main", "answer"}) == set(VERBS) == set(SUMMARIES)
 
 
