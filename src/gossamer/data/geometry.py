@@ -2,7 +2,138 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass
+
+import numpy as np
+
+# Axes whose angle is further than this from a right one are sheared: no spacing describes their grid.
+MAX_SHEAR_DEGREES = 1.0
+MOST_LENGTH = 1e30  # in any unit: what is longer is damage, and its square may be no number
+
+Affine = tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Where a volume lies in space, and how its memory order came from the stored one.
+
+    Memory order is ``(slices, rows, columns)``. Where the orientation is known, slices run towards superior, rows
+    towards anterior and columns towards right, as closely as whole axes can: axes are exchanged and mirrored, never
+    interpolated. Stored order is the file's own, ``(i, j, k)``, whose first index runs fastest.
+
+    Attributes:
+        affine: 4x4 as stored: ``(i, j, k, 1)`` to a place ``(right, anterior, superior, 1)``, in the stored unit.
+        stored_shape: sizes along ``i``, ``j`` and ``k``.
+        axes: the stored axis that runs along slices, rows and columns.
+        flips: whether memory runs against the stored index along slices, rows and columns.
+        oriented: whether the file says which way the axes point.
+        unit_mm: length of the stored unit, in mm.
+        units_code: the stored code of the units of space and time, NIfTI's ``xyzt_units``.
+        qform_code: what the stored quaternion refers to; 0 for nothing.
+        sform_code: what the stored matrix refers to; 0 for nothing.
+        pixdim: sign of the third axis, then the spacing along ``i``, ``j`` and ``k``, as stored.
+        quaternion: ``b, c, d`` and the offsets ``x, y, z`` as stored.
+    """
+
+    affine: Affine
+    stored_shape: tuple[int, int, int]
+    axes: tuple[int, int, int] = (2, 1, 0)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    oriented: bool = True
+    unit_mm: float = 1.0
+    units_code: int = 2
+    qform_code: int = 0
+    sform_code: int = 1
+    pixdim: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    quaternion: tuple[float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def memory_shape(self) -> tuple[int, int, int]:
+        """Sizes along slices, rows and columns."""
+        slices, rows, columns = (self.stored_shape[axis] for axis in self.axes)
+        return slices, rows, columns
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance in mm of neighbouring voxels along slices, rows and columns."""
+        lengths = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0) * self.unit_mm
+        slices, rows, columns = (float(lengths[axis]) for axis in self.axes)
+        return slices, rows, columns
+
+    def to_memory(self, array: np.ndarray) -> np.ndarray:
+        """Return a view of ``(i, j, k, ...)`` as ``(slices, rows, columns, ...)``."""
+        turned = array.transpose(*self.axes, *range(3, array.ndim))
+        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+    def to_stored(self, array: np.ndarray) -> np.ndarray:
+        """Return a view of ``(slices, rows, columns, ...)`` as ``(i, j, k, ...)``: the inverse of ``to_memory``."""
+        turned = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+        return turned.transpose(*np.argsort(self.axes), *range(3, array.ndim))
+
+    def memory_affine_mm(self) -> np.ndarray:
+        """Return the 4x4 from ``(slice, row, column, 1)`` to ``(right, anterior, superior, 1)`` in mm."""
+        stored = np.zeros((4, 4))
+        stored[3, 3] = 1
+        for memory_axis, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            stored[axis, memory_axis] = -1 if flip else 1
+            stored[axis, 3] = self.stored_shape[axis] - 1 if flip else 0
+        place = np.array(self.affine) @ stored
+        place[:3] *= self.unit_mm
+        return place
+
+    def difference(self, other: Geometry) -> str | None:
+        """Say in what the grid of ``other`` differs, or return None where it is the same.
+
+        The same means: equal shapes in memory order, and no corner further from its twin than a tenth of the smallest
+        spacing. The order in which the voxels are stored may differ.
+        """
+        if self.memory_shape != other.memory_shape:
+            shapes = ["x".join(map(str, grid.memory_shape)) for grid in (self, other)]
+            return f"{shapes[0]} voxels against {shapes[1]}"
+        if self.oriented != other.oriented:
+            return "one states its orientation, the other does not"
+        apart = corner_distance(self.memory_affine_mm(), other.memory_affine_mm(), self.memory_shape)
+        if apart > 0.1 * min(self.spacing_mm):
+            return f"the same voxel lies up to {apart:.3g} mm apart"
+        return None
+
+
+def closest_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Return the ``axes`` and ``flips`` of a ``Geometry`` that bring ``affine`` closest to its memory order."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    superior, anterior, right = 2, 1, 0
+
+    def agreement(axes: tuple[int, ...]) -> float:
+        return sum(abs(directions[world, axis]) for world, axis in zip((superior, anterior, right), axes, strict=True))
+
+    slices, rows, columns = max(itertools.permutations(range(3)), key=agreement)
+    flips = directions[superior, slices] < 0, directions[anterior, rows] < 0, directions[right, columns] < 0
+    return (slices, rows, columns), (bool(flips[0]), bool(flips[1]), bool(flips[2]))
+
+
+def corner_distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """Return how far apart two 4x4 place the same corner voxel of a grid, at most."""
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, size - 1) for size in shape))])
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+
+
+def affine_fault(affine: np.ndarray) -> str | None:
+    """Say why a 4x4 is not the place of a grid of boxes, or return None where it is."""
+    matrix = affine[:3, :3]
+    if not (np.abs(affine) < MOST_LENGTH).all():
+        return "the affine holds NaN, infinity or a length beyond reason"
+    lengths = np.linalg.norm(matrix, axis=0)
+    if not lengths.all():
+        return f"axis {int(np.argmin(lengths))} of the affine has no length"
+    cosines = np.abs((matrix / lengths).T @ (matrix / lengths) - np.eye(3))
+    if abs(np.linalg.det(matrix / lengths)) < 1e-3:
+        return "the axes of the affine lie in one plane"
+    if cosines.max() > math.sin(math.radians(MAX_SHEAR_DEGREES)):
+        degrees = math.degrees(math.acos(min(1.0, float(cosines.max()))))
+        return f"axes of the affine meet at {degrees:.1f} degrees, a grid has 90"
+    return None
 
 
 def fit_within(shape: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:

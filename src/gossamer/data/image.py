@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gossamer.data.geometry import check_spacing
+from gossamer.data.geometry import Geometry, check_spacing
 from gossamer.errors import Note
 
 SPATIAL_AXES = ("slices", "rows", "columns")
@@ -23,6 +23,8 @@ class Image:
         spacing_mm: distance of neighbouring samples along each spatial axis, or None where the file does not say.
         source: where the image came from, for messages.
         notes: what was decided while reading.
+        geometry: where the volume that was read lies and how its file stores it, or None for what is no volume.
+            Transforms keep it, so that a result can be put back.
 
     Raises:
         ValueError: axes or spacing do not fit the array.
@@ -33,6 +35,7 @@ class Image:
     source: str
     spacing_mm: tuple[float, ...] | None = None
     notes: tuple[Note, ...] = ()
+    geometry: Geometry | None = None
 
     def __post_init__(self) -> None:
         allowed = (*SPATIAL_AXES, "channels")
