@@ -97,7 +97,11 @@ def test_tables_are_complete() -> None:
     assert files("nn/models", {"contract"}) == {
         type(preset).__module__.rsplit(".", 1)[-1] for preset in PRESETS.values()
     }
-    assert files("data/datasets", {"dataset", "segmentation", "split", "check", "prepare", "phantom"}) == set(LAYOUTS)
+    no_layouts = {
+        "abdomen", "case_table", "check", "check_masks", "dataset", "mask_values", "phantom", "prepare",
+        "prepare_masks", "rle_order", "segmentation", "split", "studies",
+    }  # fmt: skip
+    assert files("data/datasets", no_layouts) == set(LAYOUTS)
     assert files("cli", {"main", "answer"}) == set(VERBS) == set(SUMMARIES)
 
 

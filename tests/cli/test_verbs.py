@@ -135,6 +135,21 @@ def test_data_check_and_phantom(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not answer(capsys, "data", "check", str(tmp_path / "p"), status=65)["ok"]
 
 
+def test_data_check_and_phantom_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "p")
+    options = ["--kind", "abdomen", "--count", "73", "--image-size", "24x28"]
+    assert answer(capsys, "data", "phantom", folder, *options)["images"] == 96
+    found = answer(capsys, "data", "check", folder)
+    assert found["ok"]
+    assert found["sizes"] == {"12x24x28": 8}
+    assert set(found["masks"]["pixel_shares"]) == {"large_bowel", "small_bowel", "stomach"}
+    assert run(["data", "phantom", str(tmp_path / "q"), "--kind", "abdomen", "--count", "20"]) == 78
+    assert run(["data", "check", folder]) == 0
+    printed = capsys.readouterr().out
+    assert "spacing: 3 x 14.29 x 14.29 mm" in printed
+    assert "slices: 96" in printed
+
+
 def test_text_answers_are_for_people(trained: Path, phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["data", "check", str(phantom)], "nothing must be mended"),

@@ -1,4 +1,4 @@
-"""One body for every network: what the contract promises."""
+"""One body for every network that classifies: what the contract promises."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import GossamerError
 from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS
-from gossamer.nn.models import MODELS, PRESETS, Network, config_from_json
+from gossamer.nn.models import MODELS, PRESETS, Network, config_from_json, list_models
 
-every_preset = pytest.mark.parametrize("name", sorted(PRESETS))
+CLASSIFIERS = sorted(name for name, kind in MODELS.items() if kind.task == "classify")
+every_preset = pytest.mark.parametrize("name", list_models(task="classify"))
 every_mechanism = pytest.mark.parametrize("attention", sorted(MECHANISMS))
 SMALL = {"vit": {"dim": 16, "depth": 2, "num_heads": 2, "patch_size": 4, "image_size": (20, 12)}}
 
@@ -35,7 +36,7 @@ def test_closed_form_equals_counted_macs(name: str, attention: str) -> None:
     assert count_macs(model, torch.zeros(1, 1, 32, 48)).total == model.cost().macs
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", CLASSIFIERS)
 @every_mechanism
 def test_forward_gives_logits_for_every_image_alone(model: str, attention: str) -> None:
     network = small(model, attention).eval()
@@ -45,7 +46,7 @@ def test_forward_gives_logits_for_every_image_alone(model: str, attention: str) 
     torch.testing.assert_close(logits[1:2], network(images[1:2]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", CLASSIFIERS)
 @every_mechanism
 def test_another_image_size(model: str, attention: str) -> None:
     network = small(model, attention).eval()
@@ -53,7 +54,7 @@ def test_another_image_size(model: str, attention: str) -> None:
     assert network.cost((28, 16)).macs == count_macs(network, torch.randn(1, 2, 28, 16)).total
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", CLASSIFIERS)
 @every_mechanism
 def test_save_and_load_are_the_identity(model: str, attention: str, tmp_path: Path) -> None:
     network = small(model, attention).eval()
@@ -65,7 +66,7 @@ def test_save_and_load_are_the_identity(model: str, attention: str, tmp_path: Pa
     assert config_from_json(config.to_json(network.config)) == network.config
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", CLASSIFIERS)
 @every_mechanism
 def test_one_batch_can_be_overfitted(model: str, attention: str) -> None:
     network = small(model, attention)
@@ -79,14 +80,14 @@ def test_one_batch_can_be_overfitted(model: str, attention: str) -> None:
     assert float(loss.detach()) < 0.05
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", CLASSIFIERS)
 def test_every_parameter_is_reached(model: str) -> None:
     network = small(model, "sequence_norm")
     network(torch.randn(2, 2, 20, 12)).square().sum().backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", CLASSIFIERS)
 def test_evaluation_is_deterministic_under_dropout(model: str) -> None:
     network = small(model, "softmax", dropout=0.3, drop_path=0.3).eval()
     images = torch.randn(2, 2, 20, 12)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 
 from gossamer.cli.answer import Answer, Common, parse_size, progress
 from gossamer.data.datasets import DatasetCheck, check_dataset, open_dataset
+from gossamer.data.datasets.check_masks import MaskSummary
 from gossamer.errors import ErrorCode, GossamerError
 
 _SHOWN = 12
@@ -21,13 +22,13 @@ def check(data: Path, /, *, seed: int = 0, strict: bool = False, common: Common 
     """Say what a data set holds, and find what is wrong with it.
 
     Recognises the layout; counts images, sizes, values and classes; finds files that cannot be read, labels that are
-    missing, equal images within and across splits, and patients in two splits. Exits with 65 if anything must be
-    mended.
+    missing, equal images within and across splits, and patients in two splits. Where there are masks, reads all of
+    them and says what share of the pixels each class covers. Exits with 65 if anything must be mended.
 
     Example: gossamer data check chest/
 
     Args:
-        data: a MedMNIST npz, a folder of class folders, or a CSV manifest.
+        data: a MedMNIST npz, a folder of class folders, a CSV manifest, or images with masks.
         seed: of splits that the data leave open.
         strict: count equal images across splits as something that must be mended.
         common: options of every verb.
@@ -41,29 +42,51 @@ def check(data: Path, /, *, seed: int = 0, strict: bool = False, common: Common 
 
 @app.command
 def phantom(
-    out: Path, /, *, count: int = 480, image_size: str = "64x64", seed: int = 0, common: Common = Common()
+    out: Path,
+    /,
+    *,
+    kind: Literal["chest", "abdomen"] = "chest",
+    count: int = 480,
+    image_size: str | None = None,
+    seed: int = 0,
+    common: Common = Common(),
 ) -> Answer:
-    """Write a phantom: chest radiographs that are drawn, half of the patients with a nodule.
+    """Write a phantom: chest radiographs that are drawn, or slices of the abdomen with masks.
 
-    Example: gossamer data phantom phantom/ --count 480 --image-size 64x64
+    Half of the patients of the chest have a nodule. The slices are magnetic resonance images of three organs, two days
+    a case and twelve slices a day, with run lengths in a CSV.
+
+    Example: gossamer data phantom phantom/ --kind chest --count 480 --image-size 64x64
 
     Args:
         out: folder to write; it must not exist.
-        count: number of images, at least 20.
-        image_size: rows x columns of an image.
+        kind: what is drawn.
+        count: number of images, at least 20; of slices, at least 72, rounded up to whole cases.
+        image_size: rows x columns of an image; 64x64 for the chest and 80x96 for the abdomen if left out.
         seed: equal seeds give equal images.
         common: options of every verb.
     """
-    from gossamer.data.datasets.phantom import write_phantom
-
-    if count < 20:
-        raise GossamerError(ErrorCode.CONFIG, "--count", f"{count} is too few for three splits", "use 20 or more")
+    least = _LEAST[kind]
+    if count < least:
+        problem = f"{count} is too few for three splits"
+        raise GossamerError(ErrorCode.CONFIG, "--count", problem, f"use {least} or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another folder")
     size = parse_size(image_size)
-    assert size is not None
-    write_phantom(out, count=count, size=size, seed=seed)
+    if kind == "chest":
+        from gossamer.data.datasets.phantom import write_phantom
+
+        write_phantom(out, count=count, size=size or (64, 64), seed=seed)
+    else:
+        from gossamer.data.datasets.abdomen import DAYS, SLICES, write_abdomen
+
+        cases = -(-count // (DAYS * SLICES))
+        count = cases * DAYS * SLICES
+        write_abdomen(out, cases=cases, size=size or (80, 96), seed=seed)
     return Answer({"folder": str(out), "images": count}, f"wrote {count} images to {out}")
+
+
+_LEAST = {"chest": 20, "abdomen": 72}
 
 
 def _text(found: DatasetCheck) -> Any:
@@ -74,12 +97,14 @@ def _text(found: DatasetCheck) -> Any:
     table = Table(box=None, pad_edge=False)
     table.add_column("split")
     classes = list(next(iter(found.splits.values())).classes) if found.splits else []
-    for heading in ("images", "patients", *classes):
+    for heading in ("images" if found.masks is None else "cases", "patients", *classes):
         table.add_column(heading, justify="right")
     for name, split in found.splits.items():
         patients = "unknown" if split.patients is None else str(split.patients)
         table.add_row(name, str(split.images), patients, *(str(split.classes[label]) for label in classes))
-    lines.append(table)
+    if found.masks is not None:
+        table.add_row("pixels", "", "", *(f"{share:.2%}" for share in found.masks.pixel_shares.values()))
+    lines += [table, *_mask_lines(found.masks)]
     lines.append("sizes: " + _counted(found.sizes))
     lines.append("values: " + _counted(found.values))
     if found.value_range is not None:
@@ -98,6 +123,18 @@ def _text(found: DatasetCheck) -> Any:
     else:
         lines.append("nothing must be mended")
     return Group(*lines)
+
+
+def _mask_lines(masks: MaskSummary | None) -> list[str]:
+    if masks is None:
+        return []
+    lines = [f"slices: {masks.slices}"]
+    if masks.shared:
+        lines[0] += f"; {masks.shared:.2%} of their pixels belong to several classes"
+    if masks.spacing_mm is not None:
+        ranges = (f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in masks.spacing_mm)
+        lines.append(f"spacing: {' x '.join(ranges)} mm")
+    return lines
 
 
 def _counted(counts: dict[str, int]) -> str:

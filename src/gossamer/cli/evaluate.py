@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gossamer.evaluate.evaluate import Evaluation
+    from gossamer.evaluate.evaluate_masks import MaskEvaluation
+    from gossamer.train.run import RunConfig
 
 
 def evaluate(
@@ -21,6 +23,7 @@ def evaluate(
     *,
     split: str = "test",
     out: Path | None = None,
+    tolerance: float | None = None,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Answer:
@@ -33,9 +36,10 @@ def evaluate(
 
     Args:
         run: folder of a run.
-        data: a MedMNIST npz, a folder of class folders, or a CSV manifest.
+        data: what gossamer train takes, with classes or with masks as the run was trained on.
         split: train, val or test; all for every image.
-        out: CSV file for the prediction of each image.
+        out: CSV file: the prediction of each image, or the metrics of each case and class.
+        tolerance: of surface Dice, in mm, or in pixels where images have no spacing; 1 if left out.
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
@@ -54,8 +58,13 @@ def evaluate(
             ErrorCode.CONFIG, "--split", f"there is no split {split!r}", f"use {', '.join(SPLITS)} or all"
         )
     config = RunFolder(run).read_config()
+    if config.task == "segment":
+        return _evaluate_masks(run, config, data, split, out, tolerance)
+    if tolerance is not None:
+        problem = "is an option of segmentation, this run classifies"
+        raise GossamerError(ErrorCode.CONFIG, "--tolerance", problem, "leave it out")
     model = load_model(run)
-    dataset = open_dataset(data, seed=config.seed)
+    dataset = open_dataset(data, seed=config.seed, task="classify")
     if dataset.faults:
         raise dataset.faults[0]
     samples = dataset.samples if split == "all" else dataset.split(split)
@@ -70,6 +79,53 @@ def evaluate(
     return Answer(
         {"run": str(run), "data": str(data), **result.to_json(), "notes": notes}, metrics_table(result, str(data))
     )
+
+
+def _evaluate_masks(
+    run: Path, config: RunConfig, data: Path, split: str, out: Path | None, tolerance: float | None
+) -> Answer:
+    from gossamer.data import open_dataset
+    from gossamer.evaluate.evaluate_masks import evaluate_masks
+    from gossamer.evaluate.mask_metrics import TOLERANCE
+    from gossamer.report.mask_conclusion import mask_model
+    from gossamer.train.run import RunFolder
+
+    if tolerance is not None and tolerance <= 0:
+        raise GossamerError(ErrorCode.CONFIG, "--tolerance", f"{tolerance} is not positive", "use 1")
+    model = mask_model(RunFolder(run), config)
+    dataset = open_dataset(data, seed=config.seed, task="segment")
+    dataset.require_faultless()
+    samples = dataset.samples if split == "all" else dataset.split(split)
+    with progress("segmenting") as tick:
+        result = evaluate_masks(
+            model, dataset, samples, split=split, tolerance=tolerance or TOLERANCE, seed=config.seed, on_progress=tick
+        )
+    if out is not None:
+        result.write_csv(out)
+    notes = [note.to_json() for note in dataset.notes]
+    return Answer(
+        {"run": str(run), "data": str(data), **result.to_json(), "notes": notes}, masks_table(result, str(data))
+    )
+
+
+def masks_table(evaluation: MaskEvaluation, source: str) -> Table:
+    """Return an evaluation of masks as a table for people."""
+    from rich.table import Table
+
+    from gossamer.report.mask_page import mask_metric_rows
+
+    title = f"{source}, {evaluation.split} split, {len(evaluation.cases)} cases"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    classes = evaluation.classes if len(evaluation.classes) > 1 else ()
+    for heading in ("metric", "mean", "95 % interval", *classes, "nothing"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for row in mask_metric_rows(evaluation):
+        estimate = row["estimate"]
+        each = [f"{value.value:.3f}" for value in row["classes"]] if classes else []
+        each += [""] * (len(classes) - len(each))
+        interval = f"{estimate.low:.3f} to {estimate.high:.3f}"
+        table.add_row(row["label"], f"{estimate.value:.3f}", interval, *each, f"{row['trivial']:.3f}")
+    return table
 
 
 def metrics_table(evaluation: Evaluation, source: str) -> Table:

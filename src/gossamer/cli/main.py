@@ -35,7 +35,7 @@ VERBS: dict[str, str] = {
 SUMMARIES: dict[str, str] = {
     "train": "Train a network on labelled images, evaluate it and write a report.",
     "evaluate": "Evaluate a trained run on labelled images.",
-    "predict": "Predict images with a trained run.",
+    "predict": "Predict images with a trained run: their classes, or their masks.",
     "profile": "Measure what a network costs: parameters, MACs, latency, memory.",
     "data": "Look at data: check a data set, or write a phantom.",
     "models": "List networks and attention mechanisms.",

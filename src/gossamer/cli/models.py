@@ -17,6 +17,7 @@ def models(pattern: str = "*", /, *, common: Common = Common()) -> Answer:
         common: options of every verb.
     """
     require_torch("models")
+    import torch
     from rich.console import Group
     from rich.table import Table
 
@@ -25,14 +26,17 @@ def models(pattern: str = "*", /, *, common: Common = Common()) -> Answer:
 
     rows = []
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "input", "parameters", "GMACs"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for name in list_models(pattern):
-        preset, model = PRESETS[name], create_model(name)
+    for heading in ("model", "task", "input", "parameters", "GMACs"):
+        table.add_column(heading, justify="left" if heading in ("model", "task") else "right")
+    for name in sorted(list_models(pattern), key=lambda name: (PRESETS[name].task, name)):
+        preset = PRESETS[name]
+        with torch.device("meta"):  # shapes are enough
+            model = create_model(name)
         size = "x".join(str(side) for side in preset.image_size)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         macs = model.cost().macs
-        rows.append({"name": name, "image_size": preset.image_size, "parameters": parameters, "macs": macs})
-        table.add_row(name, size, f"{parameters:,}", f"{macs / 1e9:.3f}")
+        described = {"name": name, "task": preset.task, "image_size": preset.image_size}
+        rows.append({**described, "parameters": parameters, "macs": macs})
+        table.add_row(name, preset.task, size, f"{parameters:,}", f"{macs / 1e9:.3f}")
     text = Group(table, "", f"attention: {', '.join(MECHANISMS)}") if rows else f"no model matches {pattern!r}"
     return Answer({"models": rows, "attention": list(MECHANISMS)}, text)

@@ -17,9 +17,11 @@ from gossamer.cli.answer import Answer, Common, parse_size, progress, require_to
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 if TYPE_CHECKING:
-    from gossamer.data import Dataset
+    from gossamer.data import Dataset, SegmentationDataset
     from gossamer.data.datasets.prepare import PreparedSplit
+    from gossamer.data.datasets.prepare_masks import PreparedMasks
     from gossamer.report.conclusion import Conclusion
+    from gossamer.report.mask_conclusion import MaskConclusion
     from gossamer.train.plan import Wishes
     from gossamer.train.run import RunConfig, RunFolder
 
@@ -30,9 +32,11 @@ class TrainOptions:
     """What may be chosen; whatever is left out, the recipe chooses from the data.
 
     Attributes:
-        model: a preset of gossamer models.
-        attention: a mechanism of gossamer models, or JSON such as '{"name": "soft", "inverse": "cholesky"}'.
-        image_size: rows x columns of the network's input, such as 224x224.
+        task: classify or segment; what the data are labelled for if left out.
+        model: a preset of gossamer models; vit_tiny or transunet_small if left out.
+        attention: a mechanism of gossamer models, or JSON such as '{"name": "soft", "inverse": "cholesky"}';
+            sequence_norm for classification, the preset's own for segmentation if left out.
+        image_size: rows x columns of the network's input, such as 224x224; of segmentation, its window.
         patch_size: side of a patch in pixels.
         stem: how pixels become tokens: by the published patch embedding, or by four convolutions.
         epochs: passes over the training split.
@@ -41,12 +45,15 @@ class TrainOptions:
         patience: epochs without improvement after which training stops.
         precision: of products in training.
         flips: mirror images that may be used in training; none by default, since sides can matter.
-        class_weights: balanced weighs classes by their inverse frequency.
+        class_weights: balanced weighs classes by their inverse frequency, in classification.
+        stack: neighbouring slices of a volume that are seen together, in segmentation; 3 if left out.
+        loss: of segmentation.
         seed: of splits, weights, order and augmentation.
     """
 
-    model: str = "vit_tiny"
-    attention: str = "sequence_norm"
+    task: Literal["classify", "segment"] | None = None
+    model: str | None = None
+    attention: str | None = None
     image_size: str | None = None
     patch_size: int | None = None
     stem: Literal["patch", "convolutional"] | None = None
@@ -57,6 +64,8 @@ class TrainOptions:
     precision: Literal["float32", "bfloat16"] | None = None
     flips: Literal["none", "horizontal", "vertical", "both"] | None = None
     class_weights: Literal["balanced", "none"] | None = None
+    stack: int | None = None
+    loss: Literal["dice_ce", "dice_ce_squared", "cross_entropy", "dice"] | None = None
     seed: int = 0
 
     def wishes(self) -> Wishes:
@@ -79,9 +88,11 @@ def train(
 ) -> Answer:
     """Train a network on labelled images, evaluate it and write a report.
 
-    DATA is a MedMNIST npz, a folder of class folders, or a CSV manifest. Everything goes into one run folder.
+    DATA holds images with classes (a MedMNIST npz, class folders, a CSV manifest), or images with masks (paired
+    folders, a Medical Segmentation Decathlon or nnU-Net folder, run lengths, ...). Everything goes into one run folder.
 
     Example: gossamer train chest/ --model vit_tiny --attention sequence_norm --out runs/chest
+    Example: gossamer train Task04_Hippocampus/ --task segment --model transunet_small --out runs/hippocampus
 
     Args:
         data: labelled images.
@@ -108,19 +119,19 @@ def train(
     return Answer({"run": str(folder.path), **conclusion.to_json()}, summary_text(conclusion, folder))
 
 
-def new_run(data: Path, out: Path | None, wishes: Wishes, threads: int | None) -> tuple[Conclusion | None, RunFolder]:
+def new_run(
+    data: Path, out: Path | None, wishes: Wishes, threads: int | None
+) -> tuple[Conclusion | MaskConclusion | None, RunFolder]:
     """Plan and train a new run. The conclusion is None on all processes but the first."""
     from gossamer.data import open_dataset
     from gossamer.measure.machine import describe_machine
-    from gossamer.nn.attention import attention_config
     from gossamer.train.fit import global_rank, world_size
-    from gossamer.train.plan import plan_run
+    from gossamer.train.plan import plan_run, run_name
     from gossamer.train.run import RunFolder
 
     used = set_threads(threads, world_size())
-    dataset = open_dataset(data, seed=wishes.seed)
-    name = f"{data.stem}-{wishes.model}-{attention_config(wishes.attention).name}-{wishes.seed}"
-    folder = RunFolder(out or Path("runs") / name)
+    dataset = open_dataset(data, seed=wishes.seed, task=wishes.task)
+    folder = RunFolder(out or Path("runs") / run_name(dataset, wishes))
     if global_rank() == 0:
         folder.require_absent()
     run, notes = plan_run(dataset, wishes)
@@ -131,7 +142,7 @@ def new_run(data: Path, out: Path | None, wishes: Wishes, threads: int | None) -
     return _train(run, dataset, splits, folder, notes, resume=False), folder
 
 
-def resume_run(path: Path, threads: int | None) -> tuple[Conclusion | None, RunFolder]:
+def resume_run(path: Path, threads: int | None) -> tuple[Conclusion | MaskConclusion | None, RunFolder]:
     """Go on with the run at ``path``. The conclusion is None on all processes but the first."""
     from gossamer.data import open_dataset
     from gossamer.train.fit import world_size
@@ -140,36 +151,42 @@ def resume_run(path: Path, threads: int | None) -> tuple[Conclusion | None, RunF
     folder = RunFolder(path)
     run = folder.read_config()
     set_threads(threads or folder.read_threads(), world_size())
-    dataset = open_dataset(run.data, seed=run.seed)
+    dataset = open_dataset(run.data, seed=run.seed, task=run.task)
     if dataset.fingerprint() != run.data_fingerprint:
         problem = "samples, labels or splits are not those that the run was started with"
         raise GossamerError(ErrorCode.INTEGRITY, run.data, problem, "restore the data, or start a new run")
     return _train(run, dataset, _read_images(run, dataset), folder, (), resume=True), folder
 
 
-def _read_images(run: RunConfig, dataset: Dataset) -> dict[str, PreparedSplit]:
+def _read_images(
+    run: RunConfig, dataset: Dataset | SegmentationDataset
+) -> dict[str, PreparedSplit] | dict[str, PreparedMasks]:
     """Return every split that the data have, prepared: an image that cannot be used is found before training."""
-    from gossamer.data.datasets import SPLITS
+    from gossamer.data.datasets import SPLITS, Dataset
     from gossamer.data.datasets.prepare import prepare
+    from gossamer.data.datasets.prepare_masks import prepare_masks
 
     present = [split for split in SPLITS if any(sample.split == split for sample in dataset.samples)]
-    splits = {}
+    splits: dict[str, Any] = {}
     for split in present:
         with progress(f"reading the {split} split") as tick:
-            splits[split] = prepare(dataset, dataset.split(split), run.preprocessing, run.classes, tick)
+            samples = dataset.split(split)
+            if isinstance(dataset, Dataset):
+                splits[split] = prepare(dataset, samples, run.preprocessing, run.classes, tick)
+            else:
+                splits[split] = prepare_masks(dataset, samples, run.preprocessing, tick)
     return splits
 
 
 def _train(
     run: RunConfig,
-    dataset: Dataset,
-    splits: dict[str, PreparedSplit],
+    dataset: Dataset | SegmentationDataset,
+    splits: dict[str, Any],
     folder: RunFolder,
     notes: Sequence[Note],
     *,
     resume: bool,
-) -> Conclusion | None:
-    from gossamer.report.conclude import conclude
+) -> Conclusion | MaskConclusion | None:
     from gossamer.train.callbacks import Interrupted
     from gossamer.train.fit import fit, global_rank
 
@@ -187,31 +204,63 @@ def _train(
     if not first:
         return None
     say("evaluating and measuring")
-    return conclude(folder, run, dataset, fitted, splits, notes)
+    return _conclude(folder, run, dataset, fitted, splits, notes)
 
 
-def _announce(run: RunConfig, dataset: Dataset, notes: Sequence[Note]) -> None:
+def _conclude(
+    folder: RunFolder,
+    run: RunConfig,
+    dataset: Dataset | SegmentationDataset,
+    fitted: Any,
+    splits: dict[str, Any],
+    notes: Sequence[Note],
+) -> Conclusion | MaskConclusion:
+    from gossamer.data.datasets import Dataset
+    from gossamer.report.conclude import conclude
+    from gossamer.report.mask_conclusion import conclude_masks
+    from gossamer.report.mask_page import write_mask_run
+
+    if isinstance(dataset, Dataset):
+        return conclude(folder, run, dataset, fitted, splits, notes)
+    with progress("evaluating") as tick:
+        conclusion = conclude_masks(folder, run, dataset, fitted, splits, notes, tick)
+    write_mask_run(folder, conclusion)
+    return conclusion
+
+
+def _announce(run: RunConfig, dataset: Dataset | SegmentationDataset, notes: Sequence[Note]) -> None:
     model: Any = run.model
-    grid = "x".join(str(count) for count in model.grid)
     sizes = ", ".join(f"{split} {len(dataset.split(split))}" for split in ("train", "val"))
-    say(f"{dataset.source}: {dataset.layout} layout, {len(dataset.classes)} classes, {sizes}")
+    count = f"{len(dataset.classes)} class" + ("" if len(dataset.classes) == 1 else "es")
+    say(f"{dataset.source}: {dataset.layout} layout, {count}, {sizes}")
+    attention = f" with {model.attention.name}" if hasattr(model, "attention") else ""
     size = "x".join(str(side) for side in model.image_size)
-    say(f"{run.preset} with {model.attention.name}: {size} px, {grid} tokens, {model.stem} stem, seed {run.seed}")
+    if run.inference is None:
+        grid = "x".join(str(count) for count in model.grid)
+        say(f"{run.preset}{attention}: {size} px, {grid} tokens, {model.stem} stem, seed {run.seed}")
+    else:
+        stack = f" of {run.inference.stack} slices" if run.inference.stack > 1 else ""
+        say(f"{run.preset}{attention}: windows of {size} px{stack}, loss {run.recipe.loss}, seed {run.seed}")
     for note in (*dataset.notes, *notes):
         say(f"note: {note.text if note.where == dataset.source else f'{note.where}: {note.text}'}")
 
 
-def summary_text(conclusion: Conclusion, folder: RunFolder) -> Any:
+def summary_text(conclusion: Conclusion | MaskConclusion, folder: RunFolder) -> Any:
     """Return the end of a run as a table and the places of its files."""
     from rich.console import Group
 
-    from gossamer.cli.evaluate import metrics_table
+    from gossamer.cli.evaluate import masks_table, metrics_table
+    from gossamer.report.conclusion import Conclusion
+    from gossamer.report.mask_page import mask_verdict
     from gossamer.report.page import verdict
 
-    table = metrics_table(conclusion.evaluation, conclusion.run.data)
-    run = conclusion.run
+    run, report = conclusion.run, f"report: {folder.report}"
+    if not isinstance(conclusion, Conclusion):
+        table = masks_table(conclusion.evaluation, run.data)
+        return Group(table, mask_verdict(conclusion.evaluation), report)
+    table = metrics_table(conclusion.evaluation, run.data)
     positive = [f"positive class: {run.classes[1]}"] if len(run.classes) == 2 and not run.multi_label else []
-    return Group(table, *positive, verdict(conclusion), f"report: {folder.report}")
+    return Group(table, *positive, verdict(conclusion), report)
 
 
 def _progress_drawer(folder: RunFolder, monitor: str) -> Callable[[Any], None]:
@@ -278,9 +327,12 @@ def _lines() -> Callable[[Any], None]:
 
 
 def _epoch_text(event: Any) -> str:
+    from gossamer.report.figures import VALIDATION_METRICS
+
     row, best = event.history[-1], event.history[event.best_epoch]
+    name, label = next((name, label) for name, label in VALIDATION_METRICS.items() if name in row)
     return (
         f"epoch {len(event.history)}/{event.epochs}: loss {row['train_loss']:.3f}, "
         f"validation loss {row['val_loss']:.3f}, "
-        f"AUROC {row['val_auroc']:.3f}, best {best['val_auroc']:.3f} at {best['epoch']:.0f}"
+        f"{label} {row[name]:.3f}, best {best[name]:.3f} at {best['epoch']:.0f}"
     )

@@ -39,7 +39,7 @@ class Predictions:
 
     def groups(self) -> list[str]:
         """Return the patient of each sample; a sample of unknown patient stands for itself."""
-        return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in self.samples]
+        return groups_of(self.samples)
 
     def correct(self) -> np.ndarray:
         """Return whether each sample got exactly its classes."""
@@ -65,6 +65,11 @@ class Predictions:
             )
         ]
         write_text(path, to_csv([header, *rows]))
+
+
+def groups_of(samples: Sequence[Sample]) -> list[str]:
+    """Return the patient of each sample; a sample of unknown patient stands for itself."""
+    return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in samples]
 
 
 def predict_split(model: nn.Module, split: PreparedSplit, classes: Sequence[str], *, multi_label: bool) -> Predictions:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gossamer.checkpoint import load_model
 from gossamer.data.datasets import Dataset
 from gossamer.data.datasets.prepare import PreparedSplit
+from gossamer.data.datasets.prepare_masks import PreparedMasks
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluate.evaluate import evaluate_predictions
 from gossamer.evaluate.predictions import predict_split
@@ -48,7 +49,7 @@ def conclude(
         )
         notes.append(Note(ErrorCode.LABEL, run.data, text))
     notes += [note for part in splits.values() for note in part.notes]
-    notes += _shared_pixels(run.data, splits.values())
+    notes += shared_pixels(run.data, splits.values())
     prepared, prior = splits[split], splits["train"].targets.mean(axis=0)
     model = load_model(folder.path)
     predictions = predict_split(model, prepared, run.classes, multi_label=run.multi_label)
@@ -69,7 +70,7 @@ def conclude(
     return conclusion
 
 
-def _shared_pixels(source: str, parts: Iterable[PreparedSplit]) -> list[Note]:
+def shared_pixels(source: str, parts: Iterable[PreparedSplit | PreparedMasks]) -> list[Note]:
     """Return a note where images of different splits have equal pixels."""
     splits: dict[str, set[str]] = defaultdict(set)
     for part in parts:

@@ -21,6 +21,8 @@ from gossamer.files import replacing
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
+# The first that a history has chooses the best epoch.
+VALIDATION_METRICS = {"val_auroc": "AUROC", "val_accuracy": "accuracy", "val_dice": "Dice", "val_jaccard": "Jaccard"}
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -39,15 +41,15 @@ _STYLE: Any = {
 }
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Run ``draw`` with our style, and leave matplotlib's own as it was."""
 
     @functools.wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> Figure:
+    def drawn(*args: Any, **kwargs: Any) -> Figure:
         with mpl.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
-    return styled
+    return drawn
 
 
 def to_svg(figure: Figure) -> str:
@@ -77,19 +79,20 @@ def picture_uri(array: np.ndarray, side: int = 168) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-@_styled
+@styled
 def learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monitor: str) -> Figure:
     """Return loss and validation metric over the epochs, the best one marked."""
-    figure, (loss, metric) = _axes(2, (7.4, 2.7))
+    figure, (loss, metric) = axes_in_a_row(2, (7.4, 2.7))
     epochs = [row["epoch"] for row in history]
     loss.plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training, augmented")
     loss.plot(epochs, [row["val_loss"] for row in history], color=BLUE, label="validation")
     loss.set(title="Loss", xlabel="epoch")
     loss.legend()
-    metric.plot(epochs, [row["val_auroc"] for row in history], color=BLUE, label="AUROC")
-    metric.plot(epochs, [row["val_accuracy"] for row in history], color=ORANGE, linestyle="--", label="accuracy")
+    shown = [(name, label) for name, label in VALIDATION_METRICS.items() if name in history[0]]
+    for (name, label), color, style in zip(shown, (BLUE, ORANGE), ("-", "--"), strict=False):
+        metric.plot(epochs, [row[name] for row in history], color=color, linestyle=style, label=label)
     metric.set(title="Validation", xlabel="epoch", ylim=(None, 1.005))
-    for axes, name in ((metric, "val_auroc"), (loss, "val_loss")):
+    for axes, name in ((metric, shown[0][0]), (loss, "val_loss")):
         if name == monitor:
             axes.plot(
                 epochs[best_epoch], history[best_epoch][name], "o", color=BLUE, markersize=7, markerfacecolor="white"
@@ -99,10 +102,10 @@ def learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monito
     return figure
 
 
-@_styled
+@styled
 def ranking_curves(predictions: Predictions) -> Figure:
     """Return ROC and precision-recall curves, one a class; of two classes, that of the second."""
-    figure, (roc, pr) = _axes(2, (7.4, 3.4))
+    figure, (roc, pr) = axes_in_a_row(2, (7.4, 3.4))
     truths = predictions.targets.astype(bool)
     columns = [1] if truths.shape[1] == 2 and not predictions.multi_label else list(range(truths.shape[1]))
     for number, k in enumerate(columns[: len(PALETTE)]):
@@ -121,10 +124,10 @@ def ranking_curves(predictions: Predictions) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confusion_and_reliability(predictions: Predictions) -> Figure:
     """Return the confusion matrix and the reliability diagram."""
-    figure, (confusion, reliability) = _axes(2, (7.4, 3.6))
+    figure, (confusion, reliability) = axes_in_a_row(2, (7.4, 3.6))
     _draw_confusion(confusion, predictions)
     _draw_reliability(reliability, predictions)
     return figure
@@ -188,7 +191,8 @@ def _curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return false_rate, np.concatenate([first, hits / truth.sum()]), np.concatenate([[1.0], hits / called])
 
 
-def _axes(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def axes_in_a_row(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``size`` in inches with ``count`` axes side by side."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
 
@@ -197,10 +201,10 @@ def _short(name: str) -> str:
     return name if len(name) <= 18 else name[:17] + "…"
 
 
-@_styled
+@styled
 def estimates(values: dict[str, Estimate], label: str) -> Figure:
     """Return one metric of several runs as points with their intervals."""
-    figure, (axes,) = _axes(1, (7.4, 0.6 + 0.42 * len(values)))
+    figure, (axes,) = axes_in_a_row(1, (7.4, 0.6 + 0.42 * len(values)))
     for row, (color, estimate) in enumerate(zip(PALETTE, values.values(), strict=False)):
         axes.plot([estimate.low, estimate.high], [-row, -row], color=color, linewidth=2, solid_capstyle="round")
         axes.plot(estimate.value, -row, "o", color=color, markersize=7, markerfacecolor="white", markeredgewidth=2)

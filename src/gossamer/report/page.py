@@ -32,7 +32,7 @@ def render_run(conclusion: Conclusion) -> str:
     """Return the report of one run as one HTML page that needs nothing else."""
     c = conclusion
     return (
-        _environment()
+        environment()
         .get_template("run.html.j2")
         .render(
             c=c,
@@ -61,7 +61,7 @@ def render_twins(conclusions: dict[str, Conclusion], intro: str) -> str:
     """
     runs = list(conclusions.values())
     return (
-        _environment()
+        environment()
         .get_template("twins.html.j2")
         .render(
             intro=intro,
@@ -152,7 +152,8 @@ def _worst(conclusion: Conclusion) -> list[dict[str, Any]]:
     ]
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates with their filters."""
     environment = Environment(
         loader=PackageLoader("gossamer.report"),
         autoescape=True,

@@ -38,8 +38,9 @@ class Batch(NamedTuple):
 class EpochBatches(Sampler[list[Draw]]):
     """The batches of an epoch, as one of ``world_size`` processes sees them.
 
-    Every image is drawn once an epoch. The shuffled split is cut into batches whose sizes differ by one at most, and
-    each batch is dealt out to the processes; where a process would get none, it repeats an image with a share of zero.
+    Every image is drawn once an epoch, or as many of them as ``draws`` says. The shuffled split is cut into batches
+    whose sizes differ by one at most, and each batch is dealt out to the processes; where a process would get none, it
+    repeats an image with a share of zero.
 
     Args:
         count: images of the split.
@@ -47,11 +48,15 @@ class EpochBatches(Sampler[list[Draw]]):
         seed: of the run.
         rank: which process this is.
         world_size: number of processes.
+        draws: images of an epoch, at most ``count``; all of them if left out.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, count: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, draws: int | None = None
+    ) -> None:
         self.count = count
-        self.batches = -(-count // batch_size)
+        self.draws = min(count, draws or count)
+        self.batches = -(-self.draws // batch_size)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -70,7 +75,7 @@ class EpochBatches(Sampler[list[Draw]]):
         return self.batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng([self.seed, self.epoch, 0]).permutation(self.count)
+        order = np.random.default_rng([self.seed, self.epoch, 0]).permutation(self.count)[: self.draws]
         for batch in np.array_split(order, self.batches):
             own = batch[self.rank :: self.world_size]
             share = 1 / len(batch)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from gossamer.checkpoint import save_weights
 from gossamer.files import write_json
-from gossamer.train.module import ClassificationModule
+from gossamer.train.module import TrainingModule
 from gossamer.train.run import RunFolder
 
 _SAVING_SHARE = 0.05
@@ -101,18 +101,20 @@ class Record(Callback):
         self.observers = observers
         self.history: list[dict[str, float]] = []
         self.best_epoch = -1
+        self._finals: list[bool] = []
         self._epoch_began = 0.0
         self._saved_at = 0.0
         self._saving_takes = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"history": self.history, "best_epoch": self.best_epoch}
+        return {"history": self.history, "best_epoch": self.best_epoch, "finals": self._finals}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
         self.history = list(state_dict["history"])
         self.best_epoch = state_dict["best_epoch"]
+        self._finals = list(state_dict["finals"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the epoch."""
@@ -120,12 +122,12 @@ class Record(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Tell observers of the step."""
-        assert isinstance(pl_module, ClassificationModule)
+        assert isinstance(pl_module, TrainingModule)
         self._tell(trainer, StepDone(trainer.global_step, pl_module.steps))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch to the history, and write what it changed."""
-        assert isinstance(pl_module, ClassificationModule)
+        assert isinstance(pl_module, TrainingModule)
         loss = pl_module.train_loss()
         row = {
             "epoch": trainer.current_epoch + 1,
@@ -139,7 +141,10 @@ class Record(Callback):
             },
             "seconds": time.monotonic() - self._epoch_began,
         }
-        improved = self.best_epoch < 0 or self._rank(row) > self._rank(self.history[self.best_epoch])
+        self._finals.append(pl_module.is_final)
+        improved = self.best_epoch < 0 or self._rank(row, -1) > self._rank(
+            self.history[self.best_epoch], self.best_epoch
+        )
         self.history.append(row)
         if improved:
             self.best_epoch = len(self.history) - 1
@@ -164,14 +169,15 @@ class Record(Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep the names of a batch that could not be trained on."""
-        if isinstance(pl_module, ClassificationModule) and pl_module.bad_batch:
+        if isinstance(pl_module, TrainingModule) and pl_module.bad_batch:
             write_json(
                 self.folder.path / "bad_batch.json", {"step": trainer.global_step, "images": pl_module.bad_batch}
             )
 
-    def _rank(self, row: dict[str, float]) -> tuple[float, float]:
+    def _rank(self, row: dict[str, float], number: int) -> tuple[bool, float, float]:
+        """Order epochs: a network in its last stage before one that is not, then by the metric, then by the loss."""
         monitored = -row[self.monitor] if self.monitor == "val_loss" else row[self.monitor]
-        return (round(monitored, 6), -row["val_loss"])
+        return (self._finals[number], round(monitored, 6), -row["val_loss"])
 
     def _tell(self, trainer: pl.Trainer, event: Event) -> None:
         if trainer.is_global_zero:

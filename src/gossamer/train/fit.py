@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,13 +17,18 @@ from torch.utils.data import DataLoader
 
 from gossamer.checkpoint import save_model
 from gossamer.data.datasets.prepare import PreparedSplit
-from gossamer.train.augment import Augmenter
+from gossamer.data.datasets.prepare_masks import PreparedMasks
+from gossamer.nn.models import Segmenter
+from gossamer.train.augment import Augmenter, MaskAugmenter
 from gossamer.train.batches import EpochBatches, TrainingImages, ValidationImages, ValidationShard
 from gossamer.train.callbacks import Observer, Record, SaveLast, SignalGuard
 from gossamer.train.checkpoint_io import SafetensorsCheckpointIO
-from gossamer.train.module import ClassificationModule, class_weights
+from gossamer.train.classification import ClassificationModule, class_weights
+from gossamer.train.module import TrainingModule
 from gossamer.train.recipe import Recipe
 from gossamer.train.run import RunConfig, RunFolder
+from gossamer.train.segmentation import SegmentationModule
+from gossamer.train.slices import TrainingSlices, ValidationCases
 
 _VALIDATION_BATCH = 64
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -37,7 +42,7 @@ class Fitted:
         history: one row an epoch.
         best_epoch: index of the row whose weights were kept.
         stopped_early: whether the validation metric stood still before the planned epochs were over.
-        class_weights: of the loss, one a class.
+        class_weights: of the loss of classification, one a class; none for segmentation.
     """
 
     history: tuple[dict[str, float], ...]
@@ -62,11 +67,21 @@ def choose_monitor(val_targets: np.ndarray) -> str:
     return "val_auroc" if bool(((positives > 0) & (positives < len(val_targets))).any()) else "val_loss"
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What one task gives Lightning."""
+
+    module: TrainingModule
+    train: DataLoader[Any]
+    val: DataLoader[Any]
+    class_weights: tuple[float, ...] = ()
+
+
 def fit(
     run: RunConfig,
     folder: RunFolder,
-    train: PreparedSplit,
-    val: PreparedSplit,
+    train: PreparedSplit | PreparedMasks,
+    val: PreparedSplit | PreparedMasks,
     *,
     resume: bool = False,
     observers: Sequence[Observer] = (),
@@ -89,8 +104,32 @@ def fit(
     """
     recipe, processes, rank = run.recipe, world_size(), global_rank()
     torch.manual_seed(run.seed)
-    network = run.model.build()
-    batches = EpochBatches(len(train.samples), recipe.batch_size, run.seed, rank, processes)
+    if run.task == "segment":
+        assert isinstance(train, PreparedMasks)
+        assert isinstance(val, PreparedMasks)
+        job = _segmentation(run, train, val)
+    else:
+        assert isinstance(train, PreparedSplit)
+        assert isinstance(val, PreparedSplit)
+        job = _classification(run, train, val)
+    record = Record(folder, run.monitor, tuple(observers))
+    mode = "min" if run.monitor == "val_loss" else "max"
+    stopping = EarlyStopping(
+        run.monitor, patience=recipe.patience, mode=mode, check_on_train_epoch_end=True, check_finite=False
+    )
+    resume_from = str(folder.last) if resume and folder.last.exists() else None
+    if rank == 0 and resume_from is None:
+        save_model(job.module.network, folder.path)
+    with SignalGuard() as guard, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = _trainer(recipe, processes, folder, [guard, record, stopping, SaveLast(record)])
+        trainer.fit(job.module, job.train, job.val, ckpt_path=resume_from)
+    return Fitted(tuple(record.history), record.best_epoch, len(record.history) < recipe.epochs, job.class_weights)
+
+
+def _classification(run: RunConfig, train: PreparedSplit, val: PreparedSplit) -> _Job:
+    recipe, network = run.recipe, run.model.build()
+    batches = EpochBatches(len(train.samples), recipe.batch_size, run.seed, global_rank(), world_size())
     counts = [int(count) for count in train.targets.sum(axis=0)]
     weights = class_weights(counts, len(train.samples), recipe.class_weights, multi_label=run.multi_label)
     module = ClassificationModule(
@@ -102,31 +141,35 @@ def fit(
         sample_ids=[sample.id for sample in train.samples],
         steps=recipe.epochs * len(batches),
     )
-    record = Record(folder, run.monitor, tuple(observers))
-    mode = "min" if run.monitor == "val_loss" else "max"
-    stopping = EarlyStopping(
-        run.monitor, patience=recipe.patience, mode=mode, check_on_train_epoch_end=True, check_finite=False
+    images = TrainingImages(train, Augmenter(recipe.augmentation, run.model.image_size), run.seed)
+    shard = ValidationShard(len(val.samples), global_rank(), world_size())
+    return _Job(
+        module,
+        DataLoader(images, batch_sampler=batches),
+        DataLoader(ValidationImages(val), batch_size=_VALIDATION_BATCH, sampler=shard),
+        tuple(weights),
     )
-    resume_from = str(folder.last) if resume and folder.last.exists() else None
-    if rank == 0 and resume_from is None:
-        save_model(network, folder.path)
-    with SignalGuard() as guard, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = _trainer(recipe, processes, folder, [guard, record, stopping, SaveLast(record)])
-        trainer.fit(
-            module,
-            DataLoader(
-                TrainingImages(train, Augmenter(recipe.augmentation, run.model.image_size), run.seed),
-                batch_sampler=batches,
-            ),
-            DataLoader(
-                ValidationImages(val),
-                batch_size=_VALIDATION_BATCH,
-                sampler=ValidationShard(len(val.samples), rank, processes),
-            ),
-            ckpt_path=resume_from,
-        )
-    return Fitted(tuple(record.history), record.best_epoch, len(record.history) < recipe.epochs, tuple(weights))
+
+
+def _segmentation(run: RunConfig, train: PreparedMasks, val: PreparedMasks) -> _Job:
+    recipe, inference = run.recipe, run.inference
+    assert inference is not None
+    options = {"foreground": len(run.classes), "overlapping": run.multi_label, "seed": run.seed}
+    slices = TrainingSlices(train, MaskAugmenter(recipe.augmentation), inference, **options)
+    batches = EpochBatches(len(slices), recipe.batch_size, run.seed, global_rank(), world_size(), draws=recipe.draws)
+    steps = recipe.epochs * len(batches)
+    network = cast(Segmenter, run.model.build())
+    module = SegmentationModule(network, recipe, inference, sample_ids=slices.names(), steps=steps, **options)
+    shard = ValidationShard(len(val.cases), global_rank(), world_size())
+    return _Job(
+        module,
+        DataLoader(slices, batch_sampler=batches),
+        DataLoader(ValidationCases(val, inference.stack), batch_size=None, sampler=shard, collate_fn=_as_it_is),
+    )
+
+
+def _as_it_is(case: Any) -> Any:
+    return case
 
 
 def _trainer(recipe: Recipe, processes: int, folder: RunFolder, callbacks: list[Any]) -> pl.Trainer:

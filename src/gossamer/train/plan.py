@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gossamer.config import lookup
 from gossamer.data.datasets.dataset import Dataset
 from gossamer.data.datasets.prepare import Survey, choose_image_size, fit_preprocessing, survey
+from gossamer.data.datasets.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.measure.machine import has_fast_bfloat16
-from gossamer.nn.models import NetworkConfig, ViTConfig, model_config
+from gossamer.nn.attention import attention_config
+from gossamer.nn.models import PRESETS, NetworkConfig, Task, ViTConfig, list_models, model_config
 from gossamer.train.fit import choose_monitor
+from gossamer.train.plan_segmentation import plan_segmentation
 from gossamer.train.recipe import Flips, Precision, Recipe, choose_patch_size, choose_recipe
 from gossamer.train.run import RunConfig
 
@@ -21,6 +26,8 @@ from gossamer.train.run import RunConfig
 # patch stem needs far more to learn from, and blocks that start near the identity. docs/decisions/0005 has the figures.
 FEW_IMAGES = 100_000
 SMALL_DATA_LAYER_SCALE = 0.1
+DEFAULT_MODELS: dict[Task, str] = {"classify": "vit_tiny", "segment": "transunet_small"}
+DEFAULT_ATTENTION = "sequence_norm"
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,10 @@ class Wishes:
     """What a user asks for; None leaves the choice to the recipe.
 
     Attributes:
-        model: a preset.
-        attention: a mechanism, by name or as a JSON object with its parameters.
+        task: ``classify`` or ``segment``; what the data are labelled for if left out.
+        model: a preset; ``vit_tiny`` for classification and ``transunet_small`` for segmentation if left out.
+        attention: a mechanism, by name or as a JSON object with its parameters; ``sequence_norm`` for classification
+            and the preset's own for segmentation if left out.
         image_size: ``(rows, columns)`` of the network's input.
         patch_size: side of a patch in pixels.
         stem: ``patch`` or ``convolutional``.
@@ -39,15 +48,18 @@ class Wishes:
         patience: epochs without improvement before training stops.
         precision: of products in training.
         flips: which mirror images are allowed in training.
-        class_weights: ``balanced`` or ``none``.
+        class_weights: ``balanced`` or ``none``, of classification.
+        stack: neighbouring slices of a volume that are seen together, of segmentation.
+        loss: of segmentation.
         seed: of everything random.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a negative seed.
     """
 
-    model: str = "vit_tiny"
-    attention: str = "sequence_norm"
+    task: Task | None = None
+    model: str | None = None
+    attention: str | None = None
     image_size: tuple[int, int] | None = None
     patch_size: int | None = None
     stem: str | None = None
@@ -58,6 +70,8 @@ class Wishes:
     precision: Precision | None = None
     flips: Flips | None = None
     class_weights: str | None = None
+    stack: int | None = None
+    loss: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,12 +79,51 @@ class Wishes:
             raise GossamerError(ErrorCode.CONFIG, "seed", f"{self.seed} is negative", "use 0 or more")
 
 
-def plan_run(dataset: Dataset, wishes: Wishes) -> tuple[RunConfig, tuple[Note, ...]]:
+def run_name(dataset: Dataset | SegmentationDataset, wishes: Wishes) -> str:
+    """Return what a run is called unless its user says otherwise: data, preset, attention, seed.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for a name that does not exist.
+    """
+    task: Task = "segment" if isinstance(dataset, SegmentationDataset) else "classify"
+    preset = wishes.model or DEFAULT_MODELS[task]
+    own = getattr(lookup(PRESETS, preset, "model"), "attention", None)
+    wanted = wishes.attention or (DEFAULT_ATTENTION if task == "classify" else None)
+    attention = attention_config(wanted) if wanted is not None else own
+    parts = [Path(dataset.source).stem, preset, *([] if attention is None else [attention.name]), str(wishes.seed)]
+    return "-".join(parts)
+
+
+def plan_run(dataset: Dataset | SegmentationDataset, wishes: Wishes) -> tuple[RunConfig, tuple[Note, ...]]:
     """Return the config of a run, and notes on what was chosen for the user.
 
     Raises:
         GossamerError: the data cannot be trained with, or the wishes do not fit them or each other.
     """
+    task: Task = "segment" if isinstance(dataset, SegmentationDataset) else "classify"
+    preset = wishes.model or DEFAULT_MODELS[task]
+    described = lookup(PRESETS, preset, "model")
+    if described.task != task:
+        problem = f"{preset} is a network to {described.task}, the data are labelled to {task}"
+        fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
+        raise GossamerError(ErrorCode.CONFIG, "model", problem, f"use one of {fitting}, ...")
+    if isinstance(dataset, SegmentationDataset):
+        return plan_segmentation(dataset, wishes, preset)
+    for key in ("stack", "loss"):
+        if getattr(wishes, key) is not None:
+            problem = "is an option of segmentation, the data are labelled to classify"
+            raise GossamerError(ErrorCode.CONFIG, key, problem, "leave it out")
+    attention = wishes.attention or DEFAULT_ATTENTION
+    return _plan_classification(dataset, dataclasses.replace(wishes, model=preset, attention=attention))
+
+
+def _plan_classification(dataset: Dataset, wishes: Wishes) -> tuple[RunConfig, tuple[Note, ...]]:
+    """Return the config of a classification run, and notes on what was chosen for the user.
+
+    Raises:
+        GossamerError: the data cannot be trained with, or the wishes do not fit them or each other.
+    """
+    assert wishes.model is not None
     dataset.require_trainable()
     dataset.split("val")
     model_config(wishes.model, attention=wishes.attention)  # refuse a misspelt name before any image is read
@@ -106,6 +159,7 @@ def _choose_model(
         notes.append(Note(ErrorCode.CONFIG, "stem", text))
     if images < FEW_IMAGES:
         overrides["layer_scale"] = SMALL_DATA_LAYER_SCALE
+    assert wishes.model is not None
     config = model_config(
         wishes.model,
         attention=wishes.attention,

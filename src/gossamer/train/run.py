@@ -8,7 +8,8 @@
 ``model.safetensors`` and ``config.json``   the best weights so far, and their network
 ``last.ckpt``        the state to resume from
 ``summary.json``     the evaluation and the cost
-``predictions.csv``  one row a test case
+``predictions.csv``  one row a test image, of classification
+``cases.csv``        one row a test case and class, of segmentation
 ``report.html``      all of it to read
 ===================  ===========================================================================
 """
@@ -27,8 +28,9 @@ import yaml
 from gossamer import __version__, config
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
+from gossamer.evaluate.segment import Inference
 from gossamer.files import read_bytes, read_json, write_json, write_text
-from gossamer.nn.models import NetworkConfig, config_from_json
+from gossamer.nn.models import NetworkConfig, Task, config_from_json
 from gossamer.train.recipe import Recipe
 
 
@@ -40,14 +42,16 @@ class RunConfig:
         data: path of the data set.
         layout: its layout.
         data_fingerprint: SHA-256 of its samples, labels and splits.
-        classes: class names, in the order of the logits.
-        multi_label: whether an image may have any number of classes.
+        classes: class names, in the order of the logits; of segmentation, without the background.
+        multi_label: whether an image, or in segmentation a pixel, may have any number of classes.
         seed: of the splits that the data leave open, of the weights, the order and the augmentation.
         preset: name that the network was made from.
         model: the network.
         preprocessing: the steps from stored values to the network's input.
         recipe: how it is trained.
         monitor: validation metric that chooses the best epoch.
+        task: ``classify`` or ``segment``.
+        inference: of segmentation, how the network comes to a whole image.
     """
 
     data: str
@@ -61,6 +65,8 @@ class RunConfig:
     preprocessing: Preprocessing
     recipe: Recipe
     monitor: str
+    task: Task = "classify"
+    inference: Inference | None = None
 
     def to_yaml(self) -> str:
         """Return the config as YAML text."""
@@ -118,8 +124,13 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """One row a test case."""
+        """One row a test image, of classification."""
         return self.path / "predictions.csv"
+
+    @property
+    def cases(self) -> Path:
+        """One row a test case and class, of segmentation."""
+        return self.path / "cases.csv"
 
     @property
     def history(self) -> Path:

@@ -85,3 +85,54 @@ def test_progress_is_told(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     check_dataset(open_dataset(tree(tmp_path)), lambda done, total: seen.append((done, total)))
     assert seen == [(number, 24) for number in range(1, 25)]
+
+
+def masked(root: Path) -> Path:
+    for index in range(12):
+        write(root / "images" / f"{index:02d}.png", index)
+        values = np.zeros((8, 10), np.uint8)
+        values[2:4, :5] = 1
+        values[6, : 10 if index % 2 else 0] = 2
+        (root / "masks").mkdir(exist_ok=True)
+        PillowImage.fromarray(values).save(root / "masks" / f"{index:02d}.png")
+    splits = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
+    (root / "index.csv").write_text("id,split\n" + "".join(f"{i:02d},{s}\n" for i, s in enumerate(splits)))
+    (root / "classes.json").write_text('{"1": "box", "2": "line"}')
+    return root
+
+
+def test_masks_are_counted(tmp_path: Path) -> None:
+    found = check_dataset(open_dataset(masked(tmp_path)))
+    assert (found.task, found.faults, found.sizes) == ("segmentation", (), {"8x10": 12})
+    assert found.splits["train"].classes == {"box": 6, "line": 3}
+    assert found.splits["test"].images == 4
+    assert found.masks is not None
+    assert found.masks.slices == 12
+    assert found.masks.pixel_shares == {"box": 10 / 80, "line": 5 / 80}
+    assert (found.masks.shared, found.masks.spacing_mm) == (0.0, None)
+    assert found.to_json()["masks"]["pixel_shares"]["line"] == 0.0625
+
+
+def test_every_case_that_cannot_be_read_is_found(tmp_path: Path) -> None:
+    masked(tmp_path)
+    (tmp_path / "images/00.png").write_text("not a picture")
+    PillowImage.fromarray(np.zeros((8, 11), np.uint8)).save(tmp_path / "masks/01.png")
+    PillowImage.fromarray(np.full((8, 10), 9, np.uint8)).save(tmp_path / "masks/02.png")
+    (tmp_path / "images/09.png").write_bytes((tmp_path / "images/03.png").read_bytes())
+    found = check_dataset(open_dataset(tmp_path))
+    codes = [ErrorCode.FORMAT, ErrorCode.GEOMETRY, ErrorCode.LABEL]
+    assert [fault.code for fault in found.faults] == codes
+    assert found.masks is not None
+    assert found.masks.slices == 9
+    assert found.duplicates_across == (("images/03.png", "images/09.png"),)
+
+
+def test_volumes_and_shared_pixels_are_counted(tmp_path: Path) -> None:
+    from gossamer.data.datasets.abdomen import write_abdomen
+
+    found = check_dataset(open_dataset(write_abdomen(tmp_path / "a", cases=3, days=1, slices=6, size=(36, 44))))
+    assert (found.task, found.sizes) == ("segmentation of overlapping classes", {"6x36x44": 3})
+    assert found.masks is not None
+    assert found.masks.slices == 18
+    assert 0 < found.masks.shared < 0.05
+    assert found.masks.spacing_mm == ((3.0, 3.0), (9.09, 9.09), (9.09, 9.09))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from gossamer.data.datasets.check_masks import MaskSummary, MaskTally
 from gossamer.data.datasets.dataset import SPLITS, Dataset, Sample
+from gossamer.data.datasets.segmentation import SegmentationDataset
+from gossamer.data.image import Image
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What one split holds: its size, its patients where they are known, and the images of each class."""
+    """What one split holds: its cases, its patients where they are known, and the cases that hold each class."""
 
     images: int
     patients: int | None
@@ -29,15 +32,17 @@ class DatasetCheck:
     Attributes:
         source: the path that was opened.
         layout: the layout that was recognised.
-        task: ``classification`` or ``multi-label classification``.
+        task: ``classification``, ``multi-label classification``, ``segmentation`` or ``segmentation of overlapping
+            classes``.
         splits: what each split holds.
-        sizes: how many images have each ``rows x columns``, most frequent first.
+        sizes: how many images have each ``[slices x] rows x columns``, most frequent first.
         values: how many images hold each kind of values, such as ``uint16 grey``.
         value_range: the smallest and the largest stored value, or None when nothing could be read.
         duplicates_within: groups of ids, in one split, whose pixels are equal.
         duplicates_across: groups of ids, in several splits, whose pixels are equal.
         faults: what must be mended before training.
         notes: what was decided, and what is worth knowing.
+        masks: what the masks hold, or None where there are none.
     """
 
     source: str
@@ -51,6 +56,7 @@ class DatasetCheck:
     duplicates_across: tuple[tuple[str, ...], ...]
     faults: tuple[GossamerError, ...]
     notes: tuple[Note, ...]
+    masks: MaskSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as data."""
@@ -67,18 +73,24 @@ class DatasetCheck:
             "value_range": self.value_range,
             "duplicates_within": self.duplicates_within,
             "duplicates_across": self.duplicates_across,
+            **({"masks": asdict(self.masks)} if self.masks else {}),
             "faults": [fault.to_json() for fault in self.faults],
             "notes": [note.to_json() for note in self.notes],
         }
 
 
-def check_dataset(dataset: Dataset, on_progress: Callable[[int, int], None] = lambda done, total: None) -> DatasetCheck:
-    """Read every image of ``dataset`` once and return what was found. Nothing that can be read stops it.
+def check_dataset(
+    dataset: Dataset | SegmentationDataset, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> DatasetCheck:
+    """Read every image of ``dataset`` once, with its masks, and return what was found.
+
+    Nothing that can be read stops it.
 
     Args:
         dataset: what to look at.
         on_progress: called with the number of images that were read, and their total.
     """
+    tally = MaskTally(dataset.classes, dataset.volumes) if isinstance(dataset, SegmentationDataset) else None
     sizes: Counter[str] = Counter()
     values: Counter[str] = Counter()
     low, high = np.inf, -np.inf
@@ -86,7 +98,7 @@ def check_dataset(dataset: Dataset, on_progress: Callable[[int, int], None] = la
     faults, notes = list(dataset.faults), list(dataset.notes)
     for number, sample in enumerate(dataset.samples, start=1):
         try:
-            image = dataset.read(sample)
+            image = _read(dataset, sample, tally)
         except GossamerError as error:
             faults.append(error)
         else:
@@ -114,8 +126,8 @@ def check_dataset(dataset: Dataset, on_progress: Callable[[int, int], None] = la
     return DatasetCheck(
         source=dataset.source,
         layout=dataset.layout,
-        task="multi-label classification" if dataset.multi_label else "classification",
-        splits=_summaries(dataset),
+        task=_task(dataset),
+        splits=_summaries(dataset, tally),
         sizes=dict(sizes.most_common()),
         values=dict(values.most_common()),
         value_range=(low, high) if low <= high else None,
@@ -123,16 +135,36 @@ def check_dataset(dataset: Dataset, on_progress: Callable[[int, int], None] = la
         duplicates_across=across,
         faults=tuple(faults),
         notes=tuple(notes),
+        masks=tally.summary() if tally else None,
     )
 
 
-def _summaries(dataset: Dataset) -> dict[str, SplitSummary]:
+def _read(dataset: Dataset | SegmentationDataset, sample: Sample, tally: MaskTally | None) -> Image:
+    """Return the image of a sample, and count its masks where it has some."""
+    if isinstance(dataset, Dataset):
+        return dataset.read(sample)
+    case = dataset.read(sample)
+    if tally is not None:
+        tally.add(sample, case)
+    return case.image
+
+
+def _task(dataset: Dataset | SegmentationDataset) -> str:
+    if isinstance(dataset, Dataset):
+        return "multi-label classification" if dataset.multi_label else "classification"
+    return "segmentation of overlapping classes" if dataset.overlapping else "segmentation"
+
+
+def _summaries(dataset: Dataset | SegmentationDataset, tally: MaskTally | None) -> dict[str, SplitSummary]:
     summaries = {}
     for split in SPLITS:
         samples = [sample for sample in dataset.samples if sample.split == split]
         if samples:
             patients = {sample.patient for sample in samples} - {None}
-            counts = dict(zip(dataset.classes, dataset.class_counts(split), strict=True))
+            if isinstance(dataset, Dataset):
+                counts = dict(zip(dataset.classes, dataset.class_counts(split), strict=True))
+            else:
+                counts = tally.holding(split) if tally else {}
             summaries[split] = SplitSummary(len(samples), len(patients) or None, counts)
     return summaries
 
@@ -144,7 +176,9 @@ def _duplicates(pixels: dict[str, list[Sample]]) -> tuple[tuple[tuple[str, ...],
     return tuple(tuple(s.id for s in group) for group in within), tuple(tuple(s.id for s in group) for group in across)
 
 
-def _contradictions(dataset: Dataset, groups: tuple[tuple[str, ...], ...]) -> list[Note]:
+def _contradictions(dataset: Dataset | SegmentationDataset, groups: tuple[tuple[str, ...], ...]) -> list[Note]:
+    if not isinstance(dataset, Dataset):
+        return []  # the labels of a case are not what it is trained with
     labels = {sample.id: sample.labels for sample in dataset.samples}
     return [
         Note(ErrorCode.LABEL, dataset.source, f"equal pixels with different labels: {', '.join(group)}")
@@ -153,7 +187,7 @@ def _contradictions(dataset: Dataset, groups: tuple[tuple[str, ...], ...]) -> li
     ]
 
 
-def _label_faults(dataset: Dataset) -> list[GossamerError]:
+def _label_faults(dataset: Dataset | SegmentationDataset) -> list[GossamerError]:
     """Return what ``require_trainable`` would refuse beyond the faults already known."""
     if dataset.faults:
         return []

@@ -6,16 +6,14 @@ image has none of the labels, which an empty cell does not.
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gossamer.data.datasets.class_folders import SPLIT_FOLDERS
 from gossamer.data.datasets.dataset import Dataset, FileReader, Sample, patient_faults
 from gossamer.data.datasets.split import complete_splits, ordered
+from gossamer.data.io.table import read_table
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.files import read_bytes
 
 COLUMNS = ("path", "label", "patient", "split")
 NO_LABEL = "-"
@@ -97,45 +95,20 @@ class _Checks:
         self.faults.append(_fault(self.table, row.number, problem, remedy))
 
 
-def _read_rows(table: Path) -> tuple[list[_Row], list[GossamerError]]:
-    try:
-        text = read_bytes(table).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise GossamerError(ErrorCode.FORMAT, table, f"is not UTF-8 ({error.reason})", "save it as UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip().lower() for name in reader.fieldnames or []]
-    if len(header) == 1 and ";" in header[0]:
-        raise GossamerError(ErrorCode.SYNTAX, table, "columns are separated by ';'", "separate them by commas")
-    for column in COLUMNS[:2]:
-        if column not in header:
-            problem = f"has no column {column!r}; it has {', '.join(header) or 'none'}"
-            raise GossamerError(ErrorCode.MISSING, table, problem, f"the columns are {','.join(COLUMNS)}")
-    reader.fieldnames = header
-    checks, rows = _Checks(table), []
-    try:
-        for cells in reader:
-            if None in cells or any(value is None for value in cells.values()):
-                checks.faults.append(
-                    _fault(
-                        table,
-                        reader.line_num,
-                        f"has not the {len(header)} cells of the header",
-                        "quote cells that hold commas",
-                    )
-                )
-                continue
-            row = _row(table, reader.line_num, cells)
-            if checks.accept(row):
-                rows.append(row)
-    except csv.Error as error:
-        raise GossamerError(ErrorCode.SYNTAX, table, f"row {reader.line_num}: {error}", "correct the row") from error
+def _read_rows(path: Path) -> tuple[list[_Row], list[GossamerError]]:
+    table = read_table(path, needed=COLUMNS[:2], known=COLUMNS)
+    checks, rows = _Checks(path, faults=list(table.faults)), []
+    for cells in table.rows:
+        row = _row(path, cells.number, cells.cells)
+        if checks.accept(row):
+            rows.append(row)
     if not rows and not checks.faults:
-        raise GossamerError(ErrorCode.MISSING, table, "holds no rows", "add one row an image")
+        raise GossamerError(ErrorCode.MISSING, path, "holds no rows", "add one row an image")
     return rows, checks.faults
 
 
 def _row(table: Path, number: int, cells: dict[str, str]) -> _Row:
-    path, label, patient, split = ((cells.get(column) or "").strip() for column in COLUMNS)
+    path, label, patient, split = (cells.get(column, "") for column in COLUMNS)
     if split and split.lower() not in SPLIT_FOLDERS:
         raise _fault(table, number, f"split {split!r} is not train, val or test", "correct the row")
     return _Row(number, path, label, patient, SPLIT_FOLDERS.get(split.lower(), ""))

@@ -5,8 +5,6 @@ Layout and class names: Yang et al., "MedMNIST v2", Scientific Data 10:41, 2023.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import numpy as np
 
 from gossamer.data.datasets.dataset import SPLITS, Dataset, Sample
 from gossamer.data.image import Image
-from gossamer.data.io.limits import check_inflated
+from gossamer.data.io.npz import member_shapes, read_arrays
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.files import read_bytes
 
 # The archives hold numbers only; the names of the classes are published beside them.
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
@@ -36,8 +33,11 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 
 
 def recognises(path: Path) -> bool:
-    """Return whether ``path`` is an npz file."""
-    return path.is_file() and path.suffix.lower() == ".npz"
+    """Return whether ``path`` is an npz file, and not one with masks for labels."""
+    if not path.is_file() or path.suffix.lower() != ".npz":
+        return False
+    shapes = member_shapes(path)
+    return len(shapes.get("train_labels", ())) < 3 and ("train_labels" in shapes or "train_masks" not in shapes)
 
 
 def open_medmnist(path: Path, seed: int) -> Dataset:
@@ -47,7 +47,7 @@ def open_medmnist(path: Path, seed: int) -> Dataset:
         GossamerError: ``E-FORMAT``, ``E-INTEGRITY``, ``E-LIMIT``, ``E-SECURITY`` for an object array, ``E-LABEL`` for
             keys that are missing or contradict each other.
     """
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, {f"{split}_{part}" for split in SPLITS for part in ("images", "labels")})
     present = [split for split in SPLITS if f"{split}_images" in arrays or f"{split}_labels" in arrays]
     for split in {"train", *present}:
         _check_split(path, arrays, split)
@@ -57,7 +57,7 @@ def open_medmnist(path: Path, seed: int) -> Dataset:
     count = width if multi_label else 1 + max(int(values.max(initial=0)) for values in labels.values())
     samples = tuple(
         Sample(
-            f"{split}/{index:0{len(str(len(values)))}d}",
+            archive_id(split, index, len(values)),
             tuple(int(label) for label in (np.flatnonzero(row) if multi_label else row)),
             split,
         )
@@ -71,53 +71,41 @@ def open_medmnist(path: Path, seed: int) -> Dataset:
         classes=names,
         multi_label=multi_label,
         samples=samples,
-        reader=_Reader(str(path), {split: arrays[f"{split}_images"] for split in present}),
+        reader=ArchiveReader(str(path), {split: arrays[f"{split}_images"] for split in present}),
         notes=notes,
     )
 
 
 @dataclass(frozen=True)
-class _Reader:
+class ArchiveReader:
+    """Reads samples whose ids are ``split/number`` from arrays ``(n, rows, columns[, channels])``, one a split."""
+
     path: str
     images: dict[str, np.ndarray]
 
     def __call__(self, sample: Sample) -> Image:
+        """Return the pixels of ``sample``."""
         split, index = sample.id.split("/")
         array = self.images[split][int(index)]
         axes = ("rows", "columns") if array.ndim == 2 else ("rows", "columns", "channels")
         return Image(array, axes, source=f"{self.path}:{sample.id}")
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    data = read_bytes(path)
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-    except zipfile.BadZipFile as error:
-        raise GossamerError(
-            ErrorCode.FORMAT, path, f"is not an npz archive ({error})", "copy the file again"
-        ) from error
-    wanted = {f"{split}_{part}" for split in SPLITS for part in ("images", "labels")}
-    arrays = {}
-    for member in archive.infolist():
-        key = member.filename.removesuffix(".npy")
-        if key in wanted:
-            check_inflated(f"{path}:{key}", member.file_size)
-            arrays[key] = _read_member(archive, member, f"{path}:{key}")
-    return arrays
+def archive_id(split: str, index: int, count: int) -> str:
+    """Return the id of one of the ``count`` images of a split."""
+    return f"{split}/{index:0{len(str(count))}d}"
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.ndarray:
-    try:
-        return np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
-    except zipfile.BadZipFile as error:
-        raise GossamerError(ErrorCode.INTEGRITY, where, f"damaged ({error})", "copy the file again") from error
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            problem = "holds Python objects, which can run code when they are read"
-            raise GossamerError(ErrorCode.SECURITY, where, problem, "save it as a plain array") from error
-        raise GossamerError(ErrorCode.SYNTAX, where, f"is not an array ({error})", "save it again") from error
-    except MemoryError as error:
-        raise GossamerError(ErrorCode.LIMIT, where, "claims more memory than there is", "save it again") from error
+def check_images(path: Path, key: str, images: np.ndarray) -> None:
+    """Refuse an array that is no stack of pictures.
+
+    Raises:
+        GossamerError: ``E-LABEL``.
+    """
+    shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3))
+    if not shaped or images.dtype.kind not in "uif":
+        problem = f"{key} is {images.dtype} {images.shape}, numbers of shape (n, rows, columns[, 1 or 3]) are read"
+        raise GossamerError(ErrorCode.LABEL, path, problem, "correct the array")
 
 
 def _check_split(path: Path, arrays: dict[str, np.ndarray], split: str) -> None:
@@ -126,15 +114,7 @@ def _check_split(path: Path, arrays: dict[str, np.ndarray], split: str) -> None:
             problem = f"has no key {split}_{part}; it has {', '.join(sorted(arrays)) or 'none of those that are read'}"
             raise GossamerError(ErrorCode.LABEL, path, problem, "save <split>_images and <split>_labels together")
     images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    if (
-        images.ndim not in (3, 4)
-        or (images.ndim == 4 and images.shape[-1] not in (1, 3))
-        or images.dtype.kind not in "uif"
-    ):
-        problem = (
-            f"{split}_images is {images.dtype} {images.shape}, numbers of shape (n, rows, columns[, 1 or 3]) are read"
-        )
-        raise GossamerError(ErrorCode.LABEL, path, problem, "correct the array")
+    check_images(path, f"{split}_images", images)
     if len(images) != len(labels) or not len(images):
         problem = f"{split}_images holds {len(images)} images, {split}_labels {len(labels)} labels"
         raise GossamerError(ErrorCode.LABEL, path, problem, "save one label an image, and at least one")

@@ -37,12 +37,12 @@ def draw_chest(seed: int, number: int, *, nodule: bool, size: tuple[int, int]) -
     radii = [(0.36 + anatomy.normal(0, 0.02), 0.165 + anatomy.normal(0, 0.012)) for _ in range(2)]
     lung = np.zeros(size)
     for (cy, cx), (ry, rx) in zip(centres, radii, strict=True):
-        lung = np.maximum(lung, _soft_step(1 - np.hypot((y - cy) / ry, (x - cx) / rx), 0.06))
-    heart = _soft_step(1 - np.hypot((y - 0.66) / 0.2, (x - 0.54 - anatomy.normal(0, 0.015)) / 0.16), 0.08)
+        lung = np.maximum(lung, soft_step(1 - np.hypot((y - cy) / ry, (x - cx) / rx), 0.06))
+    heart = soft_step(1 - np.hypot((y - 0.66) / 0.2, (x - 0.54 - anatomy.normal(0, 0.015)) / 0.16), 0.08)
     picture = 0.72 - 0.42 * lung + 0.22 * heart * lung
     picture += 0.07 * _ribs(anatomy, y, x) * (0.4 + 0.6 * lung)
     picture += 0.10 * _vessels(anatomy, y, x, centres) * lung
-    picture += 0.05 * _texture(anatomy, size)
+    picture += 0.05 * texture(anatomy, size)
     if nodule:
         picture += _nodule(lesion, y, x, centres, radii)
     picture = anatomy.normal(0.0, 0.03) + picture * np.exp(anatomy.normal(0.0, 0.08))
@@ -81,7 +81,8 @@ def write_phantom(folder: Path, *, count: int = 480, size: tuple[int, int] = (64
     return folder
 
 
-def _soft_step(value: np.ndarray, width: float) -> np.ndarray:
+def soft_step(value: np.ndarray, width: float) -> np.ndarray:
+    """Return 0 far below 0 and 1 far above it, with a slope of 1 / (4 ``width``) between."""
     return 1 / (1 + np.exp(-np.clip(value / width, -40, 40)))
 
 
@@ -109,7 +110,7 @@ def _vessels(
     return lines
 
 
-def _texture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+def texture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Return noise whose power falls with the square of the frequency, of standard deviation 1."""
     rows, columns = size
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None] * rows, np.fft.fftfreq(columns)[None, :] * columns)
@@ -130,4 +131,4 @@ def _nodule(
     cy = centres[side][0] + reach * radii[side][0] * np.sin(angle)
     cx = centres[side][1] + reach * radii[side][1] * np.cos(angle)
     radius, contrast = generator.uniform(0.05, 0.085), generator.uniform(0.2, 0.32)
-    return contrast * _soft_step(1 - np.hypot(y - cy, x - cx) / radius, 0.15)
+    return contrast * soft_step(1 - np.hypot(y - cy, x - cx) / radius, 0.15)

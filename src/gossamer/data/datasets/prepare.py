@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.data.datasets.dataset import Dataset, Sample
+from gossamer.data.datasets.dataset import Collection, Dataset, Sample
 from gossamer.data.image import Image
 from gossamer.data.transforms import Channels, FitWithin, Pad, Preprocessing, Resize, ScaleIntensity, Standardize
 from gossamer.errors import ErrorCode, GossamerError, Note
@@ -52,7 +52,7 @@ def survey(dataset: Dataset, seed: int = 0) -> Survey:
     Raises:
         GossamerError: an image cannot be read, or the images hold values of different types.
     """
-    images = [dataset.read(sample) for sample in _fitting_samples(dataset, seed)]
+    images = [dataset.read(sample) for sample in fitting_samples(dataset, seed)]
     kinds = {image.array.dtype.name: image.source for image in images}
     if len(kinds) > 1:
         examples = ", ".join(f"{kind} ({source})" for kind, source in sorted(kinds.items()))
@@ -61,7 +61,7 @@ def survey(dataset: Dataset, seed: int = 0) -> Survey:
         )
     stored = next(iter(kinds))
     shapes = [image.spatial_shape for image in images]
-    low, high = (0.0, 255.0) if stored == "uint8" else _percentile_range(images, seed)
+    low, high = (0.0, 255.0) if stored == "uint8" else percentile_range(images, seed)
     if not low < high:
         problem = f"all pixels that were looked at have the value {low:g}"
         raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "look at the images")
@@ -97,7 +97,7 @@ def fit_preprocessing(
     resize = Resize(rows, columns) if stretch else FitWithin(rows, columns)
     before = Preprocessing((*scale, resize))
     count, total, squares = 0, 0.0, 0.0
-    for sample in _fitting_samples(dataset, seed):
+    for sample in fitting_samples(dataset, seed):
         array = before(dataset.read(sample)).array.astype(np.float64)
         count, total, squares = count + array.size, total + array.sum(), squares + (array**2).sum()
     mean = float(total / count)
@@ -164,15 +164,17 @@ def prepare(
     return PreparedSplit(tuple(samples), images, targets, tuple(fingerprints), tuple(notes))
 
 
-def _fitting_samples(dataset: Dataset, seed: int) -> list[Sample]:
+def fitting_samples(dataset: Collection, seed: int, count: int = FITTING_IMAGES) -> list[Sample]:
+    """Return up to ``count`` samples of the training split, drawn with the seed."""
     samples = dataset.split("train")
-    if len(samples) <= FITTING_IMAGES:
+    if len(samples) <= count:
         return list(samples)
-    chosen = np.random.default_rng([seed, len(samples)]).choice(len(samples), FITTING_IMAGES, replace=False)
+    chosen = np.random.default_rng([seed, len(samples)]).choice(len(samples), count, replace=False)
     return [samples[index] for index in sorted(chosen)]
 
 
-def _percentile_range(images: Sequence[Image], seed: int) -> tuple[float, float]:
+def percentile_range(images: Sequence[Image], seed: int) -> tuple[float, float]:
+    """Return the 0.1 and 99.9 percentiles of the finite values of some pixels of each image."""
     generator = np.random.default_rng([seed, len(images)])
     pixels = np.concatenate([_finite_pixels(image, generator) for image in images])
     low, high = np.percentile(pixels, _PERCENTILES) if pixels.size else (0.0, 0.0)

@@ -38,10 +38,15 @@ class PngHeader:
         return self.colour in (_GREY_ALPHA, _RGBA)
 
 
-def decode_png(data: bytes, where: str) -> tuple[np.ndarray, PngHeader]:
+def decode_png(data: bytes, where: str, *, indices: bool = False) -> tuple[np.ndarray, PngHeader]:
     """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, and the header.
 
     A palette is expanded to its colours. Values are those stored: a 4-bit image holds 0..15.
+
+    Args:
+        data: the whole file.
+        where: its name, for messages.
+        indices: keep the indices of a palette instead.
 
     Raises:
         GossamerError: ``E-TRUNCATED``, ``E-INTEGRITY``, ``E-SYNTAX`` or ``E-LIMIT``.
@@ -50,7 +55,7 @@ def decode_png(data: bytes, where: str) -> tuple[np.ndarray, PngHeader]:
     if header.depth == 16 and header.colour != _GREY:
         return _decode_deep_colour(data, header), header
     with opened(data, "PNG", where) as picture:
-        if header.colour == _PALETTE:
+        if header.colour == _PALETTE and not indices:
             transparent = "transparency" in picture.info
             array = np.asarray(picture.convert("RGBA" if transparent else "RGB"))[..., :3]
         else:

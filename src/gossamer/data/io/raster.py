@@ -29,7 +29,17 @@ def read_image(path: Path | str) -> Image:
             ``E-UNSUPPORTED`` or ``E-CODEC``.
     """
     path = Path(path)
-    data = read_bytes(path)
+    return decode_raster(read_bytes(path), path)
+
+
+def decode_raster(data: bytes, path: Path, *, indices: bool = False) -> Image:
+    """Return the picture in ``data``, the content of ``path``, as ``read_image`` does.
+
+    Args:
+        data: the whole file.
+        path: its name, for messages.
+        indices: keep stored values where a palette or an inverted polarity says how to show them, as masks need.
+    """
     where = str(path)
     kind = _recognise(data, where)
     notes: list[Note] = []
@@ -37,13 +47,13 @@ def read_image(path: Path | str) -> Image:
         notes.append(Note(ErrorCode.FORMAT, where, f"is a {kind} by content; read as one"))
     orientation = 1
     if kind == "PNG":
-        array, header = png.decode_png(data, where)
+        array, header = png.decode_png(data, where, indices=indices)
         has_alpha = header.has_alpha
     elif kind == "JPEG":
         array, orientation = jpeg.decode_jpeg(data, where)
         has_alpha = False
     else:
-        array, orientation, decided = tiff.decode_tiff(data, where)
+        array, orientation, decided = tiff.decode_tiff(data, where, indices=indices)
         has_alpha = array.ndim == 3 and array.shape[-1] in (2, 4)
         notes += decided
     if has_alpha:

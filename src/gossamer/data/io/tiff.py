@@ -19,8 +19,13 @@ _ORIENTATION = 274
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 
 
-def decode_tiff(data: bytes, where: str) -> tuple[np.ndarray, int, list[Note]]:
+def decode_tiff(data: bytes, where: str, *, indices: bool = False) -> tuple[np.ndarray, int, list[Note]]:
     """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, the orientation 1..8, and notes.
+
+    Args:
+        data: the whole file.
+        where: its name, for messages.
+        indices: keep the stored values, whatever palette or polarity they are shown with.
 
     Raises:
         GossamerError: the file is cut, too large, uses a compression whose decoder is not installed, or holds more
@@ -43,7 +48,7 @@ def decode_tiff(data: bytes, where: str) -> tuple[np.ndarray, int, list[Note]]:
             if array.shape[:2] != (page.imagelength, page.imagewidth) or array.ndim not in (2, 3):
                 problem = f"decodes to {array.shape}, its header says {page.imagelength}x{page.imagewidth} pixels"
                 raise GossamerError(ErrorCode.SYNTAX, where, problem, "export the image again")
-            array, notes = _photometric(array, page, where)
+            array, notes = (array, []) if indices else _photometric(array, page, where)
             return array, int(page.tags.valueof(_ORIENTATION, 1)), notes
     except GossamerError:
         raise

@@ -13,8 +13,8 @@ import numpy as np
 from gossamer import config
 from gossamer.data.image import Image
 from gossamer.data.transforms.channels import Channels
-from gossamer.data.transforms.intensity import ScaleIntensity, Standardize
-from gossamer.data.transforms.spatial import FitWithin, Pad, Resize
+from gossamer.data.transforms.intensity import ScaleIntensity, Standardize, StandardizeEach
+from gossamer.data.transforms.spatial import FitWithin, Pad, Resize, Respace, nearest_planes, resample_planes
 
 
 class Step(Protocol):
@@ -28,7 +28,8 @@ class Step(Protocol):
 
 
 STEPS: dict[str, type[Any]] = {
-    step.name: step for step in (Channels, Resize, FitWithin, Pad, ScaleIntensity, Standardize)
+    step.name: step
+    for step in (Channels, Resize, FitWithin, Respace, Pad, ScaleIntensity, Standardize, StandardizeEach)
 }
 
 
@@ -50,6 +51,13 @@ class Preprocessing:
         array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
         return np.ascontiguousarray(array, dtype=np.float32)
 
+    def network_stack(self, image: Image) -> np.ndarray:
+        """Return the prepared slices as float32 ``(slices, channels, rows, columns)``; a picture is one slice."""
+        prepared = self(image)
+        array = prepared.array if "slices" in prepared.axes else prepared.array[None]
+        array = np.moveaxis(array, -1, 1) if "channels" in prepared.axes else array[:, None]
+        return np.ascontiguousarray(array, dtype=np.float32)
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return the steps as data."""
         return config.to_json(self.steps)
@@ -68,4 +76,18 @@ class Preprocessing:
         return cls(tuple(steps))
 
 
-__all__ = ["STEPS", "Channels", "FitWithin", "Pad", "Preprocessing", "Resize", "ScaleIntensity", "Standardize", "Step"]
+__all__ = [
+    "STEPS",
+    "Channels",
+    "FitWithin",
+    "Pad",
+    "Preprocessing",
+    "Resize",
+    "Respace",
+    "ScaleIntensity",
+    "Standardize",
+    "StandardizeEach",
+    "Step",
+    "nearest_planes",
+    "resample_planes",
+]

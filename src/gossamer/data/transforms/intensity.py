@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -37,9 +37,7 @@ class ScaleIntensity:
                 ErrorCode.VALUE, image.source, problem, "convert it, so that the values share one scale"
             )
         array = image.array.astype(np.float32)
-        if not np.isfinite(array).all():
-            problem = f"holds {int(np.sum(~np.isfinite(array)))} values that are NaN or infinite"
-            raise GossamerError(ErrorCode.VALUE, image.source, problem, "replace them or leave the image out")
+        _require_finite(array, image.source)
         return image.with_array(np.clip((array - self.low) / (self.high - self.low), 0.0, 1.0))
 
 
@@ -54,3 +52,44 @@ class Standardize:
     def __call__(self, image: Image) -> Image:
         """Return the standardized image, float32."""
         return image.with_array((image.array.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std))
+
+
+@dataclass(frozen=True)
+class StandardizeEach:
+    """Give each image, or each slice, the mean 0 and the standard deviation 1, its extremes clipped.
+
+    For images whose values have no common scale, such as magnetic resonance. All channels share nothing: each has its
+    own mean. What is constant becomes 0.
+
+    Attributes:
+        over: ``case``, the whole image or volume; or ``slice``, every slice by itself.
+        percent: values below this percentile and above the opposite one are clipped first.
+
+    Raises:
+        GossamerError: ``E-VALUE`` for NaN or infinite values.
+    """
+
+    over: Literal["case", "slice"] = "case"
+    percent: float = 0.5
+    name: ClassVar[str] = "standardize_each"
+
+    def __call__(self, image: Image) -> Image:
+        """Return the standardized image, float32."""
+        array = image.array.astype(np.float32)
+        _require_finite(array, image.source)
+        first = 1 if self.over == "slice" and "slices" in image.axes else 0
+        axes = tuple(range(first, array.ndim - ("channels" in image.axes)))
+        low, high = np.percentile(array, (self.percent, 100 - self.percent), axis=axes, keepdims=True)
+        array = np.clip(array, low.astype(np.float32), high.astype(np.float32))
+        mean, std = (
+            array.mean(axis=axes, keepdims=True, dtype=np.float64),
+            array.std(axis=axes, keepdims=True, dtype=np.float64),
+        )
+        scale = np.where(std > 0, 1 / np.where(std > 0, std, 1), 0)
+        return image.with_array(((array - mean) * scale).astype(np.float32))
+
+
+def _require_finite(array: np.ndarray, source: str) -> None:
+    if not np.isfinite(array).all():
+        problem = f"holds {int(np.sum(~np.isfinite(array)))} values that are NaN or infinite"
+        raise GossamerError(ErrorCode.VALUE, source, problem, "replace them or leave the image out")

@@ -1,4 +1,4 @@
-"""Resizing and padding on the pixel grid.
+"""Resizing and padding on the pixel grid, in the plane of rows and columns; every slice of a volume alike.
 
 Resampling is bilinear with a triangle filter that widens when an image shrinks, so that fine detail is averaged and
 not skipped. Samples are centres of equal cells, hence row ``i`` of ``n`` lies at ``(i + 0.5) / n`` of the extent.
@@ -71,13 +71,56 @@ class Pad:
         return image.with_array(np.pad(image.array, border, constant_values=self.value))
 
 
+@dataclass(frozen=True)
+class Respace:
+    """Resample an image so that neighbouring pixels lie ``rows_mm`` and ``columns_mm`` apart; slices stay.
+
+    Raises:
+        GossamerError: ``E-GEOMETRY`` for an image that does not say how far its pixels lie apart.
+    """
+
+    rows_mm: float
+    columns_mm: float
+    name: ClassVar[str] = "respace"
+
+    def __call__(self, image: Image) -> Image:
+        """Return the resampled image, float32."""
+        if image.spacing_mm is None:
+            problem = "does not say how many mm its pixels lie apart, which the model needs"
+            raise GossamerError(ErrorCode.GEOMETRY, image.source, problem, "use a format that holds it, such as NIfTI")
+        wanted = (self.rows_mm, self.columns_mm)
+        shape = [
+            max(1, round(size * mm / new))
+            for size, mm, new in zip(image.spatial_shape[-2:], image.spacing_mm[-2:], wanted, strict=True)
+        ]
+        return _resample(image, (shape[0], shape[1]))
+
+
+def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return ``(..., rows, columns)`` resampled to ``shape``, float32; the inverse of resampling the same extent."""
+    if planes.shape[-2:] == shape:
+        return planes.astype(np.float32, copy=False)
+    down, across = _weights(planes.shape[-2], shape[0]), _weights(planes.shape[-1], shape[1])
+    return np.matmul(np.matmul(down, planes.astype(np.float32, copy=False)), across.T)
+
+
+def nearest_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return ``(..., rows, columns)`` with the value of the nearest pixel, never a mixture: for labels."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(planes.shape[-2:], shape, strict=True)
+    )
+    return planes[..., rows[:, None], columns]
+
+
 def _resample(image: Image, shape: tuple[int, int]) -> Image:
-    rows, columns = image.spatial_shape
-    if (rows, columns) == shape:
-        return image.with_array(image.array.astype(np.float32))
-    array = np.tensordot(_weights(rows, shape[0]), image.array.astype(np.float32), axes=(1, 0))
-    array = np.moveaxis(np.tensordot(_weights(columns, shape[1]), array, axes=(1, 1)), 0, 1)
-    return image.with_array(np.ascontiguousarray(array), resized_spacing(image.spacing_mm, image.spatial_shape, shape))
+    array = image.array.astype(np.float32)
+    if image.spatial_shape[-2:] == shape:
+        return image.with_array(array)
+    rows = image.axes.index("rows")
+    planes = resample_planes(np.moveaxis(array, (rows, rows + 1), (-2, -1)), shape)
+    new_shape = (*image.spatial_shape[:-2], *shape)
+    spacing = resized_spacing(image.spacing_mm, image.spatial_shape, new_shape)
+    return image.with_array(np.ascontiguousarray(np.moveaxis(planes, (-2, -1), (rows, rows + 1))), spacing)
 
 
 @lru_cache(maxsize=256)

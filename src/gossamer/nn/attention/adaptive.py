@@ -14,7 +14,6 @@ gradient: ``faithful`` keeps that for comparison, ``straight_through`` learns. D
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -28,6 +27,7 @@ from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Hos
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
 from gossamer.nn.precision import widened
+from gossamer.nn.prior import self_supervised_prior
 
 AMPLITUDE = 0.01
 """Of the Gaussian; fixed, as published."""
@@ -80,13 +80,21 @@ class AdaptiveConfig(AttentionConfig):
             if getattr(self, key) < 0:
                 raise GossamerError(ErrorCode.CONFIG, key, f"{getattr(self, key)} is negative", "use 0 or more")
 
+    @property
+    def own_head_dim(self) -> int | None:
+        """Width of a head that does not follow from that of a token."""
+        return self.head_dim
+
     def make(self, host: Host) -> AdaptiveAttention:
         """Return the mechanism for a network that decided ``host``."""
         return AdaptiveAttention(self, host)
 
 
 class AdaptiveAttention(Attention):
-    """Softmax attention with relative positions, that can leave out queries, keys and weak dependencies."""
+    """Softmax attention with relative positions, that can leave out queries, keys and weak dependencies.
+
+    A network that trains in stages sets ``pruning`` to False for as long as every dependency is to be kept.
+    """
 
     def __init__(self, config: AdaptiveConfig, host: Host) -> None:
         super().__init__(host)
@@ -94,7 +102,6 @@ class AdaptiveAttention(Attention):
             problem = f"a grid of {len(host.grid)} axes"
             raise GossamerError(ErrorCode.UNSUPPORTED, "adaptive", problem, "use images")
         self.config = config
-        self.head_dim = config.head_dim or host.head_dim
         self.inner = self.head_dim * self.num_heads
         self.query = nn.Linear(host.dim, self.inner, bias=host.qkv_bias)
         self.key_value = nn.Linear(host.dim, 2 * self.inner, bias=host.qkv_bias)
@@ -108,6 +115,7 @@ class AdaptiveAttention(Attention):
             bound = self.head_dim**-0.5
             self.gate = nn.Parameter(torch.empty(self.head_dim).uniform_(-bound, bound))
             self.gate_level = nn.Parameter(torch.tensor(-2.0))
+        self.pruning = config.gate != "none"
         self._bias_cache: tuple[object, object, Tensor] | None = None
 
     def forward(
@@ -135,10 +143,10 @@ class AdaptiveAttention(Attention):
         self.check_grid(tokens, grid)
         refuse_mask("adaptive", token_mask)
         queries, keys = self._with_prefix(kept_queries), self._with_prefix(kept_keys)
+        if torch.compiler.is_exporting() or (queries is None and keys is None):
+            return self._masked(tokens, grid, queries, keys)  # a graph cannot follow how many are kept
         if keys is not None and not bool(keys.any(dim=1).all()):
             raise ValueError("a sample keeps no key; keep at least one")
-        if queries is None and keys is None:
-            return self.dropout(self.output(self._attend(tokens, tokens, self._bias(grid), None)))
         if queries is not None and not bool(queries.any()):
             return torch.zeros_like(tokens)
         count = tokens.shape[1]
@@ -146,8 +154,7 @@ class AdaptiveAttention(Attention):
         query_rows, real_queries = kept_rows(every if queries is None else queries)
         key_rows, real_keys = kept_rows(every if keys is None else keys)
         if not self.pays(grid, query_rows.shape[1], key_rows.shape[1]):
-            out = self.dropout(self.output(self._attend(tokens, tokens, self._bias(grid), keys)))
-            return out if queries is None else out.masked_fill(~queries[..., None], 0.0)
+            return self._masked(tokens, grid, queries, keys)
         bias = self._gathered_bias(grid, query_rows, key_rows)
         asking = tokens if queries is None else gather_rows(tokens, query_rows)
         answering = tokens if keys is None else gather_rows(tokens, key_rows)
@@ -163,14 +170,15 @@ class AdaptiveAttention(Attention):
         with torch.autocast(tokens.device.type, enabled=False):
             logits = widened(queries) @ widened(keys).transpose(-2, -1) * self.head_dim**-0.5
             bias = self._bias(grid)
-            matrix = torch.softmax(logits if bias is None else logits + bias, dim=-1)
-            if self.config.gate == "none":
+            logits = logits if bias is None else logits + bias
+            matrix = torch.softmax(logits, dim=-1)
+            if not self.pruning:
                 return matrix, values
             low, top = matrix.amin(dim=-1, keepdim=True), matrix.amax(dim=-1, keepdim=True)
             threshold = low + self._threshold(queries) * (top - low)
             kept = matrix > threshold
             if self.config.gate == "straight_through":
-                kept = kept | (matrix == top)
+                kept = kept | (logits >= tied(logits.amax(dim=-1, keepdim=True)))
             pruned = matrix * kept
             epsilon = 1e-6 if self.config.gate == "faithful" else 0.0
             return pruned / (pruned.sum(dim=-1, keepdim=True) + epsilon), values
@@ -199,7 +207,7 @@ class AdaptiveAttention(Attention):
     def auxiliary_loss(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor | None:
         """Return the weighted prior and the budget of dependency pruning; prefix tokens are left out of both."""
         refuse_mask("adaptive", token_mask)
-        budgeted = self.config.gate == "straight_through" and self.config.budget_weight > 0
+        budgeted = self.pruning and self.config.gate == "straight_through" and self.config.budget_weight > 0
         if not (budgeted or self.config.prior_weight > 0):
             return None
         queries, keys, _ = self._projected(tokens, tokens)
@@ -222,17 +230,22 @@ class AdaptiveAttention(Attention):
         keys, values = self.key_value(answering).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return queries, keys, values
 
+    def _masked(self, tokens: Tensor, grid: Grid, queries: Tensor | None, keys: Tensor | None) -> Tensor:
+        out = self.dropout(self.output(self._attend(tokens, tokens, self._bias(grid), keys)))
+        return out if queries is None else out.masked_fill(~queries[..., None], 0.0)
+
     def _attend(self, asking: Tensor, answering: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
         """Return the heads side by side, before the output projection."""
         queries, keys, values = self._projected(asking, answering)
-        if self.config.gate == "none":
+        if not self.pruning:
             added = None if bias is None else bias.to(queries.dtype)
             if mask is not None:
                 far = torch.zeros(mask.shape, dtype=queries.dtype, device=mask.device)
                 far = far.masked_fill(~mask, float("-inf"))[:, None, None]
                 added = far if added is None else added + far
             heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
-            return heads.transpose(1, 2).flatten(2)
+            gates = () if self.config.gate == "none" else (self.gate, self.gate_level)
+            return with_zero_gradient(heads.transpose(1, 2).flatten(2), *gates)
         mask = None if mask is None else mask[:, None, None]
         with torch.autocast(asking.device.type, enabled=False):
             queries, keys, values = widened(queries), widened(keys), widened(values)
@@ -258,7 +271,7 @@ class AdaptiveAttention(Attention):
         if self.config.gate == "faithful":
             matrix = torch.softmax(logits, dim=-1).masked_fill_(logits <= level, 0.0)
             return matrix / (matrix.sum(dim=-1, keepdim=True) + 1e-6)
-        dropped = (logits <= level).logical_and_(logits < top)
+        dropped = (logits <= level).logical_and_(logits < tied(top))
         return torch.softmax(logits.masked_fill_(dropped, float("-inf")), dim=-1)
 
     def _pruned(self, queries: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -277,7 +290,7 @@ class AdaptiveAttention(Attention):
         if self.config.gate == "faithful":
             return with_zero_gradient((margin > 0).to(logits.dtype).detach(), self.gate, self.gate_level)
         # The row's maximum stays, so that no row is empty.
-        hard = ((margin > 0) | (logits == top)).to(logits.dtype)
+        hard = ((margin > 0) | (logits >= tied(top))).to(logits.dtype)
         soft = torch.sigmoid(margin / self.config.temperature)
         return hard.detach() + soft - soft.detach()
 
@@ -295,7 +308,7 @@ class AdaptiveAttention(Attention):
 
     def _with_prefix(self, kept: Tensor | None) -> Tensor | None:
         """Return the mask with prefix tokens kept, or None where all are."""
-        if kept is None or bool(kept.all()):
+        if kept is None or (not torch.compiler.is_exporting() and bool(kept.all())):
             return None
         if not self.num_prefix_tokens:
             return kept
@@ -370,17 +383,6 @@ class AdaptiveAttention(Attention):
         return flat[None].expand(len(index), -1, -1).gather(2, places).unflatten(2, index.shape[1:])
 
 
-def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) -> Float[Tensor, ""]:
-    """Return APFormer's prior (SSA) of attention matrices: nearly symmetric, and its sharpest row not flat.
-
-    ``0.8 max(SmoothL1(n A, n A^T), 0.1) + 0.2 mean(10 max(min_i e_i - 0.9, 0))`` with e_i the entropy of row i over
-    its largest possible value; 0.28 for a uniform matrix, 0.08 for the identity.
-    """
-    count = matrix.shape[-1]
-    matrix = widened(matrix)
-    symmetry = F.smooth_l1_loss(count * matrix, count * matrix.transpose(-2, -1)).clamp(min=0.1)
-    # The logarithm of a clamped weight: that of a zero would have the gradient NaN.
-    logarithm = matrix.clamp(min=torch.finfo(matrix.dtype).tiny).log()
-    entropy = -(matrix * logarithm).sum(dim=-1) / math.log(max(count, 2))
-    flatness = 10.0 * (entropy.amin(dim=-1) - 0.9).clamp(min=0.0)
-    return 0.8 * symmetry + 0.2 * flatness.mean()
+def tied(top: Tensor) -> Tensor:
+    """Return the logit from which an entry counts as equal to the largest of its row: no further than rounding goes."""
+    return top - 16 * torch.finfo(top.dtype).eps * (1 + top.abs())

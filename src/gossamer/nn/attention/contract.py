@@ -32,11 +32,12 @@ class Host:
 
     Attributes:
         dim: width of a token.
-        num_heads: number of heads; divides ``dim``.
+        num_heads: number of heads; divides ``dim``, unless the heads have a width of their own.
         grid: token counts along each axis that the network is built for; most mechanisms take any other grid too.
         num_prefix_tokens: tokens in front of those of the grid, such as a class token.
         qkv_bias: whether the projections of queries, keys and values have a bias.
         dropout: probability of dropout after the output projection.
+        own_head_dim: width of a head where the mechanism brings one; ``dim / num_heads`` if left out.
 
     Raises:
         GossamerError: ``E-CONFIG`` when the heads do not divide the width.
@@ -48,16 +49,17 @@ class Host:
     num_prefix_tokens: int = 0
     qkv_bias: bool = True
     dropout: float = 0.0
+    own_head_dim: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_heads < 1 or self.dim % self.num_heads:
+        if self.num_heads < 1 or (self.own_head_dim is None and self.dim % self.num_heads):
             problem = f"{self.num_heads} heads do not divide a width of {self.dim}"
             raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose a divisor of dim")
 
     @property
     def head_dim(self) -> int:
         """Width of a head."""
-        return self.dim // self.num_heads
+        return self.own_head_dim or self.dim // self.num_heads
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class AttentionConfig(ABC):
     """The parameters that belong to one mechanism alone; what a network decides is given to ``build``."""
 
     name: ClassVar[str]
+
+    @property
+    def own_head_dim(self) -> int | None:
+        """Width of a head where the mechanism has its own, whatever the width of a token; None for most."""
+        return None
 
     def build(
         self,
@@ -81,7 +88,7 @@ class AttentionConfig(ABC):
         Raises:
             GossamerError: ``E-CONFIG`` or ``E-UNSUPPORTED``, where the mechanism does not fit the network.
         """
-        return self.make(Host(dim, num_heads, grid, num_prefix_tokens, qkv_bias, dropout))
+        return self.make(Host(dim, num_heads, grid, num_prefix_tokens, qkv_bias, dropout, self.own_head_dim))
 
     @abstractmethod
     def make(self, host: Host) -> Attention:

@@ -111,28 +111,20 @@ class KeyValuePosAttention(Attention):
         self.config = config
         self.key_value = nn.Linear(host.dim, 2 * host.dim, bias=host.qkv_bias)
         self.code_width = 2 * math.ceil(config.channels / 4)
-        # Plain parameters: a network's initialization and weight decay of linear layers must not reach them.
-        self.position_weight = nn.Parameter(torch.full((config.channels,), 1 / config.channels))
-        self.position_bias = nn.Parameter(torch.zeros(1))
-        if config.faithful_init:
-            bound = config.channels**-0.5
-            nn.init.uniform_(self.position_weight, -bound, bound)
-            nn.init.uniform_(self.position_bias, -bound, bound)
+        self.position_weight, self.position_bias = position_map(config)
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel."""
         self.check_grid(tokens, grid)
         keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
-        temperature, bias = self._reduced(self.num_tokens(grid), tokens)
-        bias = bias.to(keys.dtype)[None, None, None]
-        if torch.is_grad_enabled() and (keys.requires_grad or bias.requires_grad):
-            heads = self._with_key_channel(keys, values, temperature, bias, token_mask)
-        else:
-            if token_mask is not None:
-                bias = bias.masked_fill(~token_mask[:, None, None], float("-inf"))
-            # One row of bias for all queries, in place of an n x n table.
-            bias = bias.expand(keys.shape[0], self.num_heads, keys.shape[2], -1)
-            heads = F.scaled_dot_product_attention(keys * temperature.to(keys.dtype), keys, values, attn_mask=bias)
+        heads = biased_attention(
+            keys,
+            keys,
+            values,
+            *reduced_map(self.position_weight, self.position_bias, keys.shape[2]),
+            scale=self.head_dim**-0.5,
+            token_mask=token_mask,
+        )
         return self.project(heads, token_mask)
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -152,34 +144,81 @@ class KeyValuePosAttention(Attention):
         n = self.num_tokens(grid)
         return _cost(n, self.dim, self.num_heads) + Cost(macs=n * (self.config.channels - self.code_width))
 
-    def _reduced(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the temperature and the bias of each key, in float32 or wider."""
-        with torch.autocast(like.device.type, enabled=False):
-            weight = widened(self.position_weight)
-            code = sinusoid(count, self.code_width, weight)
-            of_keys = self.config.channels - self.code_width
-            # The map's own bias is the same for all keys; it is added so that its gradient is zero, not missing.
-            bias = torch.mm(code[:, :of_keys], weight[self.code_width :, None])[:, 0] + self.position_bias.to(weight)
-            return weight.sum(), bias
 
-    def _with_key_channel(
-        self, keys: Tensor, values: Tensor, temperature: Tensor, bias: Tensor, token_mask: Tensor | None
-    ) -> Tensor:
-        """Return the heads with the bias as one more channel of the keys.
+def position_map(config: KeyValuePosConfig) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return fresh weights (m) and the bias (1) of the map from a pair's sinusoid to its logit.
 
-        A mask that requires a gradient would send the fused kernel to its unfused path. Widths are padded with zeros to
-        a multiple of eight, and values to the width of the keys, which the kernel wants equal.
-        """
-        bias = bias.expand(keys.shape[0], self.num_heads, 1, -1).transpose(2, 3)
-        if token_mask is not None:
-            bias = bias.masked_fill(~token_mask[:, None, :, None], FAR)
-        padding = -(self.head_dim + 1) % 8
-        queries = keys * (temperature * self.head_dim**-0.5).to(keys.dtype)
-        queries = F.pad(torch.cat([queries, torch.ones_like(bias)], dim=-1), (0, padding))
-        wide_keys = F.pad(torch.cat([keys, bias.clamp(min=FAR)], dim=-1), (0, padding))
-        wide_values = F.pad(values, (0, padding + 1))
-        heads = F.scaled_dot_product_attention(queries, wide_keys, wide_values, scale=1.0)
-        return heads[..., : self.head_dim]
+    Plain parameters: a network's initialization and weight decay of linear layers must not reach them.
+    """
+    weight = nn.Parameter(torch.full((config.channels,), 1 / config.channels))
+    bias = nn.Parameter(torch.zeros(1))
+    if config.faithful_init:
+        bound = config.channels**-0.5
+        nn.init.uniform_(weight, -bound, bound)
+        nn.init.uniform_(bias, -bound, bound)
+    return weight, bias
+
+
+def reduced_map(weight: Tensor, bias: Tensor, keys: int) -> tuple[Tensor, Tensor]:
+    """Return what a softmax sees of the map: the temperature, and a bias for each key, in float32 or wider."""
+    with torch.autocast(weight.device.type, enabled=False):
+        weight = widened(weight)
+        code_width = 2 * math.ceil(len(weight) / 4)
+        code = sinusoid(keys, code_width, weight)
+        # The map's own bias is the same for all keys; it is added so that its gradient is zero, not missing.
+        of_keys = torch.mm(code[:, : len(weight) - code_width], weight[code_width:, None])[:, 0] + bias.to(weight)
+        return weight.sum(), of_keys
+
+
+def biased_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    temperature: Tensor,
+    key_bias: Tensor,
+    *,
+    scale: float,
+    token_mask: Tensor | None = None,
+) -> Tensor:
+    """Return ``softmax_j(alpha s Q K^T + g(j)) V`` for each head, through the fused kernel.
+
+    Args:
+        queries: (batch, heads, queries, head_dim).
+        keys: (batch, heads, keys, head_dim).
+        values: (batch, heads, keys, head_dim).
+        temperature: alpha.
+        key_bias: g, one value a key.
+        scale: s.
+        token_mask: True for real keys.
+    """
+    bias = key_bias.to(keys.dtype)[None, None, None]
+    if torch.is_grad_enabled() and (keys.requires_grad or bias.requires_grad):
+        scaled = queries * (temperature * scale).to(queries.dtype)
+        return _with_key_channel(scaled, keys, values, bias, token_mask)
+    if token_mask is not None:
+        bias = bias.masked_fill(~token_mask[:, None, None], float("-inf"))
+    # One row of bias for all queries, in place of an n x n table.
+    bias = bias.expand(queries.shape[0], queries.shape[1], queries.shape[2], -1)
+    queries = queries * temperature.to(queries.dtype)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
+
+
+def _with_key_channel(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Return the heads with the bias as one more channel of the keys.
+
+    A mask that requires a gradient would send the fused kernel to its unfused path. Widths are padded with zeros to
+    a multiple of eight, and values to the width of the keys, which the kernel wants equal.
+    """
+    head_dim = keys.shape[3]
+    bias = bias.expand(keys.shape[0], keys.shape[1], 1, -1).transpose(2, 3)
+    if token_mask is not None:
+        bias = bias.masked_fill(~token_mask[:, None, :, None], FAR)
+    padding = -(head_dim + 1) % 8
+    queries = F.pad(torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1), (0, padding))
+    wide_keys = F.pad(torch.cat([keys, bias.clamp(min=FAR)], dim=-1), (0, padding))
+    wide_values = F.pad(values, (0, padding + 1))
+    heads = F.scaled_dot_product_attention(queries, wide_keys, wide_values, scale=1.0)
+    return heads[..., :head_dim]
 
 
 def sinusoid(count: int, width: int, like: Tensor) -> Tensor:

@@ -62,6 +62,8 @@ class Block(nn.Module):
         layer_scale: initial value of a learned scale of each channel of both branches (LayerScale, arXiv 2103.17239);
             None for no scale. A small value starts the block near the identity.
         activation: of the feed-forward network.
+        norm_eps: of both normalizations.
+        before_attention: a map of the normalized tokens and their grid to what the attention reads.
     """
 
     def __init__(
@@ -72,12 +74,15 @@ class Block(nn.Module):
         drop_path: float = 0.0,
         layer_scale: float | None = None,
         activation: Callable[[], nn.Module] = nn.GELU,
+        norm_eps: float = NORM_EPS,
+        before_attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
         dim = attention.dim
-        self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attention_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.before_attention = before_attention
         self.attention = attention
-        self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.feed_forward_norm = nn.LayerNorm(dim, eps=norm_eps)
         self.feed_forward = FeedForward(dim, int(dim * mlp_ratio), dropout, activation)
         self.drop_path = DropPath(drop_path)
         self.attention_scale = _scale(dim, layer_scale)
@@ -89,12 +94,23 @@ class Block(nn.Module):
         grid: Grid,
         token_mask: Tensor | None = None,
         losses: list[Tensor] | None = None,
+        **pruned: Tensor,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the tokens after both branches; what the attention adds to training is appended to ``losses``."""
+        """Return the tokens after both branches; what the attention adds to training is appended to ``losses``.
+
+        Args:
+            tokens: (batch, tokens, dim).
+            grid: token counts along each axis.
+            token_mask: True for real tokens.
+            losses: collects the loss of the attention.
+            pruned: ``kept_queries`` and ``kept_keys``, for a mechanism that takes them.
+        """
         normalized = self.attention_norm(tokens)
+        if self.before_attention is not None:
+            normalized = self.before_attention(normalized, grid)
         if losses is not None and (loss := self.attention.auxiliary_loss(normalized, grid, token_mask)) is not None:
             losses.append(loss)
-        branch = self.attention(normalized, grid, token_mask)
+        branch = self.attention(normalized, grid, token_mask, **pruned)
         if self.attention_scale is not None:
             branch = branch * self.attention_scale
         tokens = tokens + self.drop_path(branch)

@@ -13,18 +13,55 @@ from typing import Any
 
 from gossamer import config
 from gossamer.nn.attention import AttentionConfig, attention_config
-from gossamer.nn.models import vit
-from gossamer.nn.models.contract import Network, NetworkConfig
+from gossamer.nn.models import apformer, cvt, monai_swin_unetr, monai_unet, sadnn, setr, sumnet, transunet, unet, vit
+from gossamer.nn.models.apformer import APFormerConfig
+from gossamer.nn.models.contract import AuxiliaryHead, Network, NetworkConfig, Segmenter, SegmenterConfig, Task
+from gossamer.nn.models.cvt import CvTConfig
+from gossamer.nn.models.monai_swin_unetr import MonaiSwinUNETRConfig
+from gossamer.nn.models.monai_unet import MonaiUNetConfig
+from gossamer.nn.models.sadnn import SaDNNConfig
+from gossamer.nn.models.setr import SETRConfig
+from gossamer.nn.models.sumnet import SUMNetConfig
+from gossamer.nn.models.transunet import TransUNetConfig
+from gossamer.nn.models.unet import UNetConfig
 from gossamer.nn.models.vit import ViTConfig
 
-MODELS: dict[str, type[NetworkConfig]] = {ViTConfig.name: ViTConfig}
+MODELS: dict[str, type[NetworkConfig]] = {
+    ViTConfig.name: ViTConfig,
+    CvTConfig.name: CvTConfig,
+    APFormerConfig.name: APFormerConfig,
+    SETRConfig.name: SETRConfig,
+    TransUNetConfig.name: TransUNetConfig,
+    SaDNNConfig.name: SaDNNConfig,
+    SUMNetConfig.name: SUMNetConfig,
+    UNetConfig.name: UNetConfig,
+    MonaiUNetConfig.name: MonaiUNetConfig,
+    MonaiSwinUNETRConfig.name: MonaiSwinUNETRConfig,
+}
 
-PRESETS: dict[str, NetworkConfig] = {**vit.PRESETS}
+PRESETS: dict[str, NetworkConfig] = {
+    **vit.PRESETS,
+    **cvt.PRESETS,
+    **apformer.PRESETS,
+    **setr.PRESETS,
+    **transunet.PRESETS,
+    **sadnn.PRESETS,
+    **sumnet.PRESETS,
+    **unet.PRESETS,
+    **monai_unet.PRESETS,
+    **monai_swin_unetr.PRESETS,
+}
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the presets that match a shell pattern, sorted."""
-    return sorted(fnmatch.filter(PRESETS, pattern))
+def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
+    """Return the names of the presets that match a shell pattern, sorted.
+
+    Args:
+        pattern: a shell pattern.
+        task: ``classify`` or ``segment``; both if left out.
+    """
+    names = [name for name, preset in PRESETS.items() if task in (None, preset.task)]
+    return sorted(fnmatch.filter(names, pattern))
 
 
 def model_config(
@@ -101,8 +138,12 @@ def config_from_json(data: Mapping[str, Any], where: str = "model") -> NetworkCo
 __all__ = [
     "MODELS",
     "PRESETS",
+    "AuxiliaryHead",
     "Network",
     "NetworkConfig",
+    "Segmenter",
+    "SegmenterConfig",
+    "Task",
     "ViTConfig",
     "config_from_json",
     "create_model",

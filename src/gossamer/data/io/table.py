@@ -1,0 +1,73 @@
+"""CSV tables: UTF-8 with or without a byte order mark, one header, every row numbered for messages."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.files import read_bytes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: the number of its last line in the file, counted from 1, and its cells without outer blanks."""
+
+    number: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a CSV file holds.
+
+    Attributes:
+        header: names of the columns, in lower case.
+        rows: those that have a cell a column.
+        faults: one for each row that has not.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    faults: tuple[GossamerError, ...]
+
+
+def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()) -> Table:
+    """Read a CSV file.
+
+    Args:
+        path: the file.
+        needed: columns that must be there, in lower case.
+        known: all columns that have a meaning, for the remedy.
+
+    Raises:
+        GossamerError: ``E-FORMAT`` where it is not UTF-8, ``E-SYNTAX`` for a wrong separator or quotes,
+            ``E-MISSING`` for a column.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise GossamerError(ErrorCode.FORMAT, path, f"is not UTF-8 ({error.reason})", "save it as UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows, faults = [], []
+    try:
+        header = [name.strip().lower() for name in reader.fieldnames or []]
+        if len(header) == 1 and ";" in header[0]:
+            raise GossamerError(ErrorCode.SYNTAX, path, "columns are separated by ';'", "separate them by commas")
+        for column in needed:
+            if column not in header:
+                problem = f"has no column {column!r}; it has {', '.join(header) or 'none'}"
+                raise GossamerError(ErrorCode.MISSING, path, problem, f"the columns are {','.join(known or needed)}")
+        reader.fieldnames = header
+        for cells in reader:
+            if None in cells or any(value is None for value in cells.values()):
+                problem = f"row {reader.line_num} has not the {len(header)} cells of the header"
+                faults.append(GossamerError(ErrorCode.LABEL, path, problem, "quote cells that hold commas"))
+            else:
+                rows.append(Row(reader.line_num, {name: value.strip() for name, value in cells.items()}))
+    except csv.Error as error:
+        raise GossamerError(ErrorCode.SYNTAX, path, f"row {reader.line_num}: {error}", "correct the row") from error
+    return Table(tuple(header), tuple(rows), tuple(faults))

@@ -1,0 +1,122 @@
+"""Sliding windows: an image of any size seen by a network of one size, in memory that grows with a row of windows.
+
+Windows overlap, and each weighs its middle more than its border (a Gaussian, as Isensee et al., "nnU-Net", Nature
+Methods 18:203, 2021). They are visited row by row; as soon as no further window can touch a row of pixels, the row is
+final and handed out, so that only one band of accumulated values exists at a time. Nothing here knows what a network
+is: it is any function of a batch of windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+BATCH = 16
+"""Windows that a network sees at once, at most."""
+_SIGMA = 0.125
+_FAINTEST = 1e-3
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Windows ``(batch, channels, rows, columns)`` to probabilities ``(batch, classes, rows, columns)``, float32."""
+
+
+class Band(NamedTuple):
+    """Final values of some rows of some slices: ``(slices, classes, rows, columns)``."""
+
+    slices: slice
+    rows: slice
+    values: np.ndarray
+
+
+def starts(size: int, window: int, overlap: float) -> list[int]:
+    """Return where windows begin along an axis: evenly, at least ``overlap`` of a window shared, both ends covered."""
+    if size <= window:
+        return [0]
+    step = max(1, math.floor(window * (1 - overlap)))
+    count = math.ceil((size - window) / step) + 1
+    return [round(index * (size - window) / (count - 1)) for index in range(count)]
+
+
+def bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, overlap: float = 0.5) -> Iterator[Band]:
+    """Yield the blended values of every slice, a band of final rows at a time, in order.
+
+    Args:
+        stack: ``(slices, channels, rows, columns)``. Where a side is shorter than the window, the slice stands in the
+            middle of zeros, which are cut away again.
+        window: ``(rows, columns)`` that the network sees.
+        predict: the network; it is given the same windows in the same batches whatever the memory.
+        overlap: fraction of a window that neighbours share at least.
+    """
+    count, _, rows, columns = stack.shape
+    down, across = starts(rows, window[0], overlap), starts(columns, window[1], overlap)
+    before = [max(0, side - size) // 2 for side, size in zip(window, (rows, columns), strict=True)]
+    size = (max(rows, window[0]), max(columns, window[1]))
+    weights = _weights(window, single=(len(down) == 1, len(across) == 1))
+    group = max(1, BATCH // len(across))
+    for first in range(0, count, group):
+        part = slice(first, min(first + group, count))
+        members = part.stop - part.start
+        sums = total = None
+        for begin, following in pairwise([*down, size[0]]):
+            windows = np.stack(
+                [
+                    _cut(stack[index], (begin, column), window, before)
+                    for index in range(part.start, part.stop)
+                    for column in across
+                ]
+            )
+            values = _in_batches(predict, windows)
+            if sums is None or total is None:
+                sums = np.zeros((members, values.shape[1], window[0], size[1]), dtype=np.float32)
+                total = np.zeros((window[0], size[1]), dtype=np.float32)
+            for number, value in enumerate(values):
+                member, column = divmod(number, len(across))
+                at = slice(across[column], across[column] + window[1])
+                sums[member, :, :, at] += value * weights
+                if member == 0:
+                    total[:, at] += weights
+            final = min(following - begin, window[0])
+            yield from _cropped(part, begin, sums[:, :, :final] / total[:final], before, (rows, columns))
+            sums, total = (np.roll(array, -final, axis=-2) for array in (sums, total))
+            sums[:, :, window[0] - final :] = 0
+            total[window[0] - final :] = 0
+
+
+def _cropped(part: slice, begin: int, values: np.ndarray, before: list[int], shape: tuple[int, int]) -> Iterator[Band]:
+    """Yield the rows and columns of a band that lie in the image and not in the zeros around it."""
+    first = max(begin - before[0], 0)
+    last = min(begin - before[0] + values.shape[2], shape[0])
+    if first < last:
+        offset = first - (begin - before[0])
+        inside = values[:, :, offset : offset + last - first, before[1] : before[1] + shape[1]]
+        yield Band(part, slice(first, last), inside)
+
+
+def _cut(image: np.ndarray, corner: tuple[int, int], window: tuple[int, int], before: list[int]) -> np.ndarray:
+    """Return a window of ``(channels, rows, columns)``, zeros where it leaves the image."""
+    cut = np.zeros((image.shape[0], *window), dtype=np.float32)
+    places = []
+    for axis in (0, 1):
+        low = corner[axis] - before[axis]
+        inside = slice(max(low, 0), min(low + window[axis], image.shape[axis + 1]))
+        places.append((inside, slice(inside.start - low, inside.stop - low)))
+    cut[:, places[0][1], places[1][1]] = image[:, places[0][0], places[1][0]]
+    return cut
+
+
+def _in_batches(predict: Predict, windows: np.ndarray) -> np.ndarray:
+    parts = [predict(windows[begin : begin + BATCH]) for begin in range(0, len(windows), BATCH)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _weights(window: tuple[int, int], *, single: tuple[bool, bool]) -> np.ndarray:
+    """Return the weight of each pixel of a window; constant along an axis that one window covers."""
+    axes = []
+    for side, alone in zip(window, single, strict=True):
+        distance = (np.arange(side) - (side - 1) / 2) / (_SIGMA * side)
+        axes.append(np.ones(side) if alone else np.maximum(np.exp(-0.5 * distance**2), _FAINTEST))
+    return np.outer(*axes).astype(np.float32)

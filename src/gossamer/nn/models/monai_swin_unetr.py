@@ -1,0 +1,120 @@
+"""MONAI's SwinUNETR (Hatamizadeh et al., arXiv 2201.01266) in two dimensions, an outside reference with attention.
+
+The network is MONAI's own: a Swin transformer with 7x7 shifted windows as the encoder, and residual convolutions as the
+decoder. Its attention is none of ours and cannot be exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.cost import Cost
+from gossamer.nn.layers.traced_cost import traced_cost
+from gossamer.nn.models.contract import Segmenter, SegmenterConfig
+from gossamer.nn.models.monai_unet import check_deepest_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonaiSwinUNETRConfig(SegmenterConfig):
+    """Parameters of MONAI's SwinUNETR.
+
+    Attributes:
+        feature_size: channels of the first level, a multiple of 12; the deepest of five has 16 times as many.
+        depths: transformer blocks of the four stages.
+        drop_path: probability of stochastic depth in the last block; it rises linearly from 0 in the first.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, where the values do not fit each other, or for an image that the last level sees
+            as one pixel.
+    """
+
+    feature_size: int = 12
+    depths: tuple[int, int, int, int] = (2, 2, 2, 2)
+    drop_path: float = 0.0
+    name: ClassVar[str] = "monai_swin_unetr"
+    multiple: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feature_size < 1 or self.feature_size % 12:
+            problem = f"{self.feature_size} is no positive multiple of 12"
+            raise GossamerError(ErrorCode.CONFIG, "feature_size", problem, "use 12, 24 or 48")
+        if min(self.depths) < 1:
+            raise GossamerError(ErrorCode.CONFIG, "depths", f"{min(self.depths)} is less than 1", "use 2 a stage")
+        if not 0 <= self.drop_path < 1:
+            problem = f"{self.drop_path} is not in [0, 1)"
+            raise GossamerError(ErrorCode.CONFIG, "drop_path", problem, "use a probability")
+
+    def check_image_size(self, image_size: tuple[int, int]) -> None:
+        """Raise unless the network takes images of this size.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, with the size to pad to.
+        """
+        super().check_image_size(image_size)
+        check_deepest_map(image_size, self.multiple)
+
+    def build(self) -> MonaiSwinUNETR:
+        """Return the network with fresh weights."""
+        return MonaiSwinUNETR(self)
+
+
+class MonaiSwinUNETR(Segmenter):
+    """MONAI's SwinUNETR."""
+
+    config: MonaiSwinUNETRConfig
+
+    def __init__(self, config: MonaiSwinUNETRConfig) -> None:
+        # MONAI takes a second to import, and every verb imports the table of networks.
+        from monai.networks.nets.swin_unetr import SwinUNETR
+
+        super().__init__()
+        self.config = config
+        device = torch.get_default_device()
+        # It reads numbers from a tensor while it is built, which has none on the meta device.
+        with torch.device("cpu"):
+            network = SwinUNETR(
+                in_channels=config.in_channels,
+                out_channels=config.num_classes,
+                depths=config.depths,
+                feature_size=config.feature_size,
+                dropout_path_rate=config.drop_path,
+                spatial_dims=2,
+            )
+        self.network = network.to(device)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, "batch classes rows columns"]:
+        """Return the logits."""
+        self.check_images(images)
+        return self.network(images)
+
+    def cost(self, image_size: tuple[int, int] | None = None) -> Cost:
+        """Return the closed form of what one image costs: its layers, and two products of each window of attention."""
+        from monai.networks.nets.swin_unetr import WindowAttention
+
+        products: list[Cost] = []
+
+        def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            windows, tokens, dim = output.shape
+            weights = windows * layer.num_heads * tokens**2
+            macs = 2 * windows * tokens**2 * dim
+            products.append(Cost(macs=macs, exponentials=weights, largest_intermediate=weights))
+
+        with torch.device("meta"):
+            network = self.config.build().eval()
+        for module in network.modules():
+            if isinstance(module, WindowAttention):
+                module.register_forward_hook(add)
+        layers = traced_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
+        return sum(products, layers)
+
+
+PRESETS = {"monai_swin_unetr": MonaiSwinUNETRConfig(in_channels=1)}

@@ -1,0 +1,162 @@
+"""A finished segmentation run as a value, and the writing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gossamer import __version__, config
+from gossamer.checkpoint import load_model
+from gossamer.data.datasets import SPLITS, SegmentationDataset
+from gossamer.data.datasets.prepare_masks import PreparedMasks
+from gossamer.errors import ErrorCode, Note
+from gossamer.evaluate.evaluate_masks import MaskEvaluation, evaluate_masks
+from gossamer.evaluate.segment import MaskModel
+from gossamer.measure.machine import describe_machine
+from gossamer.measure.profile import Profile, profile_model
+from gossamer.report.conclude import shared_pixels
+from gossamer.report.overlays import Overlay, choose_slice
+from gossamer.train.fit import Fitted
+from gossamer.train.run import RunConfig, RunFolder
+
+SHOWN = 3
+"""Cases that are shown of the worst, the median and the best."""
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case in the report: where it stands among the others, its Dice, and a slice of it."""
+
+    rank: str
+    id: str
+    dice: tuple[float, ...]
+    overlay: Overlay
+
+
+@dataclass(frozen=True)
+class MaskConclusion:
+    """A finished segmentation run, with everything that its report shows.
+
+    Attributes:
+        run: its config.
+        dataset: what it was trained on.
+        slices: training slices, validation slices.
+        fitted: how training went.
+        evaluation: metrics of the evaluated split.
+        shown: the worst, median and best cases.
+        profile: what the network costs here, for one window.
+        machine: where that was measured.
+        notes: everything a reader should know.
+    """
+
+    run: RunConfig
+    dataset: SegmentationDataset
+    slices: dict[str, int]
+    fitted: Fitted
+    evaluation: MaskEvaluation
+    shown: tuple[ShownCase, ...]
+    profile: Profile
+    machine: dict[str, Any]
+    notes: tuple[Note, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary that is kept beside the run."""
+        history = self.fitted.history
+        return {
+            "gossamer": __version__,
+            "task": self.run.task,
+            "data": self.run.data,
+            "preset": self.run.preset,
+            "model": config.to_json(self.run.model),
+            "seed": self.run.seed,
+            "classes": self.run.classes,
+            "splits": {split: sum(s.split == split for s in self.dataset.samples) for split in SPLITS},
+            "slices": self.slices,
+            "training": {
+                "epochs": len(history),
+                "planned_epochs": self.run.recipe.epochs,
+                "best_epoch": int(history[self.fitted.best_epoch]["epoch"]),
+                "stopped_early": self.fitted.stopped_early,
+                "monitor": self.run.monitor,
+                "seconds": sum(row["seconds"] for row in history),
+            },
+            **self.evaluation.to_json(),
+            "cost": {name: figure.to_json() for name, figure in self.profile.items()},
+            "machine": self.machine,
+            "notes": [note.to_json() for note in self.notes],
+        }
+
+
+def mask_model(folder: RunFolder, run: RunConfig) -> MaskModel:
+    """Return the best network of a segmentation run with its preprocessing."""
+    assert run.inference is not None
+    return MaskModel(load_model(folder.path), run.preprocessing, run.inference, run.classes, run.multi_label)
+
+
+def conclude_masks(
+    folder: RunFolder,
+    run: RunConfig,
+    dataset: SegmentationDataset,
+    fitted: Fitted,
+    splits: Mapping[str, PreparedMasks],
+    notes: Sequence[Note],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> MaskConclusion:
+    """Evaluate the best weights of ``folder`` on whole cases, measure them, and choose what to show.
+
+    The test split is evaluated; where there is none, the validation split, with a note, since it has chosen the epoch.
+
+    Args:
+        folder: of the run.
+        run: its config.
+        dataset: what it was trained on.
+        fitted: how training went.
+        splits: the prepared cases of every split that the data have.
+        notes: what was decided on the way.
+        on_progress: called with the number of evaluated cases, and their total.
+    """
+    notes = [*dataset.notes, *notes]
+    split = "test" if "test" in splits else "val"
+    if split == "val":
+        text = "there is no test split; the figures are of the validation split, which chose the epoch: optimistic"
+        notes.append(Note(ErrorCode.LABEL, run.data, text))
+    notes += [note for part in splits.values() for note in part.notes]
+    notes += shared_pixels(run.data, splits.values())
+    model = mask_model(folder, run)
+    evaluation = evaluate_masks(
+        model, dataset, dataset.split(split), split=split, seed=run.seed, on_progress=on_progress
+    )
+    return MaskConclusion(
+        run=run,
+        dataset=dataset,
+        slices={name: sum(len(case.slices) for case in part.cases) for name, part in splits.items()},
+        fitted=fitted,
+        evaluation=evaluation,
+        shown=tuple(_shown(model, dataset, evaluation)),
+        profile=profile_model(model.network),  # type: ignore[arg-type]
+        machine=describe_machine(),
+        notes=tuple(notes),
+    )
+
+
+def _shown(model: MaskModel, dataset: SegmentationDataset, evaluation: MaskEvaluation) -> list[ShownCase]:
+    """Return the worst, median and best cases, each once."""
+    ranked = evaluation.ranked()
+    middle = max(0, len(ranked) // 2 - SHOWN // 2)
+    wanted = {"worst": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "best": ranked[-SHOWN:][::-1]}
+    shown: list[ShownCase] = []
+    seen: set[int] = set()
+    for rank, numbers in wanted.items():
+        for number in numbers:
+            if number not in seen:
+                seen.add(number)
+                result = evaluation.cases[number]
+                image, labels = dataset.read(result.sample)
+                order = [dataset.classes.index(name) for name in model.classes]
+                truth = type(labels)(labels.planes[order], model.classes, labels.overlapping, labels.source)
+                dice = tuple(float(value) for value in np.asarray(result.metrics["dice"]))
+                shown.append(ShownCase(rank, result.sample.id, dice, choose_slice(image, truth, model(image))))
+    return shown
