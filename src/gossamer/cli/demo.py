@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from gossamer.cli.answer import Answer, Common, require_torch, say
 from gossamer.errors import ErrorCode, GossamerError
 
-TWINS = ("sequence_norm", "softmax")
+CLASSIFIERS = ("sequence_norm", "softmax")
+SEGMENTERS = ("kv", "softmax")
+SLICE_SIZE = (64, 80)
 
 
 def demo(
@@ -16,50 +19,82 @@ def demo(
     out: Path = Path("demo"),
     count: int = 480,
     epochs: int = 24,
+    cases: int = 24,
+    mask_epochs: int = 16,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Answer:
-    """Train a network and its softmax twin on a phantom, and compare them.
+    """Train networks and their softmax twins on phantoms, and compare them.
 
-    Draws chest radiographs with and without nodules, trains a small Vision Transformer with sequence normalization and
-    the same network with softmax attention, evaluates both and writes one page that sets them side by side.
+    Draws chest radiographs with and without nodules, and slices of the abdomen with the masks of three organs. Trains a
+    small Vision Transformer with sequence normalization and a small TransUNet with key-value attention, each beside the
+    same network with softmax attention, evaluates all and writes one page that leads to the details.
 
     Example: gossamer demo --out demo
 
     Args:
         out: folder to write; what an earlier demo left there is replaced.
-        count: number of phantom images.
-        epochs: of each training.
+        count: number of phantom radiographs.
+        epochs: of each training on them.
+        cases: number of phantom patients with slices of the abdomen.
+        mask_epochs: of each training on them.
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
     require_torch("demo")
-    from gossamer.cli.train import new_run
+    from gossamer.data.datasets.abdomen import write_abdomen
     from gossamer.data.datasets.phantom import write_phantom
     from gossamer.files import write_text
-    from gossamer.report.page import render_twins
-    from gossamer.train.plan import Wishes
+    from gossamer.report.mask_page import render_mask_twins
+    from gossamer.report.page import render_demo, render_twins
 
     _make_room(out)
-    data = out / "phantom"
-    say(f"drawing {count} phantom radiographs")
-    write_phantom(data, count=count)
+    say(f"drawing {count} phantom radiographs and the slices of {cases} phantom patients")
+    write_phantom(out / "chest", count=count)
+    write_abdomen(out / "abdomen", cases=cases, days=2, slices=8, size=SLICE_SIZE)
     (out / _MARK).touch()
-    conclusions = {}
-    for attention in TWINS:
-        wishes = Wishes(model="vit_nano", attention=attention, epochs=epochs)
-        conclusion, _ = new_run(data, out / attention, wishes, threads)
-        assert conclusion is not None, "the demo runs in one process"
-        conclusions[f"{attention}/report.html"] = conclusion
-    page = out / "report.html"
-    intro = (
-        "Two networks that differ in nothing but their attention, trained on the same drawn chest radiographs with "
-        "the same seed. Half of the patients have a nodule; the task is to find them."
-    )
-    write_text(page, render_twins(conclusions, intro))
+    answer: dict[str, Any] = {}
+    parts: list[dict[str, Any]] = []
+    for name, model, twins, passes, render, intro in (
+        ("chest", "vit_nano", CLASSIFIERS, epochs, render_twins, _CHEST),
+        ("abdomen", "transunet_small", SEGMENTERS, mask_epochs, render_mask_twins, _ABDOMEN),
+    ):
+        conclusions = _train_twins(out, name, model, twins, passes, threads)
+        page = f"{name}.html"
+        write_text(out / page, render(conclusions, intro))
+        parts.append({"link": page, "intro": intro, "conclusions": conclusions})
+        answer |= {link.split("/")[0]: conclusion.to_json() for link, conclusion in conclusions.items()}
+    report = out / "report.html"
+    write_text(report, render_demo(parts))
     say("")
-    data_out = {"report": str(page.resolve()), **{link.split("/")[0]: c.to_json() for link, c in conclusions.items()}}
-    return Answer(data_out, f"report: {page.resolve()}")
+    return Answer({"report": str(report.resolve()), **answer}, f"report: {report.resolve()}")
+
+
+_CHEST = (
+    "Two Vision Transformers that differ in nothing but their attention, trained on the same drawn chest radiographs "
+    "with the same seed. Half of the patients have a nodule; the task is to find them."
+)
+_ABDOMEN = (
+    "Two TransUNets that differ in nothing but their attention, trained on the same drawn slices of the abdomen with "
+    "the same seed. The task is to outline three organs, which partly overlap; keys serve as queries in one of the two."
+)
+
+
+def _train_twins(
+    out: Path, data: str, model: str, twins: tuple[str, ...], epochs: int, threads: int | None
+) -> dict[str, Any]:
+    """Return the conclusion of each twin, by the link to its report."""
+    from gossamer.cli.train import new_run
+    from gossamer.train.plan import Wishes
+
+    conclusions: dict[str, Any] = {}
+    for attention in twins:
+        folder = f"{data}-{attention}"
+        wishes = Wishes(model=model, attention=attention, epochs=epochs)
+        conclusion, _ = new_run(out / data, out / folder, wishes, threads)
+        assert conclusion is not None, "the demo runs in one process"
+        conclusions[f"{folder}/report.html"] = conclusion
+    return conclusions
 
 
 _MARK = ".gossamer-demo"

@@ -40,7 +40,7 @@ SUMMARIES: dict[str, str] = {
     "data": "Look at data: check a data set, or write a phantom.",
     "models": "List networks and attention mechanisms.",
     "doctor": "Say what this machine offers, what is missing, and how to get it.",
-    "demo": "Train a network and its softmax twin on a phantom, and compare them.",
+    "demo": "Train networks and their softmax twins on phantoms, and compare them.",
 }
 
 

@@ -136,9 +136,15 @@ def predict_masks(
                 yield entry, image, labels
             on_progress(number, len(inputs))
 
+    def studies() -> Iterator[tuple[Study, LabelMap]]:
+        for entry, image, labels in segmented():
+            if entry.study is not None:
+                yield entry.study, labels
+            else:
+                results.files += write_masks(labels, image, out, entry.name)
+
     if any(entry.study is not None for entry in inputs):
-        studies = ((entry.study, labels) for entry, _, labels in segmented() if entry.study is not None)
-        write_run_lengths(out / RUN_LENGTHS, studies, order)
+        write_run_lengths(out / RUN_LENGTHS, studies(), order)
         results.files.append(out / RUN_LENGTHS)
     else:
         for entry, image, labels in segmented():

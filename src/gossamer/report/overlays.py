@@ -42,7 +42,11 @@ class Overlay:
 
 
 def choose_slice(image: Image, truth: LabelMap, prediction: LabelMap) -> Overlay:
-    """Return the slice where truth and prediction together are largest."""
+    """Return the slice where truth and prediction together are largest.
+
+    A volume whose orientation is known is shown as radiologists look at it: anterior up, the patient's right on the
+    left.
+    """
     aspect = image.spacing_mm[-2] / image.spacing_mm[-1] if image.spacing_mm is not None else 1.0
     array, wanted, said, index = image.array, truth.planes, prediction.planes, None
     if "slices" in image.axes:
@@ -51,6 +55,8 @@ def choose_slice(image: Image, truth: LabelMap, prediction: LabelMap) -> Overlay
     picture = array.astype(np.float32)
     if picture.ndim == 3 and picture.shape[-1] != 3:
         picture = picture[..., 0]
+    if image.geometry is not None and image.geometry.oriented:
+        picture, wanted, said = picture[::-1, ::-1], wanted[:, ::-1, ::-1], said[:, ::-1, ::-1]
     low, high = np.percentile(picture, (0.5, 99.5))
     return Overlay(np.clip((picture - low) / max(high - low, 1e-6), 0, 1), wanted, said, index, aspect)
 

@@ -84,6 +84,29 @@ def render_twins(conclusions: dict[str, Conclusion], intro: str) -> str:
     )
 
 
+def render_demo(parts: list[dict[str, Any]]) -> str:
+    """Return the first page of the demo.
+
+    Args:
+        parts: of each comparison the link to its page, an introduction, and its conclusions by the link of their
+            report.
+    """
+    shown = []
+    for part in parts:
+        conclusions = list(part["conclusions"].values())
+        name, label = ("auroc", "AUROC") if isinstance(conclusions[0], Conclusion) else ("dice", "Dice")
+        values = {_title(c): c.evaluation.metrics[name] for c in conclusions}
+        shown.append(
+            {
+                **part,
+                "title": " beside ".join(values),
+                "chart": Markup(figures.to_svg(figures.estimates(values, label))),
+                "runs": [(link, _title(c)) for link, c in part["conclusions"].items()],
+            }
+        )
+    return environment().get_template("demo.html.j2").render(parts=shown, version=__version__)
+
+
 def metric_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the metrics as rows of a table: name, value, interval, the trivial classifier's value."""
     return [
@@ -119,8 +142,8 @@ def verdict(conclusion: Conclusion) -> str:
     return f"{said} It is worse than the trivial classifier in {', '.join(worse)}." if worse else said
 
 
-def _title(conclusion: Conclusion) -> str:
-    return f"{conclusion.run.preset} with {conclusion.run.model.attention.name}"  # type: ignore[attr-defined]
+def _title(conclusion: Any) -> str:
+    return f"{conclusion.run.preset} with {conclusion.run.model.attention.name}"
 
 
 def _balance(conclusion: Conclusion) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def dice_ce_squared(logits: Tensor, targets: Tensor, overlapping: bool) -> Tenso
         squared_pred=True,
         batch=True,
     )
-    return 0.5 * cross_entropy(logits, targets, overlapping) + 0.5 * measure(logits, targets)
+    return 0.5 * cross_entropy(logits, targets, overlapping) + 0.5 * measure(logits, targets.float())
 
 
 LOSSES: dict[str, Loss] = {

@@ -127,6 +127,8 @@ def choose_recipe(training_images: int, *, fast_bfloat16: bool, epochs: int | No
 
 SLICES_SEEN = 32_000
 SLICES_PER_EPOCH = 4_000
+FEWEST_STEPS = 1_500
+"""With fewer steps than these, batches are halved: the number of steps decides more than that of images."""
 
 
 def choose_segmentation_recipe(
@@ -149,7 +151,7 @@ def choose_segmentation_recipe(
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(SLICES_SEEN / larger**0.5 / draws)))
     return Recipe(
         epochs=epochs,
-        batch_size=16 if larger < 4 else 8,
+        batch_size=16 if larger < 4 and epochs * draws >= 16 * FEWEST_STEPS else 8,
         learning_rate=1e-3,
         weight_decay=0.01,
         class_weights="none",

@@ -74,7 +74,7 @@ class TrainingSlices(Dataset[Batch]):
         """Return the upper left corner of a window: half of them hold a foreground pixel, where there is one."""
         free = [size - side for size, side in zip(codes.shape, self.inference.window, strict=True)]
         if max(free) <= 0:
-            return free[0] // 2, free[1] // 2  # the slice stands in the middle, as in evaluation
+            return -(-free[0] // 2), -(-free[1] // 2)  # the slice stands in the middle, to the pixel as in evaluation
         found = np.flatnonzero(codes) if generator.random() < self.augmenter.augmentation.foreground else codes[:0]
         if found.size:
             centre = np.unravel_index(int(generator.choice(found)), codes.shape)
@@ -83,7 +83,9 @@ class TrainingSlices(Dataset[Batch]):
             ]
         else:
             wanted = [int(generator.integers(max(room, 0) + 1)) for room in free]
-        row, column = (min(max(w, 0), room) if room > 0 else room // 2 for w, room in zip(wanted, free, strict=True))
+        row, column = (
+            min(max(w, 0), room) if room > 0 else -(-room // 2) for w, room in zip(wanted, free, strict=True)
+        )
         return row, column
 
 
