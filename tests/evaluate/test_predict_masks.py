@@ -243,9 +243,7 @@ def test_what_cannot_be_segmented_is_listed_and_the_others_go_on(tmp_path: Path)
     last = volume(tmp_path / "e.nii", values(SHAPE))
     asked = model(steps=(Respace(2.0, 2.0),))
     ticks: list[tuple[int, int]] = []
-    results = masks_of(
-        tmp_path / "out", asked, tmp_path, on_progress=lambda done, total: ticks.append((done, total))
-    )
+    results = masks_of(tmp_path / "out", asked, tmp_path, on_progress=lambda done, total: ticks.append((done, total)))
     assert [file.name for file in results.files] == ["a.nii.gz", "e.nii"]
     assert [path for path, _ in results.errors] == [broken, flat, four]
     codes = [error.code for _, error in results.errors]

@@ -69,7 +69,9 @@ both_kinds = pytest.mark.parametrize("several", [False, True])
 
 
 def value(loss: Loss, logits: np.ndarray, targets: np.ndarray, several: bool) -> float:
-    return float(loss(torch.from_numpy(logits), torch.from_numpy(targets), several))
+    # As training has them: numbers of classes, or true and false.
+    given = torch.from_numpy(targets.astype(bool) if several else targets)
+    return float(loss(torch.from_numpy(logits), given, several))
 
 
 def certain(targets: np.ndarray, several: bool) -> np.ndarray:

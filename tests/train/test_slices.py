@@ -24,7 +24,7 @@ STILL = Augmentation(0, 0, 0, 0, 0, 0, foreground=0.5)
 MOVING = dataclasses.replace(Augmentation(flips="both"), contrast=0, brightness=0, noise=0)
 
 
-def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
+def disc(shape: tuple[int, int], centre: Sequence[float] | np.ndarray, radius: float) -> np.ndarray:
     y, x = np.mgrid[: shape[0], : shape[1]]
     return np.hypot(y - centre[0], x - centre[1]) < radius
 
@@ -87,10 +87,16 @@ def test_the_asked_share_of_windows_holds_a_class(share: float) -> None:
     codes = np.where(disc((150, 170), (50.0, 120.0), 2.5), 2, 0)[None].astype(np.uint8)
     data = PreparedMasks((dataclasses.replace(data.cases[0], codes=codes),), ())
     slices = drawn_from(data, (16, 12), dataclasses.replace(STILL, foreground=share))
-    held = [bool((slices[Draw(epoch, 0, 1.0)].targets > 0).any()) for epoch in range(400)]
+    found = [np.argwhere(slices[Draw(epoch, 0, 1.0)].targets[0].numpy()) for epoch in range(400)]
+    held = [len(places) > 0 for places in found]
     by_chance = 20 * 16 / (135 * 159)
     wanted = share + (1 - share) * by_chance
     assert np.mean(held) == pytest.approx(wanted, abs=3.5 * np.sqrt(wanted * (1 - wanted) / 400) + 1e-9)
+    if share == 1:  # wherever in the window
+        assert set(np.concatenate(found)[:, 0]) == set(range(16))
+        assert set(np.concatenate(found)[:, 1]) == set(range(12))
+        middle = np.mean([places.mean(axis=0) for places in found], axis=0)
+        np.testing.assert_allclose(middle, (7.5, 5.5), atol=0.8)
 
 
 def test_windows_reach_every_corner_and_never_leave_the_slice() -> None:

@@ -75,9 +75,10 @@ def find_inputs(paths: Sequence[Path]) -> list[MaskInput]:
             raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
         if not path.is_dir():
             found.append(MaskInput(path, path.name))
-        elif any(path.glob("case*/case*/scans")) or any(path.glob("*/case*/case*/scans")):
-            root = path if any(path.glob("case*/case*/scans")) else next(path.glob("*/case*/case*/scans")).parents[2]
-            found += [MaskInput(root, study.id, study) for study in find_studies(root).values()]
+        elif root := _root_of_studies(path):
+            studies = find_studies(root).values()
+            inside = [study for study in studies if any(path in file.parents for file in study.slices.values())]
+            found += [MaskInput(root, study.id, study) for study in inside]
         else:
             inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
             images = [file for file in inside if is_nifti(file) or file.suffix.lower() in RASTER_SUFFIXES]
@@ -94,6 +95,13 @@ def find_inputs(paths: Sequence[Path]) -> list[MaskInput]:
             raise GossamerError(ErrorCode.OUTPUT, entry.path, problem, "predict them into different folders")
         names[stem] = entry.path
     return found
+
+
+def _root_of_studies(path: Path) -> Path | None:
+    """Return the folder of the cases that ``path`` holds, is one of, or lies in; None where it has no studies."""
+    inside = next((scans for scans in sorted(path.rglob("scans")) if any(scans.glob("slice_*.png"))), None)
+    scans = path if path.name == "scans" and any(path.glob("slice_*.png")) else inside
+    return None if scans is None or len(scans.parts) < 4 else scans.parents[2]
 
 
 def predict_masks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gossamer.measure.figure import Figure
 from gossamer.measure.latency import time_calls
@@ -13,11 +14,14 @@ from gossamer.nn.models import Network
 Profile = dict[str, Figure]
 
 
-def profile_model(model: Network, *, batch: int = 1, seconds: float = 2.0, memory: bool = True) -> Profile:
+def profile_model(
+    model: Network, *, images: Tensor | None = None, batch: int = 1, seconds: float = 2.0, memory: bool = True
+) -> Profile:
     """Return parameters, MACs, exponentials, latency and peak memory of ``model`` at its own image size.
 
     Args:
         model: the network, on the CPU.
+        images: what to time, for networks whose work depends on what they see; ``batch`` black images if left out.
         batch: images of one timed call.
         seconds: about how long to time.
         memory: whether to measure memory too, which takes a fresh process and some seconds.
@@ -27,7 +31,8 @@ def profile_model(model: Network, *, batch: int = 1, seconds: float = 2.0, memor
     shape = (description.in_channels, *description.image_size)
     counted = count_macs(model, torch.zeros(1, *shape))
     closed = model.cost()
-    images = torch.zeros(batch, *shape)
+    images = torch.zeros(batch, *shape) if images is None else images
+    batch = len(images)
     was_training = model.training
     model.eval()
     with torch.inference_mode():

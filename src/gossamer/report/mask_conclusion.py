@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from gossamer import __version__, config
 from gossamer.checkpoint import load_model
@@ -14,13 +15,16 @@ from gossamer.data.datasets import SPLITS, SegmentationDataset
 from gossamer.data.datasets.prepare_masks import PreparedMasks
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluate.evaluate_masks import MaskEvaluation, evaluate_masks
-from gossamer.evaluate.segment import MaskModel
+from gossamer.evaluate.segment import MaskModel, with_neighbours
+from gossamer.measure.figure import Figure
 from gossamer.measure.machine import describe_machine
 from gossamer.measure.profile import Profile, profile_model
+from gossamer.nn.models import Segmenter
 from gossamer.report.conclude import shared_pixels
 from gossamer.report.overlays import Overlay, choose_slice
 from gossamer.train.fit import Fitted
 from gossamer.train.run import RunConfig, RunFolder
+from gossamer.train.slices import centred, window_at
 
 SHOWN = 3
 """Cases that are shown of the worst, the median and the best."""
@@ -136,10 +140,28 @@ def conclude_masks(
         fitted=fitted,
         evaluation=evaluation,
         shown=tuple(_shown(model, dataset, evaluation)),
-        profile=profile_model(model.network),  # type: ignore[arg-type]
+        profile=_profile(model, splits[split]),
         machine=describe_machine(),
         notes=tuple(notes),
     )
+
+
+def _profile(model: MaskModel, prepared: PreparedMasks) -> Profile:
+    """Return what a window costs, timed on a real one, since pruning makes the work depend on the image."""
+    network, window = model.network, model.inference.window
+    assert isinstance(network, Segmenter)
+    middles = []
+    for case in prepared.cases:
+        rows, columns = (centred(size - side) for size, side in zip(case.slices.shape[2:], window, strict=True))
+        middle = with_neighbours(case.slices, model.inference.stack)[len(case.slices) // 2]
+        middles.append(window_at(middle, (rows, columns), window))
+    images = torch.from_numpy(np.stack(middles).astype(np.float32))
+    profile = profile_model(network, images=images[len(images) // 2 :][:1])
+    pruned = network.pruned_fraction(images)
+    if pruned is not None:
+        how = f"mean of the middle windows of {len(images)} cases; least {pruned.min():.2f}, most {pruned.max():.2f}"
+        profile["pruned_queries"] = Figure(float(pruned.mean()), "", "measured", how)
+    return profile
 
 
 def _shown(model: MaskModel, dataset: SegmentationDataset, evaluation: MaskEvaluation) -> list[ShownCase]:

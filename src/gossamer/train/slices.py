@@ -74,7 +74,7 @@ class TrainingSlices(Dataset[Batch]):
         """Return the upper left corner of a window: half of them hold a foreground pixel, where there is one."""
         free = [size - side for size, side in zip(codes.shape, self.inference.window, strict=True)]
         if max(free) <= 0:
-            return -(-free[0] // 2), -(-free[1] // 2)  # the slice stands in the middle, to the pixel as in evaluation
+            return centred(free[0]), centred(free[1])
         found = np.flatnonzero(codes) if generator.random() < self.augmenter.augmentation.foreground else codes[:0]
         if found.size:
             centre = np.unravel_index(int(generator.choice(found)), codes.shape)
@@ -84,7 +84,7 @@ class TrainingSlices(Dataset[Batch]):
         else:
             wanted = [int(generator.integers(max(room, 0) + 1)) for room in free]
         row, column = (
-            min(max(w, 0), room) if room > 0 else -(-room // 2) for w, room in zip(wanted, free, strict=True)
+            min(max(w, 0), room) if room > 0 else centred(room) for w, room in zip(wanted, free, strict=True)
         )
         return row, column
 
@@ -110,6 +110,11 @@ class ValidationCases(Dataset[ValidationCase]):
     def __getitem__(self, index: int) -> ValidationCase:
         case = self.cases[index]
         return ValidationCase(with_neighbours(case.slices.astype(np.float32), self.stack), case.codes, index)
+
+
+def centred(room: int) -> int:
+    """Return where a window begins that has ``room`` pixels less than a slice, or more, as evaluation places it."""
+    return room // 2 if room >= 0 else -(-room // 2)
 
 
 def window_at(planes: np.ndarray, corner: tuple[int, int], window: tuple[int, int]) -> np.ndarray:

@@ -39,7 +39,9 @@ def case(
     generator = np.random.default_rng(seed)
     spatial = shape[:3] if len(shape) != 3 or spacing is None or len(spacing) == 3 else shape[:2]
     names = tuple(f"class {number}" for number in range(classes))
-    codes = np.kron(generator.integers(0, classes + 1, [-(-size // 4) for size in spatial]), np.ones([4] * len(spatial)))
+    codes = np.kron(
+        generator.integers(0, classes + 1, [-(-size // 4) for size in spatial]), np.ones([4] * len(spatial))
+    )
     codes = codes[tuple(slice(size) for size in spatial)]
     planes = np.stack([(codes >= k if overlapping else codes == k) for k in range(1, classes + 1)])
     noise = generator.normal(0, 5, shape)
@@ -144,6 +146,7 @@ def test_values_on_one_scale_are_standardized_over_the_training_split() -> None:
     assert pixels.mean() == pytest.approx(0, abs=2e-3)
     assert pixels.std() == pytest.approx(1, abs=2e-3)
     assert steps == fitted(dataset(cases)), "other splits do not count"
+    assert type(steps.steps[-1].mean) is type(steps.steps[-1].std) is float, "a config is written as plain numbers"
 
 
 def test_values_without_a_common_scale_are_standardized_by_case_or_slice() -> None:
@@ -218,7 +221,7 @@ def test_constant_images_have_no_scale() -> None:
     given = case(0)
     for values in (np.zeros((3, 20, 28), "int16"), np.full((3, 20, 28), 7, "uint8")):
         data = dataset([LabelledCase(given.image.with_array(values), given.labels)])
-        with pytest.raises(GossamerError, match="constant|the value 0") as caught:
+        with pytest.raises(GossamerError, match=r"constant|the value 0") as caught:
             fitted(data)
         assert caught.value.code is ErrorCode.VALUE
         assert np.all(fitted(replace(data, normalize="case")).network_stack(data.read(data.samples[0]).image) == 0)

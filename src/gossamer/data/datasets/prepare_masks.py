@@ -133,8 +133,8 @@ def fit_mask_preprocessing(dataset: SegmentationDataset, found: MaskSurvey, seed
     count, total, squares = 0, 0.0, 0.0
     for sample in fitting_samples(dataset, seed, FITTING_CASES):
         array = scale(dataset.read(sample).image).array
-        count, total = count + array.size, total + array.sum(dtype=np.float64)
-        squares += np.square(array, dtype=np.float64).sum()
+        count, total = count + array.size, total + float(array.sum(dtype=np.float64))
+        squares += float(np.square(array, dtype=np.float64).sum())
     mean = total / count
     std = math.sqrt(max(squares / count - mean**2, 0.0))
     if std == 0:

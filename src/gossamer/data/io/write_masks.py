@@ -38,7 +38,8 @@ def write_masks(labels: LabelMap, image: Image, folder: Path, name: str) -> list
         name: of the image's file, with its suffix.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED`` for a volume that was no NIfTI, ``E-NOSPACE`` or ``E-OUTPUT``.
+        GossamerError: ``E-UNSUPPORTED`` for a volume that was no NIfTI, ``E-OUTPUT`` where a file of that name is there,
+            ``E-NOSPACE``.
     """
     stem = mask_stem(name)
     if labels.overlapping:
@@ -56,11 +57,11 @@ def _write(indices: np.ndarray, image: Image, folder: Path, stem: str, name: str
             raise GossamerError(
                 ErrorCode.UNSUPPORTED, image.source, "is a volume without a place in space", "use NIfTI"
             )
-        path = folder / (stem + (".nii" if name.lower().endswith(".nii") else ".nii.gz"))
+        path = _free(folder / (stem + (".nii" if name.lower().endswith(".nii") else ".nii.gz")))
         write_nifti_labels(path, indices, image.geometry)
         return path
     tiff = name.lower().endswith((".tif", ".tiff"))
-    path = folder / (stem + (Path(name).suffix if tiff else ".png"))
+    path = _free(folder / (stem + (Path(name).suffix if tiff else ".png")))
     buffer = io.BytesIO()
     if tiff:
         import tifffile
@@ -71,4 +72,11 @@ def _write(indices: np.ndarray, image: Image, folder: Path, stem: str, name: str
 
         PillowImage.fromarray(indices).save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _free(path: Path) -> Path:
+    if path.exists():
+        problem = "is there already, of another image whose name and class make the same file name"
+        raise GossamerError(ErrorCode.OUTPUT, path, problem, "rename one of the images")
     return path

@@ -40,7 +40,7 @@ class FitWithin:
 
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32."""
-        rows, columns = image.spatial_shape
+        rows, columns = image.spatial_shape[-2:]
         return _resample(image, fit_within((rows, columns), (self.rows, self.columns)))
 
 
@@ -59,7 +59,7 @@ class Pad:
 
     def __call__(self, image: Image) -> Image:
         """Return the padded image."""
-        rows, columns = image.spatial_shape
+        rows, columns = image.spatial_shape[-2:]
         missing = (self.rows - rows, self.columns - columns)
         if min(missing) < 0:
             problem = f"{rows}x{columns} pixels do not fit into {self.rows}x{self.columns}"
@@ -67,7 +67,9 @@ class Pad:
         if missing == (0, 0):
             return image
         before = [size // 2 for size in missing]
-        border = [(b, m - b) for b, m in zip(before, missing, strict=True)] + [(0, 0)] * (image.array.ndim - 2)
+        border = [(0, 0)] * image.array.ndim
+        first = image.axes.index("rows")
+        border[first : first + 2] = [(b, m - b) for b, m in zip(before, missing, strict=True)]
         return image.with_array(np.pad(image.array, border, constant_values=self.value))
 
 

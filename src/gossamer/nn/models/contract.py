@@ -160,6 +160,10 @@ class Segmenter(Network):
         """Return the logits with everything that the network's paper adds to the loss."""
         return SegmenterOutput(self(images))
 
+    def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"] | None:
+        """Return the share of tokens of each image that do not ask in evaluation; None for networks without pruning."""
+        return None
+
     def check_images(self, images: Tensor) -> None:
         """Raise unless the network takes ``images``.
 
