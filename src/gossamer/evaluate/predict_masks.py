@@ -77,7 +77,8 @@ def find_inputs(paths: Sequence[Path]) -> list[MaskInput]:
             found.append(MaskInput(path, path.name))
         elif root := _root_of_studies(path):
             studies = find_studies(root).values()
-            inside = [study for study in studies if any(path in file.parents for file in study.slices.values())]
+            here = path.absolute()
+            inside = [study for study in studies if any(here in file.parents for file in study.slices.values())]
             found += [MaskInput(root, study.id, study) for study in inside]
         else:
             inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
@@ -99,9 +100,10 @@ def find_inputs(paths: Sequence[Path]) -> list[MaskInput]:
 
 def _root_of_studies(path: Path) -> Path | None:
     """Return the folder of the cases that ``path`` holds, is one of, or lies in; None where it has no studies."""
+    path = path.absolute()
     inside = next((scans for scans in sorted(path.rglob("scans")) if any(scans.glob("slice_*.png"))), None)
     scans = path if path.name == "scans" and any(path.glob("slice_*.png")) else inside
-    return None if scans is None or len(scans.parts) < 4 else scans.parents[2]
+    return None if scans is None else scans.parents[2]
 
 
 def predict_masks(

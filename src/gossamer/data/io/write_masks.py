@@ -38,8 +38,8 @@ def write_masks(labels: LabelMap, image: Image, folder: Path, name: str) -> list
         name: of the image's file, with its suffix.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED`` for a volume that was no NIfTI, ``E-OUTPUT`` where a file of that name is there,
-            ``E-NOSPACE``.
+        GossamerError: ``E-UNSUPPORTED`` for a volume that was no NIfTI, ``E-OUTPUT`` where a file of that name is
+            there, ``E-NOSPACE``.
     """
     stem = mask_stem(name)
     if labels.overlapping:
