@@ -98,8 +98,8 @@ def test_tables_are_complete() -> None:
         type(preset).__module__.rsplit(".", 1)[-1] for preset in PRESETS.values()
     }
     no_layouts = {
-        "abdomen", "case_table", "check", "check_masks", "dataset", "mask_values", "phantom", "prepare",
-        "prepare_masks", "rle_order", "segmentation", "split", "studies",
+        "abdomen", "case_table", "channel_files", "check", "check_masks", "dataset", "mask_values", "phantom",
+        "prepare", "prepare_masks", "rle_order", "segmentation", "split", "studies",
     }  # fmt: skip
     assert files("data/datasets", no_layouts) == set(LAYOUTS)
     assert files("cli", {"main", "answer"}) == set(VERBS) == set(SUMMARIES)

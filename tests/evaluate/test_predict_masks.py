@@ -92,7 +92,7 @@ def study(root: Path, case: int, day: int, array: np.ndarray) -> None:
 
 def masks_of(out: Path, asked: MaskModel, *paths: Path, **options: object) -> MaskResults:
     out.mkdir(exist_ok=True)
-    return predict_masks(asked, find_inputs(paths), out, **{"channels": False, **options})  # type: ignore[arg-type]
+    return predict_masks(asked, find_inputs(paths), out, **options)  # type: ignore[arg-type]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -214,16 +214,53 @@ def test_folders_are_searched_and_their_names_kept_apart(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "names", [("a/x.png", "b/x.png"), ("x.png", "x.tif"), ("x.nii", "x.nii.gz"), ("x.png", "x.png")]
+    ("names", "masks"),
+    [
+        (("a/x.png", "b/x.png"), ["a-x.png", "b-x.png"]),
+        (("in/x.png", "in/x.tif"), ["in-x-png.png", "in-x-tif.tif"]),
+        (("in/x.nii", "in/y.nii.gz"), ["x.nii", "y.nii.gz"]),
+    ],
 )
-def test_masks_of_one_name_are_refused(names: tuple[str, str], tmp_path: Path) -> None:
+def test_names_that_occur_twice_get_their_folder_or_their_suffix(
+    names: tuple[str, str], masks: list[str], tmp_path: Path
+) -> None:
     paths = [tmp_path / name for name in names]
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
+    assert [entry.name for entry in find_inputs(paths)] == masks
+
+
+def test_one_file_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(GossamerError, match="masks of one name") as caught:
-        find_inputs(paths)
+        find_inputs([tmp_path / "x.png", tmp_path / "x.png"])
     assert caught.value.code is ErrorCode.OUTPUT
+
+
+def test_of_a_folder_with_masks_only_the_images_count(tmp_path: Path) -> None:
+    for name in ("images/x.png", "masks/x.png", "train/images/y.png", "train/labels/y.png"):
+        picture(tmp_path / name, values((9, 14)))
+    assert [entry.name for entry in find_inputs([tmp_path])] == ["images-x.png", "train-images-y.png"]
+    assert [entry.name for entry in find_inputs([tmp_path / "masks"])] == ["x.png"]
+
+
+def test_numbered_channels_are_one_image(tmp_path: Path) -> None:
+    for case, channels in (("p", 2), ("q", 2)):
+        for number in range(channels):
+            volume(tmp_path / f"{case}_{number:04d}.nii.gz", values(SHAPE) + number)
+    inputs = find_inputs([tmp_path], 2, numbered=True)
+    assert [(entry.name, len(entry.files)) for entry in inputs] == [("p.nii.gz", 2), ("q.nii.gz", 2)]
+    image = inputs[0].read()
+    assert image.channels == 2
+    np.testing.assert_array_equal(image.array[..., 1], image.array[..., 0] + 1)
+    assert len(find_inputs([tmp_path], 2)) == 4, "only where the layout of the training names its channels so"
+    (tmp_path / "q_0001.nii.gz").rename(tmp_path / "q_0002.nii.gz")
+    with pytest.raises(GossamerError, match="has the channels 0, 2"):
+        find_inputs([tmp_path], 2, numbered=True)
+    (single := tmp_path / "one").mkdir()
+    volume(single / "r_0000.nii.gz", values(SHAPE))
+    assert [entry.name for entry in find_inputs([single], 1, numbered=True)] == ["r.nii.gz"]
 
 
 def test_nothing_to_segment_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from gossamer.errors import ErrorCode, GossamerError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gossamer.evaluate.bootstrap import Estimate
     from gossamer.evaluate.evaluate import Evaluation
     from gossamer.evaluate.evaluate_masks import MaskEvaluation
     from gossamer.train.run import RunConfig
@@ -57,6 +59,8 @@ def evaluate(
         raise GossamerError(
             ErrorCode.CONFIG, "--split", f"there is no split {split!r}", f"use {', '.join(SPLITS)} or all"
         )
+    if out is not None and out.exists():
+        raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
     config = RunFolder(run).read_config()
     if config.task == "segment":
         return _evaluate_masks(run, config, data, split, out, tolerance)
@@ -123,8 +127,7 @@ def masks_table(evaluation: MaskEvaluation, source: str) -> Table:
         estimate = row["estimate"]
         each = [f"{value.value:.3f}" for value in row["classes"]] if classes else []
         each += [""] * (len(classes) - len(each))
-        interval = f"{estimate.low:.3f} to {estimate.high:.3f}"
-        table.add_row(row["label"], f"{estimate.value:.3f}", interval, *each, f"{row['trivial']:.3f}")
+        table.add_row(row["label"], f"{estimate.value:.3f}", _interval(estimate), *each, f"{row['trivial']:.3f}")
     return table
 
 
@@ -140,6 +143,9 @@ def metrics_table(evaluation: Evaluation, source: str) -> Table:
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for row in metric_rows(evaluation):
         estimate = row["estimate"]
-        interval = f"{estimate.low:.3f} to {estimate.high:.3f}"
-        table.add_row(row["label"], f"{estimate.value:.3f}", interval, f"{row['trivial']:.3f}")
+        table.add_row(row["label"], f"{estimate.value:.3f}", _interval(estimate), f"{row['trivial']:.3f}")
     return table
+
+
+def _interval(estimate: Estimate) -> str:
+    return "–" if math.isnan(estimate.low) else f"{estimate.low:.3f} to {estimate.high:.3f}"

@@ -112,16 +112,16 @@ def _predict_masks(
         raise GossamerError(ErrorCode.CONFIG, "--out", "is missing: masks need a folder", "give --out FOLDER")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, out, "exists and is not an empty folder", "give another --out")
-    inputs = find_inputs(paths)
+    assert config.inference is not None
+    channels = config.model.in_channels // config.inference.stack
+    inputs = find_inputs(paths, channels, numbered=config.layout == "decathlon")
     model = mask_model(RunFolder(run), config)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, out) from error
-    assert config.inference is not None
-    channels = config.model.in_channels > config.inference.stack
     with progress("segmenting") as tick:
-        results = predict_masks(model, inputs, out, channels=channels, order=rle_order, strict=strict, on_progress=tick)
+        results = predict_masks(model, inputs, out, order=rle_order, strict=strict, on_progress=tick)
     errors = [{"path": str(path), **error.to_json()} for path, error in results.errors]
     for _, error in results.errors:
         say(f"gossamer: {error}")

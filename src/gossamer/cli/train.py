@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,7 +176,19 @@ def _read_images(
                 splits[split] = prepare(dataset, samples, run.preprocessing, run.classes, tick)
             else:
                 splits[split] = prepare_masks(dataset, samples, run.preprocessing, tick)
+    if not isinstance(dataset, Dataset):
+        _require_classes(run, splits["train"])
     return splits
+
+
+def _require_classes(run: RunConfig, train: PreparedMasks) -> None:
+    """Refuse classes that no training mask holds: a network would learn that they do not exist."""
+    from gossamer.data.datasets.prepare_masks import absent_classes
+
+    absent = absent_classes(train, run.classes, overlapping=run.multi_label)
+    if absent:
+        problem = f"no training mask holds {', '.join(absent)}"
+        raise GossamerError(ErrorCode.LABEL, run.data, problem, "correct the masks, the splits or the names of classes")
 
 
 def _train(
@@ -230,7 +243,8 @@ def _conclude(
 
 def _announce(run: RunConfig, dataset: Dataset | SegmentationDataset, notes: Sequence[Note]) -> None:
     model: Any = run.model
-    sizes = ", ".join(f"{split} {len(dataset.split(split))}" for split in ("train", "val"))
+    counts = Counter(sample.split for sample in dataset.samples)
+    sizes = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if counts[split])
     count = f"{len(dataset.classes)} class" + ("" if len(dataset.classes) == 1 else "es")
     say(f"{dataset.source}: {dataset.layout} layout, {count}, {sizes}")
     attention = f" with {model.attention.name}" if hasattr(model, "attention") else ""
@@ -331,8 +345,10 @@ def _epoch_text(event: Any) -> str:
 
     row, best = event.history[-1], event.history[event.best_epoch]
     name, label = next((name, label) for name, label in VALIDATION_METRICS.items() if name in row)
+    # The loss of validation is that of each pixel or image alone, without Dice and without what a network adds.
+    validation = "validation cross-entropy" if name == "val_dice" else "validation loss"
     return (
         f"epoch {len(event.history)}/{event.epochs}: loss {row['train_loss']:.3f}, "
-        f"validation loss {row['val_loss']:.3f}, "
+        f"{validation} {row['val_loss']:.3f}, "
         f"{label} {row[name]:.3f}, best {best[name]:.3f} at {best['epoch']:.0f}"
     )

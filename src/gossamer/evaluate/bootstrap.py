@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ def bootstrap(
     """Return each metric with its interval, resampling whole groups with replacement.
 
     Images of a patient resemble each other, so resampling images would make the interval too narrow. Resamples in
-    which a metric is undefined are left out of its interval.
+    which a metric is undefined are left out of its interval. One group alone says nothing of how groups differ: its
+    interval is NaN.
 
     Args:
         metrics: from row numbers, possibly repeated, to metrics by name.
@@ -47,6 +49,8 @@ def bootstrap(
     rows = [np.flatnonzero(members == group) for group in range(len(names))]
     generator = np.random.default_rng([seed, 3])
     point = metrics(np.arange(len(groups)))
+    if len(rows) < 2:
+        return {name: Estimate(value, math.nan, math.nan) for name, value in point.items()}
     drawn = [
         metrics(np.concatenate([rows[group] for group in generator.integers(len(rows), size=len(rows))]))
         for _ in range(resamples)

@@ -79,7 +79,11 @@ class MaskEvaluation:
             "surface_dice_tolerance": self.tolerance,
             "metrics": {name: estimate.to_json() for name, estimate in self.metrics.items()},
             "per_class": {
-                name: {metric: estimate.to_json() for metric, estimate in estimates.items()}
+                name: {
+                    metric: estimate.to_json()
+                    for metric, estimate in estimates.items()
+                    if metric != "jaccard_weighted"  # one figure for all classes
+                }
                 for name, estimates in self.per_class.items()
             },
             "trivial": self.trivial,

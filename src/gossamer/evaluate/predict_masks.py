@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gossamer.data.datasets.channel_files import numbered_channel, read_channels
 from gossamer.data.datasets.rle_csv import write_run_lengths
 from gossamer.data.datasets.studies import Study, find_studies
 from gossamer.data.image import Image
@@ -22,27 +24,37 @@ from gossamer.files import write_text
 
 RUN_LENGTHS = "submission.csv"
 SIZES = "sizes.csv"
+_IMAGE_FOLDERS = {"images", "imagestr", "imagests"}
+_MASK_FOLDERS = {"masks", "labels", "annotations", "labelstr", "labelsts"}
 
 
 @dataclass(frozen=True)
 class MaskInput:
-    """Something to segment: a picture, a NIfTI volume, or a study of slices.
+    """Something to segment: a picture, a NIfTI volume, an image in several files, or a study of slices.
 
     Attributes:
         path: as the user named it, or as it was found in a folder.
         name: file name of the masks, with the suffix of the image; unique among all inputs.
+        channels: of the image; those of a NIfTI are its fourth axis, or several files.
+        files: the file of each channel, where there are several.
         study: where it is a study of the UW-Madison layout.
     """
 
     path: Path
     name: str
+    channels: int = 1
+    files: tuple[Path, ...] = ()
     study: Study | None = None
 
-    def read(self, *, channels: bool) -> Image:
-        """Return the image; ``channels`` where the network takes several, so that a NIfTI may have a fourth axis."""
+    def read(self) -> Image:
+        """Return the image."""
         if self.study is not None:
             return self.study.read()
-        return read_nifti(self.path, channels=channels) if is_nifti(self.path) else read_image(self.path)
+        if self.files:
+            return read_channels(self.files, self.channels, f"the model takes {self.channels}")
+        if is_nifti(self.path):
+            return read_nifti(self.path, channels=self.channels > 1)
+        return read_image(self.path)
 
 
 @dataclass
@@ -62,40 +74,97 @@ class MaskResults:
     notes: list[Note] = field(default_factory=list)
 
 
-def find_inputs(paths: Sequence[Path]) -> list[MaskInput]:
-    """Return the images among ``paths`` and inside its folders, in order; a folder of studies gives its studies.
+def find_inputs(paths: Sequence[Path], channels: int = 1, *, numbered: bool = False) -> list[MaskInput]:
+    """Return the images among ``paths`` and inside its folders, in order.
+
+    Of a folder with images and masks only the images count. A folder of studies gives its studies.
+
+    Args:
+        paths: files and folders.
+        channels: of the images that the model takes.
+        numbered: whether files named ``<case>_0000``, ``<case>_0001``, ... are channels of one image, as nnU-Net has
+            them.
 
     Raises:
-        GossamerError: ``E-MISSING`` where a path is not there or holds no image; ``E-OUTPUT`` where two inputs would
-            have masks of one name.
+        GossamerError: ``E-MISSING`` where a path is not there or holds no image, or a channel of an image is not there;
+            ``E-UNSUPPORTED`` for a data set in one file; ``E-OUTPUT`` where two inputs would have masks of one name.
     """
     found: list[MaskInput] = []
     for path in paths:
         if not path.exists():
             raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
+        if path.suffix.lower() in (".npz", ".csv"):
+            problem = "is a data set, predict takes images"
+            raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, f"use gossamer evaluate RUN {path}")
         if not path.is_dir():
-            found.append(MaskInput(path, path.name))
+            found.append(MaskInput(path, path.name, channels))
         elif root := _root_of_studies(path):
             studies = find_studies(root).values()
             here = path.absolute()
             inside = [study for study in studies if any(here in file.parents for file in study.slices.values())]
-            found += [MaskInput(root, study.id, study) for study in inside]
+            found += [MaskInput(root, study.id, study=study) for study in inside]
         else:
-            inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-            images = [file for file in inside if is_nifti(file) or file.suffix.lower() in RASTER_SUFFIXES]
-            found += [MaskInput(file, file.relative_to(path).as_posix().replace("/", "-")) for file in images]
+            files = _images_inside(path)
+            found += [MaskInput(file, file.relative_to(path).as_posix().replace("/", "-"), channels) for file in files]
     if not found:
         where = ", ".join(str(path) for path in paths) or "gossamer predict"
         remedy = f"name files or folders with .nii, .nii.gz, {', '.join(RASTER_SUFFIXES)}"
         raise GossamerError(ErrorCode.MISSING, where, "no images", remedy)
-    names: dict[str, Path] = {}
-    for entry in found:
+    return _distinct(_joined(found, channels) if numbered else found)
+
+
+def _images_inside(folder: Path) -> list[Path]:
+    """Return the images below a folder; not the masks, where it is a data set with both."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in files if is_nifti(file) or file.suffix.lower() in RASTER_SUFFIXES]
+    parts = {part.lower() for file in files for part in file.relative_to(folder).parts[:-1]}
+    if not parts & _IMAGE_FOLDERS:
+        return files
+    return [
+        file for file in files if not {part.lower() for part in file.relative_to(folder).parts[:-1]} & _MASK_FOLDERS
+    ]
+
+
+def _joined(inputs: Sequence[MaskInput], channels: int) -> list[MaskInput]:
+    """Return the inputs with the numbered files of one image as one input, where the first of them stood."""
+    cases: dict[tuple[Path, str], dict[int, Path]] = {}
+    joined: dict[tuple[Path, str], MaskInput] = {}
+    for entry in inputs:
+        numbered = numbered_channel(entry.path.name) if entry.study is None else None
+        key = (entry.path.parent, entry.name if numbered is None else numbered[0])
+        joined.setdefault(key, entry)
+        if numbered is not None:
+            cases.setdefault(key, {})[numbered[1]] = entry.path
+    for key, held in cases.items():
+        if sorted(held) not in ([0], list(range(channels))):
+            problem = f"has the channels {', '.join(map(str, sorted(held)))}, the model takes 0 to {channels - 1}"
+            raise GossamerError(ErrorCode.MISSING, key[0] / key[1], problem, "give the files of all channels")
+        files = tuple(held[number] for number in sorted(held))
+        joined[key] = MaskInput(files[0], key[1], channels, files if len(files) > 1 else ())
+    return list(joined.values())
+
+
+def _distinct(inputs: Sequence[MaskInput]) -> list[MaskInput]:
+    """Return the inputs with the folder, or the suffix, in front of or behind names that occur twice."""
+    renamings: tuple[Callable[[MaskInput], str], ...] = (
+        lambda entry: entry.name,
+        lambda entry: f"{entry.path.parent.name}-{entry.name}",
+        lambda entry: entry.name.replace(".", "-") + entry.path.suffix,
+    )
+    current = list(inputs)
+    for rename in renamings:
+        counts = Counter(mask_stem(entry.name) for entry in current)
+        current = [
+            replace(entry, name=rename(entry)) if counts[mask_stem(entry.name)] > 1 else entry for entry in current
+        ]
+    seen: dict[str, Path] = {}
+    for entry in current:
         stem = mask_stem(entry.name)
-        if stem in names:
-            problem = f"{names[stem]} and {entry.path} would have masks of one name"
+        if stem in seen:
+            problem = f"{seen[stem]} and {entry.path} would have masks of one name"
             raise GossamerError(ErrorCode.OUTPUT, entry.path, problem, "predict them into different folders")
-        names[stem] = entry.path
-    return found
+        seen[stem] = entry.path
+    return current
 
 
 def _root_of_studies(path: Path) -> Path | None:
@@ -111,7 +180,6 @@ def predict_masks(
     inputs: Sequence[MaskInput],
     out: Path,
     *,
-    channels: bool,
     order: Order = "rows",
     strict: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -124,7 +192,6 @@ def predict_masks(
         model: the network with its preprocessing.
         inputs: what to segment.
         out: a folder; it exists.
-        channels: whether a NIfTI may have channels as its fourth axis.
         order: in which run lengths count pixels.
         strict: raise the first error.
         on_progress: called with the number of inputs done, and their total.
@@ -134,7 +201,7 @@ def predict_masks(
     def segmented() -> Iterator[tuple[MaskInput, Image, LabelMap]]:
         for number, entry in enumerate(inputs, start=1):
             try:
-                image = entry.read(channels=channels)
+                image = entry.read()
                 labels = model(image)
             except GossamerError as error:
                 if strict:

@@ -84,13 +84,15 @@ def learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monito
     """Return loss and validation metric over the epochs, the best one marked."""
     figure, (loss, metric) = axes_in_a_row(2, (7.4, 2.7))
     epochs = [row["epoch"] for row in history]
-    loss.plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training, augmented")
-    loss.plot(epochs, [row["val_loss"] for row in history], color=BLUE, label="validation")
+    marker = "o" if len(epochs) == 1 else None  # one epoch makes no line
+    loss.plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training, augmented", marker=marker)
+    label = "validation, cross-entropy alone" if "val_dice" in history[0] else "validation"
+    loss.plot(epochs, [row["val_loss"] for row in history], color=BLUE, label=label, marker=marker)
     loss.set(title="Loss", xlabel="epoch")
     loss.legend()
     shown = [(name, label) for name, label in VALIDATION_METRICS.items() if name in history[0]]
     for (name, label), color, style in zip(shown, (BLUE, ORANGE), ("-", "--"), strict=False):
-        metric.plot(epochs, [row[name] for row in history], color=color, linestyle=style, label=label)
+        metric.plot(epochs, [row[name] for row in history], color=color, linestyle=style, label=label, marker=marker)
     metric.set(title="Validation", xlabel="epoch", ylim=(None, 1.005))
     for axes, name in ((metric, shown[0][0]), (loss, "val_loss")):
         if name == monitor:

@@ -167,8 +167,9 @@ def _profile(model: MaskModel, prepared: PreparedMasks) -> Profile:
 def _shown(model: MaskModel, dataset: SegmentationDataset, evaluation: MaskEvaluation) -> list[ShownCase]:
     """Return the worst, median and best cases, each once."""
     ranked = evaluation.ranked()
-    middle = max(0, len(ranked) // 2 - SHOWN // 2)
-    wanted = {"worst": ranked[:SHOWN], "median": ranked[middle : middle + SHOWN], "best": ranked[-SHOWN:][::-1]}
+    count = max(1, min(SHOWN, len(ranked) // 3))
+    middle = max(0, (len(ranked) - count) // 2)
+    wanted = {"worst": ranked[:count], "median": ranked[middle : middle + count], "best": ranked[-count:][::-1]}
     shown: list[ShownCase] = []
     seen: set[int] = set()
     for rank, numbers in wanted.items():

@@ -16,6 +16,9 @@ from gossamer.report.mask_conclusion import MaskConclusion
 from gossamer.report.page import COST_ROWS, environment
 from gossamer.train.run import RunFolder
 
+FEW_GROUPS = 10
+"""With fewer patients than these, a bootstrap interval is too narrow."""
+
 
 def write_mask_run(folder: RunFolder, conclusion: MaskConclusion) -> None:
     """Write cases, report and summary of a run."""
@@ -107,6 +110,10 @@ def mask_verdict(evaluation: MaskEvaluation) -> str:
     if math.isnan(dice.value):
         return "No case of the evaluated split holds a class, so that nothing can be said."
     said = f"The mean Dice is {dice.value:.3f}, with a 95 % interval of {dice.low:.3f} to {dice.high:.3f}."
+    if math.isnan(dice.low):
+        said = f"The Dice is {dice.value:.3f}, of one patient or case alone, which says nothing of others."
+    elif evaluation.groups < FEW_GROUPS:
+        said += f" It rests on {evaluation.groups} patients or cases, too few for the interval to be trusted."
     if len(evaluation.classes) > 1:
         values = {name: evaluation.per_class[name]["dice"].value for name in evaluation.classes}
         defined = {name: value for name, value in values.items() if not math.isnan(value)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,8 @@ from gossamer.report.figures import GREY, PALETTE, axes_in_a_row, styled
 
 CONTOUR_COLORS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 _INCHES = 3.0
-_STYLES: tuple[tuple[Literal["solid", "dashed"], str], ...] = (("solid", "truth"), ("dashed", "prediction"))
+_TRUTH: dict[str, Any] = {"linewidths": 4.2, "alpha": 0.5}
+_PREDICTION: dict[str, Any] = {"linewidths": 1.3, "alpha": 1.0}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ def choose_slice(image: Image, truth: LabelMap, prediction: LabelMap) -> Overlay
 
 
 def overlay_uri(overlay: Overlay) -> str:
-    """Return the slice with contours, as a PNG data address: truth solid, prediction dashed, one colour a class."""
+    """Return the slice with contours, as a PNG data address.
+
+    One colour a class: the truth is a wide pale band, the prediction a thin line, so that neither hides the other.
+    """
     rows, columns = overlay.picture.shape[:2]
     height = rows * overlay.aspect
     scale = _INCHES / max(height, columns)
@@ -70,8 +74,8 @@ def overlay_uri(overlay: Overlay) -> str:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(overlay.picture, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for truth, prediction, color in zip(overlay.truth, overlay.prediction, _colors(len(overlay.truth)), strict=True):
-        _contour(axes, truth, color, "solid")
-        _contour(axes, prediction, color, "dashed")
+        _contour(axes, truth, color, _TRUTH)
+        _contour(axes, prediction, color, _PREDICTION)
     axes.set_axis_off()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
@@ -112,7 +116,7 @@ def sizes_against_truth(evaluation: MaskEvaluation) -> Figure:
     axes.plot([0, largest], [0, largest], color=GREY, linewidth=0.8)
     axes.set(title=f"Size of each class in {unit}", xlabel="truth", ylabel="prediction")
     axes.set_aspect("equal")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     return figure
 
 
@@ -124,7 +128,8 @@ def legend_uri(classes: tuple[str, ...]) -> str:
         for name, color in zip(classes, _colors(len(classes)), strict=True)
     ]
     handles += [
-        Line2D([], [], color="#20242a", linewidth=1.6, linestyle=style, label=label) for style, label in _STYLES
+        Line2D([], [], color="#20242a", linewidth=style["linewidths"], alpha=style["alpha"], label=label)
+        for style, label in ((_TRUTH, "truth"), (_PREDICTION, "prediction"))
     ]
     figure.legend(handles=handles, loc="center left", ncols=len(handles), frameon=False, fontsize=8.5)
     buffer = io.BytesIO()
@@ -132,11 +137,11 @@ def legend_uri(classes: tuple[str, ...]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _contour(axes: Axes, mask: np.ndarray, color: str, style: Literal["solid", "dashed"]) -> None:
+def _contour(axes: Axes, mask: np.ndarray, color: str, style: dict[str, Any]) -> None:
     if mask.any():
         padded = np.pad(mask.astype(np.float32), 1)
         rows, columns = (np.arange(size) - 1 for size in padded.shape)
-        axes.contour(columns, rows, padded, levels=[0.5], colors=[color], linestyles=style, linewidths=[1.5])
+        axes.contour(columns, rows, padded, levels=[0.5], colors=[color], **style)
 
 
 def _colors(count: int) -> list[str]:

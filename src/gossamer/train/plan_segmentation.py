@@ -29,7 +29,7 @@ def plan_segmentation(dataset: SegmentationDataset, wishes: Wishes, preset: str)
         GossamerError: the data cannot be trained with, or the wishes do not fit them or each other.
     """
     dataset.require_trainable()
-    dataset.split("val")
+    dataset.require_splits()
     if wishes.class_weights is not None:
         problem = "weighs the images of classification, not the pixels of masks"
         raise GossamerError(ErrorCode.CONFIG, "class_weights", problem, "leave it out; --loss chooses the loss")

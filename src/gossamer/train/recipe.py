@@ -137,7 +137,7 @@ def choose_segmentation_recipe(
     """Return the recipe of segmentation for this many training slices, seen through ``window``.
 
     It was tuned on validation splits: AdamW at 1e-3 without early stopping, since the schedule is planned to its end.
-    A network sees about 32,000 slices of 64 x 64 pixels, or fewer larger ones.
+    A network sees about 32,000 slices of 64 x 64 pixels, or as many pixels of larger ones.
 
     Args:
         slices: of the training split, about.
@@ -146,9 +146,9 @@ def choose_segmentation_recipe(
         epochs: of at most 4,000 slices; chosen if left out.
     """
     larger = max(1.0, math.prod(window) / 64**2)
-    draws = min(slices, max(200, round(SLICES_PER_EPOCH / larger)))
+    draws = min(slices, max(256, round(SLICES_PER_EPOCH / larger)))
     if epochs is None:
-        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(SLICES_SEEN / larger**0.5 / draws)))
+        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(SLICES_SEEN / larger / draws)))
     return Recipe(
         epochs=epochs,
         batch_size=16 if larger < 4 and epochs * draws >= 16 * FEWEST_STEPS else 8,

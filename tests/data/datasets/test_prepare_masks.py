@@ -83,11 +83,11 @@ def names(preprocessing: Preprocessing) -> list[str]:
         ((37, 61), 8, (40, 64)),
         ((37, 61), 1, (37, 61)),
         ((32, 64), 16, (32, 64)),
-        ((9, 300), 16, (16, 256)),
-        ((257, 250), 32, (256, 256)),
+        ((9, 300), 16, (16, 160)),
+        ((257, 161), 32, (160, 160)),
     ],
 )
-def test_the_window_is_the_largest_slice_a_multiple_and_no_more_than_256(
+def test_the_window_is_the_largest_slice_a_multiple_and_no_more_than_160(
     largest: tuple[int, int], multiple: int, wanted: tuple[int, int]
 ) -> None:
     assert choose_window(replace(SURVEY, largest=largest), multiple) == wanted

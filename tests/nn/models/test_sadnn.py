@@ -197,5 +197,5 @@ def test_what_does_not_fit_is_refused() -> None:
         gossamer.create_model("sadnn_segmenter", width=24, num_heads=4)
     with pytest.raises(GossamerError, match=r"dropout: 1\.0 is not in \[0, 1\)"):
         gossamer.create_model("sadnn_segmenter", dropout=1.0)
-    with pytest.raises(GossamerError, match="unknown key 'attention'"):
+    with pytest.raises(GossamerError, match="has no attention to choose"):
         gossamer.create_model("sadnn_segmenter", attention="kv")

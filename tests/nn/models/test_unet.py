@@ -63,5 +63,5 @@ def test_what_does_not_fit_is_refused() -> None:
     model = gossamer.create_model("unet", width=2, image_size=(32, 32))
     with pytest.raises(GossamerError, match="images have 3 channels, the network takes 1"):
         model(torch.zeros(2, 3, 32, 32))
-    with pytest.raises(GossamerError, match="unknown key 'attention'"):
+    with pytest.raises(GossamerError, match="has no attention to choose"):
         gossamer.create_model("unet", attention="kv")

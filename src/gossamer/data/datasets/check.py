@@ -193,6 +193,8 @@ def _label_faults(dataset: Dataset | SegmentationDataset) -> list[GossamerError]
         return []
     try:
         dataset.require_trainable()
+        if isinstance(dataset, SegmentationDataset):
+            dataset.require_splits()
     except GossamerError as error:
         return [error]
     return []

@@ -67,3 +67,7 @@ class MaskTally:
         axes = zip(*self._spacings, strict=True)
         spacing_mm = tuple((min(axis), max(axis)) for axis in axes) if self._spacings else None
         return MaskSummary(self._slices, shares, self._shared / total, spacing_mm)
+
+
+def _channels(count: int) -> str:
+    return {1: "grey", 3: "colour"}.get(count, f"with {count} channels")

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.data.datasets.channel_files import read_channels
 from gossamer.data.datasets.dataset import Sample, patient_faults
 from gossamer.data.datasets.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.datasets.split import complete_splits, ordered
-from gossamer.data.image import Image
-from gossamer.data.io import read_image
 from gossamer.data.io.masks import MASK_SUFFIXES, read_mask
-from gossamer.data.io.nifti import NIFTI_SUFFIXES, is_nifti, read_nifti, read_nifti_labels
+from gossamer.data.io.nifti import NIFTI_SUFFIXES, is_nifti, read_nifti_labels
 from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import read_json
@@ -120,7 +119,8 @@ class _Reader:
 
     def __call__(self, sample: Sample) -> LabelledCase:
         case = self.cases[sample.id]
-        image = self._image(case)
+        law = f"{TABLE} names {len(self.channels)}: {', '.join(self.channels)}"
+        image = read_channels(case.images, len(self.channels), law)
         if is_nifti(case.mask):
             values, geometry = read_nifti_labels(case.mask)
             apart = image.geometry.difference(geometry) if image.geometry else None
@@ -130,27 +130,6 @@ class _Reader:
         else:
             values = read_mask(case.mask).array
         return LabelledCase(image, self._labels(values, case.mask))
-
-    def _image(self, case: _Case) -> Image:
-        in_one_file = len(case.images) == 1 and len(self.channels) > 1
-        images = [
-            read_nifti(file, channels=in_one_file) if is_nifti(file) else read_image(file) for file in case.images
-        ]
-        image = images[0]
-        for file, other in zip(case.images[1:], images[1:], strict=True):
-            apart = image.geometry.difference(other.geometry) if image.geometry and other.geometry else None
-            if apart or image.spatial_shape != other.spatial_shape:
-                apart = apart or f"{image.spatial_shape} pixels against {other.spatial_shape}"
-                problem = f"the channel does not lie on the grid of {case.images[0].name}: {apart}"
-                raise GossamerError(ErrorCode.GEOMETRY, file, problem, "export all channels on one grid")
-        if len(images) > 1:
-            planes = [each.array if "channels" in each.axes else each.array[..., None] for each in images]
-            notes = tuple(note for each in images for note in each.notes)
-            image = replace(image.with_array(np.concatenate(planes, axis=-1)), notes=notes)
-        if image.channels != len(self.channels):
-            problem = f"has {image.channels} channels, {TABLE} names {len(self.channels)}: {', '.join(self.channels)}"
-            raise GossamerError(ErrorCode.GEOMETRY, case.images[0], problem, "correct the table or the image")
-        return image
 
     def _labels(self, values: np.ndarray, mask: Path) -> LabelMap:
         numbers = np.array(list(self.names), dtype=np.int64).reshape(-1, *[1] * values.ndim)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.data.datasets.dataset import SPLITS, Sample
-from gossamer.data.datasets.mask_values import MaskValues, decide_values, value_note
+from gossamer.data.datasets.mask_values import NAMES_FILE, MaskValues, decide_values, read_names, value_note
 from gossamer.data.datasets.medmnist import ArchiveReader, archive_id, check_images
 from gossamer.data.datasets.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.datasets.split import complete_splits, ordered
@@ -48,7 +48,8 @@ def open_mask_archive(path: Path, seed: int) -> SegmentationDataset:
     arrays = read_arrays(path, {f"{split}_{kind}" for split in SPLITS for kind in ("images", part)})
     present = [s for s in SPLITS if s == "train" or f"{s}_images" in arrays or f"{s}_{part}" in arrays]
     masks = {split: _masks(path, arrays, split, part) for split in present}
-    values = _values(list(masks.values()))
+    names = path.with_name(NAMES_FILE)
+    values = read_names(names) if names.is_file() else _values(list(masks.values()))
     samples = [
         Sample(archive_id(split, index, len(stack)), (), split)
         for split, stack in masks.items()

@@ -174,6 +174,11 @@ def _as_label_map(key: str, images: Mapping[str, Path]) -> tuple[str, str] | Non
     return (key, _LABEL_MAP) if key in images else None
 
 
+def _as_marked_label_map(key: str, images: Mapping[str, Path]) -> tuple[str, str] | None:
+    stem, _, mark = key.rpartition("_")
+    return (stem, _LABEL_MAP) if mark.lower() in _MARKS and stem in images else None
+
+
 def _as_class_folder(key: str, images: Mapping[str, Path]) -> tuple[str, str] | None:
     name, _, rest = key.partition("/")
     return (rest, name) if rest in images else None
@@ -188,8 +193,10 @@ def _as_class_suffix(key: str, images: Mapping[str, Path]) -> tuple[str, str] | 
     return None
 
 
+# What a mask may be called besides the name of its image, and no class is.
+_MARKS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt")
 _Form = Callable[[str, Mapping[str, Path]], tuple[str, str] | None]
-_FORMS: tuple[_Form, ...] = (_as_label_map, _as_class_folder, _as_class_suffix)
+_FORMS: tuple[_Form, ...] = (_as_label_map, _as_marked_label_map, _as_class_folder, _as_class_suffix)
 
 
 def _pairs(

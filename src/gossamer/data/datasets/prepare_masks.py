@@ -28,7 +28,7 @@ from gossamer.data.transforms import (
 )
 from gossamer.errors import ErrorCode, GossamerError, Note
 
-LARGEST_WINDOW = 256
+LARGEST_WINDOW = 160
 FITTING_CASES = 64
 SPACINGS_AGREE = 1.05
 """Spacings whose ratio stays below this count as one."""
@@ -71,7 +71,7 @@ def survey_masks(dataset: SegmentationDataset, seed: int = 0) -> MaskSurvey:
     """
     images = [dataset.read(sample).image for sample in fitting_samples(dataset, seed, FITTING_CASES)]
     kinds = {image.array.dtype.name: image.source for image in images}
-    if len(kinds) > 1 and dataset.normalize == "dataset":
+    if len(kinds) > 1 and dataset.normalize == "dataset" and not dataset.volumes:
         examples = ", ".join(f"{kind} ({source})" for kind, source in sorted(kinds.items()))
         raise GossamerError(
             ErrorCode.VALUE, dataset.source, f"images hold different types: {examples}", "convert them to one"
@@ -97,7 +97,7 @@ def survey_masks(dataset: SegmentationDataset, seed: int = 0) -> MaskSurvey:
 
 
 def choose_window(found: MaskSurvey, multiple: int) -> tuple[int, int]:
-    """Return the size that the network sees: the largest slice, at most 256 pixels, a multiple of ``multiple``."""
+    """Return the size that the network sees: the largest slice, at most 160 pixels, a multiple of ``multiple``."""
     scale = (1.0, 1.0)
     if found.spacings_differ and found.spacing_mm is not None:
         target = respacing(found)
@@ -121,15 +121,19 @@ def fit_mask_preprocessing(dataset: SegmentationDataset, found: MaskSurvey, seed
     scale are standardized over the data set, others over the case or slice.
     """
     steps: list[object] = [Channels(found.channels)]
-    if found.spacings_differ:
-        steps.append(Respace(*respacing(found)))
+    if found.spacing_mm is not None:
+        # Kept where all training images agree too: an image of another hospital may not.
+        wanted = respacing(found) if found.spacings_differ else found.spacing_mm
+        rows_mm, columns_mm = (round(mm, 6) for mm in wanted)
+        steps.append(Respace(rows_mm, columns_mm, required=found.spacings_differ, tolerance=SPACINGS_AGREE))
     if dataset.normalize != "dataset":
         over = "slice" if dataset.normalize == "slice" else "case"
         return Preprocessing((*steps, StandardizeEach(over)))
     if not found.low < found.high:
         problem = f"all pixels that were looked at have the value {found.low:g}"
         raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "look at the images")
-    scale = ScaleIntensity(found.low, found.high, found.stored)
+    # Hounsfield units mean the same whatever type holds them.
+    scale = ScaleIntensity(found.low, found.high, None if dataset.volumes else found.stored)
     count, total, squares = 0, 0.0, 0.0
     for sample in fitting_samples(dataset, seed, FITTING_CASES):
         array = scale(dataset.read(sample).image).array
@@ -208,6 +212,15 @@ def prepare_masks(
         notes += image.notes
         on_progress(number, len(samples))
     return PreparedMasks(tuple(cases), tuple(notes))
+
+
+def absent_classes(prepared: PreparedMasks, classes: Sequence[str], *, overlapping: bool) -> list[str]:
+    """Return the classes that no case holds."""
+    held = 0
+    for case in prepared.cases:
+        for code in np.unique(case.codes).tolist():
+            held |= code if overlapping else (1 << code >> 1)
+    return [name for number, name in enumerate(classes) if not held >> number & 1]
 
 
 def encode(labels: LabelMap) -> np.ndarray:

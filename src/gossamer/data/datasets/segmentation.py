@@ -63,4 +63,15 @@ class SegmentationDataset(Collection):
         self.require_faultless()
         if not self.classes:
             raise GossamerError(ErrorCode.LABEL, self.source, "there is no class", "name the values of the masks")
-        self.split("train")
+
+    def require_splits(self) -> None:
+        """Raise unless there are cases to train on and cases to choose the epoch by.
+
+        Raises:
+            GossamerError: ``E-MISSING``.
+        """
+        for split in ("train", "val"):
+            if not any(sample.split == split for sample in self.samples):
+                problem = f"has {len(self.samples)} case{'' if len(self.samples) == 1 else 's'} and no {split} split"
+                remedy = "add cases, at least three, or state the splits"
+                raise GossamerError(ErrorCode.MISSING, self.source, problem, remedy)

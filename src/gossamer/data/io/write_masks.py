@@ -14,6 +14,9 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import write_bytes
 
 _COMPOUND = (".nii.gz",)
+# Black, then colours that the colour-blind can tell apart (Okabe and Ito), again and again.
+_COLOURS = ((86, 180, 233), (230, 159, 0), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178))
+_PALETTE = [0, 0, 0, *(part for number in range(255) for part in _COLOURS[number % len(_COLOURS)])]
 
 
 def mask_stem(name: str) -> str:
@@ -27,9 +30,9 @@ def mask_stem(name: str) -> str:
 def write_masks(labels: LabelMap, image: Image, folder: Path, name: str) -> list[Path]:
     """Write the masks of an image into ``folder`` and return the files.
 
-    A volume becomes NIfTI with the place and order of the one it was read from, a picture PNG, or TIFF where it was
-    one. Classes that exclude each other are one file of class numbers, counted from 1; classes that may overlap are one
-    file of 0 and 1 each, named ``<name>_<class>``.
+    A volume becomes NIfTI with the place and order of the one it was read from. A picture becomes PNG, with a palette
+    that makes the numbers visible, or TIFF where it was one. Classes that exclude each other are one file of class
+    numbers, counted from 1; classes that may overlap are one file of 0 and 1 each, named ``<name>_<class>``.
 
     Args:
         labels: masks on the grid of the image.
@@ -70,7 +73,9 @@ def _write(indices: np.ndarray, image: Image, folder: Path, stem: str, name: str
     else:
         from PIL import Image as PillowImage
 
-        PillowImage.fromarray(indices).save(buffer, format="PNG")
+        picture = PillowImage.fromarray(indices).convert("P")  # the values stay; colours make them visible
+        picture.putpalette(bytes(_PALETTE))
+        picture.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
     return path
 

@@ -13,10 +13,11 @@ from gossamer.errors import ErrorCode, GossamerError
 
 @dataclass(frozen=True)
 class Channels:
-    """Give an image ``count`` channels: grey is repeated, colour becomes grey only where its channels are equal.
+    """Give an image ``count`` channels: grey is repeated for colour, and colour with equal channels becomes grey.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED`` for a coloured image where one channel is wanted.
+        GossamerError: ``E-UNSUPPORTED`` for a coloured image where one channel is wanted, and for a grey one where two,
+            or more than three, are: those are different measurements.
     """
 
     count: int
@@ -27,7 +28,7 @@ class Channels:
         array = image.array
         if image.channels == self.count:
             return image.with_array(array[..., 0]) if "channels" in image.axes and self.count == 1 else image
-        if image.channels == 1:
+        if image.channels == 1 and self.count == 3:
             grey = array[..., 0] if "channels" in image.axes else array
             return image.with_array(np.repeat(grey[..., None], self.count, axis=-1))
         if self.count == 1 and np.all(array == array[..., :1]):
@@ -35,6 +36,6 @@ class Channels:
         raise GossamerError(
             ErrorCode.UNSUPPORTED,
             image.source,
-            f"has {image.channels} different channels, the network takes {self.count}",
+            f"has {image.channels} channel{'s' if image.channels > 1 else ''}, the network takes {self.count}",
             "convert the image, or train with it",
         )

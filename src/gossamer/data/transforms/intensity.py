@@ -18,7 +18,8 @@ class ScaleIntensity:
     Attributes:
         low: stored value that becomes 0.
         high: stored value that becomes 1.
-        stored: kind of the stored values, such as ``uint8``: an image of another kind is on another scale.
+        stored: kind of the stored values, such as ``uint8``: an image of another kind is on another scale. None where
+            values mean the same in every kind, such as Hounsfield units.
 
     Raises:
         GossamerError: ``E-VALUE`` for NaN or infinite values, or for values of another kind.
@@ -26,13 +27,13 @@ class ScaleIntensity:
 
     low: float
     high: float
-    stored: str
+    stored: str | None
     name: ClassVar[str] = "scale_intensity"
 
     def __call__(self, image: Image) -> Image:
         """Return the image with float32 values in 0..1."""
-        if image.array.dtype.name != self.stored:
-            problem = f"holds {image.array.dtype.name} values, the other images hold {self.stored}"
+        if self.stored is not None and image.array.dtype.name != self.stored:
+            problem = f"holds {image.array.dtype.name} values, the images of the training hold {self.stored}"
             raise GossamerError(
                 ErrorCode.VALUE, image.source, problem, "convert it, so that the values share one scale"
             )

@@ -77,25 +77,38 @@ class Pad:
 class Respace:
     """Resample an image so that neighbouring pixels lie ``rows_mm`` and ``columns_mm`` apart; slices stay.
 
+    An image whose spacing is within ``tolerance`` of that stays as it is.
+
+    Attributes:
+        rows_mm: wanted distance of rows.
+        columns_mm: wanted distance of columns.
+        required: whether an image must say how far its pixels lie apart; if not, one that does not stays as it is.
+        tolerance: largest ratio of two spacings that count as one.
+
     Raises:
-        GossamerError: ``E-GEOMETRY`` for an image that does not say how far its pixels lie apart.
+        GossamerError: ``E-GEOMETRY`` for an image without spacing, where it is required.
     """
 
     rows_mm: float
     columns_mm: float
+    required: bool = True
+    tolerance: float = 1.05
     name: ClassVar[str] = "respace"
 
     def __call__(self, image: Image) -> Image:
-        """Return the resampled image, float32."""
+        """Return the resampled image, float32, or the image as it is."""
         if image.spacing_mm is None:
+            if not self.required:
+                return image
             problem = "does not say how many mm its pixels lie apart, which the model needs"
             raise GossamerError(ErrorCode.GEOMETRY, image.source, problem, "use a format that holds it, such as NIfTI")
-        wanted = (self.rows_mm, self.columns_mm)
-        shape = [
-            max(1, round(size * mm / new))
-            for size, mm, new in zip(image.spatial_shape[-2:], image.spacing_mm[-2:], wanted, strict=True)
-        ]
-        return _resample(image, (shape[0], shape[1]))
+        ratios = (image.spacing_mm[-2] / self.rows_mm, image.spacing_mm[-1] / self.columns_mm)
+        if all(1 / self.tolerance <= ratio <= self.tolerance for ratio in ratios):
+            return image
+        rows, columns = (
+            max(1, round(size * ratio)) for size, ratio in zip(image.spatial_shape[-2:], ratios, strict=True)
+        )
+        return _resample(image, (rows, columns))
 
 
 def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gossamer import config
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AttentionConfig, attention_config
 from gossamer.nn.models import apformer, cvt, monai_swin_unetr, monai_unet, sadnn, setr, sumnet, transunet, unet, vit
 from gossamer.nn.models.apformer import APFormerConfig
@@ -81,6 +82,9 @@ def model_config(
     preset = config.lookup(PRESETS, name, "model")
     given = {"image_size": image_size, "in_channels": in_channels, "num_classes": num_classes, **overrides}
     changes = {key: value for key, value in given.items() if value is not None}
+    if attention is not None and not hasattr(preset, "attention"):
+        problem = f"{name} has no attention to choose"
+        raise GossamerError(ErrorCode.CONFIG, "attention", problem, "leave it out, or choose another network")
     if attention is not None:
         changes["attention"] = attention_config(attention)
     values = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
