@@ -21,7 +21,7 @@ from gossamer.data.datasets.prepare_masks import (
 )
 from gossamer.data.datasets.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.label_map import LabelMap
-from gossamer.data.transforms import Preprocessing
+from gossamer.data.transforms import Preprocessing, Respace
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 SURVEY = MaskSurvey((30, 40), (37, 61), 5, 1, "int16", 0.0, 1000.0, (1.0, 1.0), False)
@@ -110,17 +110,28 @@ def test_the_window_grows_where_slices_are_brought_to_a_finer_spacing() -> None:
         ([(3.0, 1.0, 1.0), None, (3.0, 2.0, 2.0)], None, False),
     ],
 )
-def test_cases_are_respaced_only_where_their_pixels_lie_at_different_distances(
+def test_cases_are_brought_to_one_spacing_where_it_is_known_and_must_have_one_where_they_differ(
     spacings: list[tuple[float, ...] | None], median: tuple[float, float] | None, differ: bool
 ) -> None:
     data = dataset([case(number, spacing=spacing) for number, spacing in enumerate(spacings)])
     found = survey_masks(data)
     assert found.spacing_mm == pytest.approx(median)
     assert found.spacings_differ is differ
-    steps = fit_mask_preprocessing(data, found)
-    assert ("respace" in names(steps)) is differ
-    for normalize in ("case", "slice"):
-        assert ("respace" in names(fitted(dataset([data.read(s) for s in data.samples], normalize)))) is differ
+    wanted = (
+        []
+        if median is None
+        else [Respace(*((min(median),) * 2 if differ else median), required=differ, tolerance=1.05)]
+    )
+    for normalize in ("dataset", "case", "slice"):
+        steps = fitted(dataset([data.read(sample) for sample in data.samples], normalize)).steps
+        assert [step for step in steps if isinstance(step, Respace)] == wanted
+
+
+def test_an_image_of_another_hospital_comes_to_the_spacing_that_all_training_images_share() -> None:
+    steps = fitted(dataset([case(number) for number in range(3)]))
+    assert steps.network_stack(case(0).image).shape == (3, 1, 20, 28)
+    assert steps.network_stack(case(0, spacing=(3.0, 1.02, 1.02)).image).shape == (3, 1, 20, 28)
+    assert steps.network_stack(case(0, spacing=(3.0, 2.0, 0.5)).image).shape == (3, 1, 40, 14)
 
 
 def test_the_survey_of_volumes_and_of_pictures() -> None:
@@ -140,7 +151,7 @@ def test_values_on_one_scale_are_standardized_over_the_training_split() -> None:
     bright = LabelledCase(cases[0].image.with_array(cases[0].image.array * 50), cases[0].labels)
     data = dataset([*cases, bright], splits=["train"] * 3 + ["val"])
     steps = fitted(data)
-    assert names(steps) == ["channels", "scale_intensity", "standardize"]
+    assert names(steps) == ["channels", "scale_intensity", "respace", "standardize"]
     prepared = prepare_masks(data, data.split("train"), steps)
     pixels = np.concatenate([part.slices.ravel() for part in prepared.cases]).astype(np.float64)
     assert pixels.mean() == pytest.approx(0, abs=2e-3)
@@ -155,7 +166,7 @@ def test_values_without_a_common_scale_are_standardized_by_case_or_slice() -> No
     for normalize in ("case", "slice"):
         data = dataset(scaled, normalize)
         steps = fitted(data)
-        assert names(steps) == ["channels", "standardize_each"]
+        assert names(steps) == ["channels", "respace", "standardize_each"]
         assert steps.steps[-1].over == normalize
         for prepared in prepare_masks(data, data.samples, steps).cases:
             parts = prepared.slices if normalize == "slice" else [prepared.slices]
@@ -229,10 +240,12 @@ def test_constant_images_have_no_scale() -> None:
 
 def test_values_of_different_types_share_no_scale() -> None:
     cases = [case(0), case(1, dtype="float32")]
+    pictures = replace(dataset(cases), volumes=False)
     with pytest.raises(GossamerError, match=r"different types: float32 \(case 1\), int16 \(case 0\)") as caught:
-        survey_masks(dataset(cases))
+        survey_masks(pictures)
     assert caught.value.code is ErrorCode.VALUE
-    assert survey_masks(dataset(cases, "case")).channels == 1
+    assert survey_masks(replace(pictures, normalize="case")).channels == 1
+    assert survey_masks(dataset(cases)).channels == 1, "Hounsfield units mean the same whatever type holds them"
 
 
 def test_a_case_without_slices_is_refused() -> None:

@@ -32,6 +32,27 @@ class NetworkConfig(ABC):
     num_classes: int = 1000
     name: ClassVar[str]
     task: ClassVar[Task] = "classify"
+    multiple: ClassVar[int] = 1
+    """Both sides of an image are multiples of this."""
+
+    def __post_init__(self) -> None:
+        for key in ("in_channels", "num_classes"):
+            if getattr(self, key) < 1:
+                problem = f"{getattr(self, key)} is less than 1"
+                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a positive number")
+        self.check_image_size(self.image_size)
+
+    def check_image_size(self, image_size: tuple[int, int]) -> None:
+        """Raise unless the network takes images of this size.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, with the size to pad to.
+        """
+        rows, columns = image_size
+        if rows % self.multiple or columns % self.multiple or min(image_size) < 1:
+            padded = [max(1, -(-side // self.multiple)) * self.multiple for side in image_size]
+            problem = f"image {rows}x{columns} is not a multiple of {self.multiple}"
+            raise GossamerError(ErrorCode.CONFIG, "image_size", problem, f"pad to {padded[0]}x{padded[1]}")
 
     def fitted(self) -> NetworkConfig:
         """Return the config with what a preset leaves open chosen to fit its attention."""
@@ -70,9 +91,26 @@ class Network(nn.Module, ABC):
         """
         return True
 
-    @abstractmethod
+    def check_images(self, images: Tensor) -> None:
+        """Raise unless the network takes ``images``.
+
+        Raises:
+            GossamerError: ``E-CONFIG``.
+        """
+        if images.shape[1] != self.config.in_channels:
+            problem = f"images have {images.shape[1]} channels, the network takes {self.config.in_channels}"
+            raise GossamerError(ErrorCode.CONFIG, "in_channels", problem, "convert them, or build for that many")
+        self.config.check_image_size((images.shape[2], images.shape[3]))
+
     def cost(self, image_size: tuple[int, int] | None = None) -> Cost:
-        """Return the closed form of what one image costs, at ``image_size`` or the config's own."""
+        """Return the closed form of what one image costs: that of each layer, at the shape that reaches it.
+
+        Args:
+            image_size: ``(rows, columns)``; the config's own if left out.
+        """
+        with torch.device("meta"):
+            network = self.config.build().eval()
+        return traced_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,28 +125,7 @@ class SegmenterConfig(NetworkConfig):
 
     image_size: tuple[int, int] = (256, 256)
     num_classes: int = 2
-    multiple: ClassVar[int] = 1
-    """Both sides of an image are multiples of this."""
     task: ClassVar[Task] = "segment"
-
-    def __post_init__(self) -> None:
-        for key in ("in_channels", "num_classes"):
-            if getattr(self, key) < 1:
-                problem = f"{getattr(self, key)} is less than 1"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a positive number")
-        self.check_image_size(self.image_size)
-
-    def check_image_size(self, image_size: tuple[int, int]) -> None:
-        """Raise unless the network takes images of this size.
-
-        Raises:
-            GossamerError: ``E-CONFIG``, with the size to pad to.
-        """
-        rows, columns = image_size
-        if rows % self.multiple or columns % self.multiple or min(image_size) < 1:
-            padded = [max(1, -(-side // self.multiple)) * self.multiple for side in image_size]
-            problem = f"image {rows}x{columns} is not a multiple of {self.multiple}"
-            raise GossamerError(ErrorCode.CONFIG, "image_size", problem, f"pad to {padded[0]}x{padded[1]}")
 
     @abstractmethod
     def build(self) -> Segmenter:
@@ -163,20 +180,3 @@ class Segmenter(Network):
     def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"] | None:
         """Return the share of tokens of each image that do not ask in evaluation; None for networks without pruning."""
         return None
-
-    def check_images(self, images: Tensor) -> None:
-        """Raise unless the network takes ``images``.
-
-        Raises:
-            GossamerError: ``E-CONFIG``.
-        """
-        if images.shape[1] != self.config.in_channels:
-            problem = f"images have {images.shape[1]} channels, the network takes {self.config.in_channels}"
-            raise GossamerError(ErrorCode.CONFIG, "in_channels", problem, "convert them, or build for that many")
-        self.config.check_image_size((images.shape[2], images.shape[3]))
-
-    def cost(self, image_size: tuple[int, int] | None = None) -> Cost:
-        """Return the closed form of what one image costs: that of each layer, at the shape that reaches it."""
-        with torch.device("meta"):
-            network = self.config.build().eval()
-        return traced_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))

@@ -75,6 +75,11 @@ class ViTConfig(NetworkConfig):
             raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose a divisor of dim")
 
     @property
+    def multiple(self) -> int:  # type: ignore[override]
+        """Side of a patch."""
+        return self.patch_size
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
