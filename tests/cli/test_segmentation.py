@@ -266,6 +266,7 @@ def test_a_killed_run_resumes_bit_for_bit(segmented: Path, abdomen: Path, tmp_pa
         ("abdomen", ["--stack", "-3"], 78, "E-CONFIG", "-3 is not odd and positive"),
         ("nuclei", ["--stack", "3"], 78, "E-CONFIG", "3 neighbouring slices of pictures"),
         ("abdomen", ["--class-weights", "balanced"], 78, "E-CONFIG", "not the pixels of masks"),
+        ("abdomen", ["--thresholds", "youden"], 78, "E-CONFIG", "not those of masks"),
         ("abdomen", ["--loss", "dise"], 2, "usage", "--loss"),
         ("abdomen", ["--image-size", "30x44"], 78, "E-CONFIG", "pad to 32x48"),
         ("abdomen", ["--epochs", "0"], 78, "E-CONFIG", "0 is not positive"),

@@ -22,9 +22,11 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0)
 def test_train_leaves_everything_in_the_run_folder(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         "config.yaml", "env.json", "metrics.csv", "progress.png", "model.safetensors", "config.json", "last.ckpt",
-        "report.html", "summary.json", "predictions.csv",
+        "report.html", "summary.json", "predictions.csv", "thresholds.json",
     }  # fmt: skip
     summary = json.loads((trained / "summary.json").read_text())
+    assert summary["thresholds"] == json.loads((trained / "thresholds.json").read_text())
+    assert summary["thresholds"]["labels"] == list(summary["labels"]) == ["nodule"]
     assert set(summary["metrics"]["auroc"]) == {"value", "low", "high"}
     assert summary["cost"]["macs"]["value"] == summary["cost"]["macs_closed_form"]["value"]
     assert summary["splits"]["train"] > 0
@@ -39,7 +41,16 @@ def test_report_is_one_page_that_needs_nothing_else(trained: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org", "").replace("https://www.w3.org", "")
     assert page.count("<svg") == 3
     assert page.count("data:image/png;base64,") == 12
-    for words in ("vit_nano with sequence_norm", "AUROC", "95 %", "Trivial", "Peak memory", "clear", "nodule"):
+    for words in (
+        "vit_nano with sequence_norm",
+        "AUROC",
+        "95 %",
+        "Trivial",
+        "Peak memory",
+        "clear",
+        "nodule",
+        "sensitivity",
+    ):
         assert words in page
 
 

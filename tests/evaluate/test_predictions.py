@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from gossamer.data.datasets import Sample
 from gossamer.evaluate.evaluate import evaluate_predictions
 from gossamer.evaluate.predictions import Predictions
+from gossamer.evaluate.thresholds import Thresholds
 
 
 def predictions(*, multi_label: bool) -> Predictions:
@@ -50,3 +53,46 @@ def test_none_of_the_labels_is_written_as_a_dash(tmp_path: Path) -> None:
     found.probabilities[0] = 0.1
     found.write_csv(tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_text().splitlines()[1].split(",")[4] == "-"
+
+
+def test_labels_are_decided_by_their_own_thresholds(tmp_path: Path) -> None:
+    cuts = Thresholds(rule="f1", labels=("a", "b"), values=(0.25, 0.75))
+    found = dataclasses.replace(predictions(multi_label=True), thresholds=cuts)
+    found.write_csv(tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open() as file:
+        said = [row["prediction"] for row in csv.DictReader(file)]
+    assert said == ["a", "a", "a", "b", "a", "b"]
+    single = dataclasses.replace(predictions(multi_label=False), thresholds=cuts)
+    assert (single.chosen() == predictions(multi_label=False).chosen()).all()
+
+
+def test_each_label_stands_beside_its_trivial_value() -> None:
+    cuts = Thresholds(rule="f1", labels=("a", "b"), values=(0.25, 0.5), kept=("b",))
+    found = dataclasses.replace(predictions(multi_label=True), thresholds=cuts)
+    found.targets[:, 1] = 0
+    result = evaluate_predictions(found, np.array([0.4, 0.1]), split="test", resamples=50)
+    a, b = result.labels
+    assert (a.positives, a.prevalence, a.threshold, a.chosen) == (3, 0.5, 0.25, True)
+    assert (b.positives, b.prevalence, b.threshold, b.chosen) == (0, 0, 0.5, False)
+    assert result.metrics["auroc"].value == a.metrics["auroc"].value
+    assert a.metrics["auroc"].low <= a.metrics["auroc"].value <= a.metrics["auroc"].high
+    assert math.isnan(b.metrics["auroc"].value)
+    assert math.isnan(b.metrics["auroc"].low)
+    assert result.nothing is not None
+    assert result.nothing["accuracy"] == 0.75
+    data = result.to_json()
+    assert data["labels"]["a"]["prevalence"] == 0.5
+    assert data["thresholds"] == cuts.to_json()
+
+
+def test_classes_are_measured_against_all_others_and_have_no_threshold() -> None:
+    samples = tuple(Sample(f"{i}.png", (), "test") for i in range(6))
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 6).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+    three = Predictions(samples, ("a", "b", "c"), False, probabilities, targets)
+    result = evaluate_predictions(three, np.full(3, 1 / 3), split="test", resamples=10)
+    assert [label.name for label in result.labels] == ["a", "b", "c"]
+    assert all(set(label.metrics) == {"auroc", "average_precision"} for label in result.labels)
+    assert all(label.threshold is None for label in result.labels)
+    assert result.nothing is None
+    assert result.metrics["auroc"].value == np.mean([label.metrics["auroc"].value for label in result.labels])

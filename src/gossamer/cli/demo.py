@@ -85,7 +85,7 @@ def _train_twins(
 ) -> dict[str, Any]:
     """Return the conclusion of each twin, by the link to its report."""
     from gossamer.cli.train import new_run
-    from gossamer.train.plan import Wishes
+    from gossamer.train.wishes import Wishes
 
     conclusions: dict[str, Any] = {}
     for attention in twins:

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gossamer.cli.answer import Answer, Common, progress, require_torch, set_threads
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, Note
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
     from gossamer.evaluate.bootstrap import Estimate
     from gossamer.evaluate.evaluate import Evaluation
     from gossamer.evaluate.evaluate_masks import MaskEvaluation
-    from gossamer.train.run import RunConfig
+    from gossamer.evaluate.thresholds import Thresholds
+    from gossamer.train.run import RunConfig, RunFolder
 
 
 def evaluate(
@@ -31,7 +33,8 @@ def evaluate(
 ) -> Answer:
     """Evaluate a trained run on labelled images.
 
-    Labels are matched to the run's classes by name. The trivial classifier knows the class frequencies of the data's
+    Labels are matched to the run's classes by name, and several labels are decided by the thresholds that the run chose
+    on its own validation split. The trivial classifier knows the class frequencies of the data's
     training split, or of the evaluated one where there is none.
 
     Example: gossamer evaluate runs/chest other-hospital/ --split test
@@ -74,15 +77,25 @@ def evaluate(
     samples = dataset.samples if split == "all" else dataset.split(split)
     with progress("reading images") as tick:
         prepared = prepare(dataset, samples, config.preprocessing, config.classes, tick)
-    predictions = predict_split(model, prepared, config.classes, multi_label=config.multi_label)
+    thresholds, halves = run_thresholds(RunFolder(run), config)
+    predictions = predict_split(model, prepared, config.classes, multi_label=config.multi_label, thresholds=thresholds)
     prior = class_frequencies(dataset, config.classes, split)
     result = evaluate_predictions(predictions, prior, split=split, seed=config.seed)
     if out is not None:
         predictions.write_csv(out)
-    notes = [note.to_json() for note in (*dataset.notes, *prepared.notes)]
+    notes = [note.to_json() for note in (*dataset.notes, *prepared.notes, *halves)]
     return Answer(
-        {"run": str(run), "data": str(data), **result.to_json(), "notes": notes}, metrics_table(result, str(data))
+        {"run": str(run), "data": str(data), **result.to_json(), "notes": notes}, _tables(result, config, str(data))
     )
+
+
+def run_thresholds(folder: RunFolder, config: RunConfig) -> tuple[Thresholds | None, tuple[Note, ...]]:
+    """Return the thresholds of a run, and a note where several labels go without."""
+    thresholds = folder.read_thresholds(config)
+    if thresholds is not None or not config.multi_label:
+        return thresholds, ()
+    text = f"has no {folder.thresholds.name}: a label is predicted above 0.5"
+    return None, (Note(ErrorCode.LABEL, str(folder.path), text),)
 
 
 def _evaluate_masks(
@@ -131,6 +144,13 @@ def masks_table(evaluation: MaskEvaluation, source: str) -> Table:
     return table
 
 
+def _tables(evaluation: Evaluation, config: RunConfig, source: str) -> Table | Group:
+    from rich.console import Group
+
+    table = metrics_table(evaluation, source)
+    return Group(table, labels_table(evaluation)) if config.multi_label else table
+
+
 def metrics_table(evaluation: Evaluation, source: str) -> Table:
     """Return an evaluation as a table for people."""
     from rich.table import Table
@@ -139,12 +159,38 @@ def metrics_table(evaluation: Evaluation, source: str) -> Table:
 
     title = f"{source}, {evaluation.split} split, {evaluation.samples} images"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("metric", "value", "95 % interval", "trivial"):
+    nothing = [] if evaluation.nothing is None else ["no label"]
+    for heading in ("metric", "value", "95 % interval", "trivial", *nothing):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for row in metric_rows(evaluation):
         estimate = row["estimate"]
-        table.add_row(row["label"], f"{estimate.value:.3f}", _interval(estimate), f"{row['trivial']:.3f}")
+        compared = [_decimal(row[key]) for key in ("trivial", *(["nothing"] if nothing else []))]
+        table.add_row(row["label"], _decimal(estimate.value), _interval(estimate), *compared)
     return table
+
+
+def labels_table(evaluation: Evaluation) -> Table:
+    """Return each label by itself as a compact table for people, the best ranked first."""
+    from rich.table import Table
+
+    from gossamer.report.labels import by_auroc
+
+    table = Table(box=None, pad_edge=False)
+    headings = ("label", "with it", "AUROC", "95 % interval", "AP", "threshold", "sensitivity", "specificity")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "label" else "right")
+    for label in by_auroc(evaluation.labels):
+        m, cut = label.metrics, f"{label.threshold:.3f}" if label.chosen else "0.5 kept"
+        decided = [_decimal(m[name].value) for name in ("average_precision", "sensitivity", "specificity")]
+        table.add_row(
+            label.name, f"{label.prevalence:.1%}", _decimal(m["auroc"].value), _interval(m["auroc"]), decided[0], cut,
+            *decided[1:],
+        )  # fmt: skip
+    return table
+
+
+def _decimal(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "profile": "gossamer.cli.profile:profile",
     "data": "gossamer.cli.data:app",
     "models": "gossamer.cli.models:models",
+    "import-weights": "gossamer.cli.import_weights:import_weights",
     "doctor": "gossamer.cli.doctor:doctor",
     "demo": "gossamer.cli.demo:demo",
 }
@@ -39,6 +40,7 @@ SUMMARIES: dict[str, str] = {
     "profile": "Measure what a network costs: parameters, MACs, latency, memory.",
     "data": "Look at data: check a data set, or write a phantom.",
     "models": "List networks and attention mechanisms.",
+    "import-weights": "Read weights that others have published into one of our networks.",
     "doctor": "Say what this machine offers, what is missing, and how to get it.",
     "demo": "Train networks and their softmax twins on phantoms, and compare them.",
 }

@@ -27,6 +27,7 @@ def predict(
 ) -> Answer:
     """Predict images with a trained run: their classes, or their masks.
 
+    Of several labels, those are predicted whose probability lies above the threshold that the run has chosen for them.
     Folders are searched for images. An image that cannot be read does not stop the others: it is listed in errors.jsonl
     beside OUT, and the command exits with 65. Masks are written in the geometry and format of each image, with the size
     of each class in sizes.csv; a folder of studies in the UW-Madison layout gives one submission.csv of run lengths.
@@ -53,11 +54,15 @@ def predict(
     if out is not None and out.exists():
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
     from gossamer.checkpoint import load_model
+    from gossamer.cli.evaluate import run_thresholds
     from gossamer.data import read_image
     from gossamer.evaluate.predictions import chosen_classes, names_of, predict_images, to_csv
     from gossamer.files import write_text
 
     model = load_model(run)
+    thresholds, notes = run_thresholds(RunFolder(run), config)
+    for note in notes:
+        say(f"note: {note}")
     files = find_images(paths)
     rows, errors = [["path", "prediction", *(f"p({name})" for name in config.classes)]], []
     answers = []
@@ -73,7 +78,8 @@ def predict(
                 say(f"gossamer: {error}")
                 continue
             probabilities = predict_images(model, array, multi_label=config.multi_label)
-            (name,) = names_of(chosen_classes(probabilities, multi_label=config.multi_label), config.classes)
+            chosen = chosen_classes(probabilities, multi_label=config.multi_label, thresholds=thresholds)
+            (name,) = names_of(chosen, config.classes)
             rows.append([str(file), name, *(f"{p:.6f}" for p in probabilities[0])])
             answers.append(
                 {
@@ -92,7 +98,14 @@ def predict(
         sys.stdout.write(to_csv(rows))
     text = f"wrote {len(answers)} predictions to {out}" if out is not None else None
     status = ErrorCode.FORMAT.exit_status if errors else 0
-    return Answer({"run": str(run), "predictions": answers, "errors": errors}, text, status)
+    data = {
+        "run": str(run),
+        "thresholds": None if thresholds is None else thresholds.to_json(),
+        "predictions": answers,
+        "errors": errors,
+        "notes": [note.to_json() for note in notes],
+    }
+    return Answer(data, text, status)
 
 
 def _predict_masks(

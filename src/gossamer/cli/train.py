@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gossamer.data.datasets.prepare_masks import PreparedMasks
     from gossamer.report.conclusion import Conclusion
     from gossamer.report.mask_conclusion import MaskConclusion
-    from gossamer.train.plan import Wishes
     from gossamer.train.run import RunConfig, RunFolder
+    from gossamer.train.wishes import Wishes
 
 
 @Parameter(name="*")
@@ -37,6 +37,10 @@ class TrainOptions:
         model: a preset of gossamer models; vit_tiny or transunet_small if left out.
         attention: a mechanism of gossamer models, or JSON such as '{"name": "soft", "inverse": "cholesky"}';
             sequence_norm for classification, the preset's own for segmentation if left out.
+        init: start from the weights of this run, or of this folder of gossamer import-weights; with --attention, their
+            mechanism is changed.
+        query: what takes the place of queries where the new mechanism has none: the key projection (the default), or
+            the mean of both.
         image_size: rows x columns of the network's input, such as 224x224; of segmentation, its window.
         patch_size: side of a patch in pixels.
         stem: how pixels become tokens: by the published patch embedding, or by four convolutions.
@@ -47,6 +51,8 @@ class TrainOptions:
         precision: of products in training.
         flips: mirror images that may be used in training; none by default, since sides can matter.
         class_weights: balanced weighs classes by their inverse frequency, in classification.
+        thresholds: what the threshold of a label maximizes on the validation split, in classification; f1 if left out.
+        recompute: evaluate blocks again in the backward pass, to save memory; where it is needed if left out.
         stack: neighbouring slices of a volume that are seen together, in segmentation; 3 if left out.
         loss: of segmentation.
         seed: of splits, weights, order and augmentation.
@@ -55,6 +61,8 @@ class TrainOptions:
     task: Literal["classify", "segment"] | None = None
     model: str | None = None
     attention: str | None = None
+    init: Path | None = None
+    query: Literal["key", "mean"] | None = None
     image_size: str | None = None
     patch_size: int | None = None
     stem: Literal["patch", "convolutional"] | None = None
@@ -65,13 +73,15 @@ class TrainOptions:
     precision: Literal["float32", "bfloat16"] | None = None
     flips: Literal["none", "horizontal", "vertical", "both"] | None = None
     class_weights: Literal["balanced", "none"] | None = None
+    thresholds: Literal["f1", "youden"] | None = None
+    recompute: bool | None = None
     stack: int | None = None
     loss: Literal["dice_ce", "dice_ce_squared", "cross_entropy", "dice"] | None = None
     seed: int = 0
 
     def wishes(self) -> Wishes:
         """Return the options as training takes them."""
-        from gossamer.train.plan import Wishes
+        from gossamer.train.wishes import Wishes
 
         given = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "image_size"}
         return Wishes(**given, image_size=parse_size(self.image_size))
@@ -128,6 +138,7 @@ def new_run(
     from gossamer.measure.machine import describe_machine
     from gossamer.train.fit import global_rank, world_size
     from gossamer.train.plan import plan_run, run_name
+    from gossamer.train.plan_memory import plan_memory
     from gossamer.train.run import RunFolder
 
     used = set_threads(threads, world_size())
@@ -136,6 +147,10 @@ def new_run(
     if global_rank() == 0:
         folder.require_absent()
     run, notes = plan_run(dataset, wishes)
+    images = len(dataset.samples) if run.task == "classify" else 0
+    run, memory = plan_memory(run, images, recompute=wishes.recompute, processes=world_size())
+    if memory is not None and global_rank() == 0:
+        say(memory)
     splits = _read_images(run, dataset)
     if global_rank() == 0:
         folder.create()
@@ -250,8 +265,10 @@ def _announce(run: RunConfig, dataset: Dataset | SegmentationDataset, notes: Seq
     attention = f" with {model.attention.name}" if hasattr(model, "attention") else ""
     size = "x".join(str(side) for side in model.image_size)
     if run.inference is None:
-        grid = "x".join(str(count) for count in model.grid)
-        say(f"{run.preset}{attention}: {size} px, {grid} tokens, {model.stem} stem, seed {run.seed}")
+        grid = getattr(model, "grid", None)
+        tokens = "" if grid is None else f", {'x'.join(str(count) for count in grid)} tokens"
+        stem = f", {model.stem} stem" if isinstance(getattr(model, "stem", None), str) else ""
+        say(f"{run.preset}{attention}: {size} px{tokens}{stem}, seed {run.seed}")
     else:
         stack = f" of {run.inference.stack} slices" if run.inference.stack > 1 else ""
         say(f"{run.preset}{attention}: windows of {size} px{stack}, loss {run.recipe.loss}, seed {run.seed}")
@@ -263,8 +280,9 @@ def summary_text(conclusion: Conclusion | MaskConclusion, folder: RunFolder) -> 
     """Return the end of a run as a table and the places of its files."""
     from rich.console import Group
 
-    from gossamer.cli.evaluate import masks_table, metrics_table
+    from gossamer.cli.evaluate import labels_table, masks_table, metrics_table
     from gossamer.report.conclusion import Conclusion
+    from gossamer.report.labels import decision_in_words
     from gossamer.report.mask_page import mask_verdict
     from gossamer.report.page import verdict
 
@@ -273,8 +291,10 @@ def summary_text(conclusion: Conclusion | MaskConclusion, folder: RunFolder) -> 
         table = masks_table(conclusion.evaluation, run.data)
         return Group(table, mask_verdict(conclusion.evaluation), report)
     table = metrics_table(conclusion.evaluation, run.data)
+    labels = [labels_table(conclusion.evaluation)] if run.multi_label else []
     positive = [f"positive class: {run.classes[1]}"] if len(run.classes) == 2 and not run.multi_label else []
-    return Group(table, *positive, verdict(conclusion), report)
+    decision = decision_in_words(conclusion.evaluation)
+    return Group(table, *labels, *positive, decision, verdict(conclusion), report)
 
 
 def _progress_drawer(folder: RunFolder, monitor: str) -> Callable[[Any], None]:

@@ -11,8 +11,45 @@ import numpy as np
 
 from gossamer.data.datasets import Dataset
 from gossamer.evaluate.bootstrap import RESAMPLES, Estimate, bootstrap
-from gossamer.evaluate.metrics import classification_metrics
+from gossamer.evaluate.metrics import LABEL_METRICS, METRICS, classification_metrics, metrics_and_labels
 from gossamer.evaluate.predictions import Predictions
+from gossamer.evaluate.thresholds import HALF, Thresholds
+
+
+@dataclass(frozen=True)
+class LabelEvaluation:
+    """What a split says about one label, or about one class against all others.
+
+    Attributes:
+        name: of the label.
+        positives: images that have it.
+        samples: images.
+        metrics: ``LABEL_METRICS`` with 95 % bootstrap intervals; NaN where the split lacks positives or negatives.
+        threshold: that sensitivity, specificity and F1 belong to; None where the largest probability decides.
+        chosen: whether the threshold was chosen on validation images, rather than left at 0.5.
+    """
+
+    name: str
+    positives: int
+    samples: int
+    metrics: dict[str, Estimate]
+    threshold: float | None
+    chosen: bool
+
+    @property
+    def prevalence(self) -> float:
+        """Share of the images that have the label: the average precision of a ranking that knows nothing."""
+        return self.positives / self.samples
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation of the label as data."""
+        return {
+            "positives": self.positives,
+            "prevalence": self.prevalence,
+            "threshold": self.threshold,
+            "threshold_chosen": self.chosen,
+            **{name: estimate.to_json() for name, estimate in self.metrics.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -25,6 +62,9 @@ class Evaluation:
         groups: number of patients, or of images where patients are unknown.
         metrics: of the model, with 95 % bootstrap intervals.
         trivial: the same of the classifier that gives every image the class frequencies of the training split.
+        labels: each label by itself; of two classes the second alone.
+        nothing: of several labels, the metrics of giving every image none of them.
+        thresholds: of the labels, as they were chosen on the validation split.
     """
 
     split: str
@@ -32,6 +72,9 @@ class Evaluation:
     groups: int
     metrics: dict[str, Estimate]
     trivial: dict[str, float]
+    labels: tuple[LabelEvaluation, ...] = ()
+    nothing: dict[str, float] | None = None
+    thresholds: Thresholds | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as data."""
@@ -42,6 +85,9 @@ class Evaluation:
             "interval": f"95 % percentile bootstrap over {self.groups} groups, {RESAMPLES} resamples",
             "metrics": {name: estimate.to_json() for name, estimate in self.metrics.items()},
             "trivial": self.trivial,
+            **({} if self.nothing is None else {"nothing": self.nothing}),
+            "labels": {label.name: label.to_json() for label in self.labels},
+            "thresholds": None if self.thresholds is None else self.thresholds.to_json(),
         }
 
 
@@ -57,20 +103,49 @@ def evaluate_predictions(
         seed: of the bootstrap.
         resamples: of the bootstrap.
     """
-    groups = predictions.groups()
-    constant = np.broadcast_to(prior, predictions.probabilities.shape).astype(np.float32)
+    groups, targets, multi_label = predictions.groups(), predictions.targets, predictions.multi_label
+    thresholds = None if predictions.thresholds is None else predictions.thresholds.array()
 
     def metrics_of(rows: np.ndarray) -> dict[str, float]:
-        return classification_metrics(
-            predictions.probabilities[rows], predictions.targets[rows], multi_label=predictions.multi_label
+        # The labels stand in the same resamples as the whole, and are not measured twice.
+        whole, labels = metrics_and_labels(
+            predictions.probabilities[rows], targets[rows], multi_label=multi_label, thresholds=thresholds
         )
+        return whole | {f"{k} {name}": value for k, label in enumerate(labels) for name, value in label.items()}
 
+    def constant(row: np.ndarray) -> dict[str, float]:
+        probabilities = np.tile(row.astype(np.float32), (len(targets), 1))
+        return classification_metrics(probabilities, targets, multi_label=multi_label)
+
+    found = bootstrap(metrics_of, groups, resamples=resamples, seed=seed)
     return Evaluation(
         split=split,
         samples=len(predictions.samples),
         groups=len(set(groups)),
-        metrics=bootstrap(metrics_of, groups, resamples=resamples, seed=seed),
-        trivial=classification_metrics(constant.copy(), predictions.targets, multi_label=predictions.multi_label),
+        metrics={name: found[name] for name in METRICS},
+        trivial=constant(prior),
+        labels=_labels(predictions, found),
+        nothing=constant(np.zeros_like(prior)) if multi_label else None,
+        thresholds=predictions.thresholds,
+    )
+
+
+def _labels(predictions: Predictions, found: dict[str, Estimate]) -> tuple[LabelEvaluation, ...]:
+    """Return the labels from the estimates ``"<number> <metric>"``."""
+    classes, thresholds = predictions.classes, predictions.thresholds
+    single = not predictions.multi_label
+    columns = [1] if single and len(classes) == 2 else list(range(len(classes)))
+    decided = not single or len(columns) == 1
+    return tuple(
+        LabelEvaluation(
+            name=classes[k],
+            positives=int(predictions.targets[:, k].sum()),
+            samples=len(predictions.samples),
+            metrics={name: found[f"{number} {name}"] for name in LABEL_METRICS if f"{number} {name}" in found},
+            threshold=(HALF if thresholds is None else thresholds.values[number]) if decided else None,
+            chosen=thresholds is not None and classes[k] not in thresholds.kept,
+        )
+        for number, k in enumerate(columns)
     )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from gossamer.data.datasets import Sample
 from gossamer.data.datasets.prepare import PreparedSplit
+from gossamer.evaluate.thresholds import HALF, Thresholds
 from gossamer.files import write_text
 
 _BATCH = 64
@@ -29,6 +30,7 @@ class Predictions:
         multi_label: whether a sample may have any number of classes.
         probabilities: ``(samples, classes)``.
         targets: ``(samples, classes)`` of 0 and 1.
+        thresholds: of the labels, where some were chosen.
     """
 
     samples: tuple[Sample, ...]
@@ -36,6 +38,11 @@ class Predictions:
     multi_label: bool
     probabilities: np.ndarray
     targets: np.ndarray
+    thresholds: Thresholds | None = None
+
+    def chosen(self) -> np.ndarray:
+        """Return which classes are predicted of each sample."""
+        return chosen_classes(self.probabilities, multi_label=self.multi_label, thresholds=self.thresholds)
 
     def groups(self) -> list[str]:
         """Return the patient of each sample; a sample of unknown patient stands for itself."""
@@ -43,8 +50,7 @@ class Predictions:
 
     def correct(self) -> np.ndarray:
         """Return whether each sample got exactly its classes."""
-        chosen = chosen_classes(self.probabilities, multi_label=self.multi_label)
-        return (chosen == self.targets.astype(bool)).all(axis=1)
+        return (self.chosen() == self.targets.astype(bool)).all(axis=1)
 
     def loss(self) -> np.ndarray:
         """Return the negative log-likelihood of each sample's truth."""
@@ -57,7 +63,7 @@ class Predictions:
         """Write one row a sample: id, patient, split, truth, prediction, whether it is correct, probabilities."""
         header = ["id", "patient", "split", "truth", "prediction", "correct", *(f"p({name})" for name in self.classes)]
         truths = names_of(self.targets.astype(bool), self.classes)
-        chosen = names_of(chosen_classes(self.probabilities, multi_label=self.multi_label), self.classes)
+        chosen = names_of(self.chosen(), self.classes)
         rows = [
             [s.id, s.patient or "", s.split, truth, name, str(bool(ok)).lower(), *(f"{p:.6f}" for p in probabilities)]
             for s, truth, name, ok, probabilities in zip(
@@ -72,10 +78,17 @@ def groups_of(samples: Sequence[Sample]) -> list[str]:
     return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in samples]
 
 
-def predict_split(model: nn.Module, split: PreparedSplit, classes: Sequence[str], *, multi_label: bool) -> Predictions:
+def predict_split(
+    model: nn.Module,
+    split: PreparedSplit,
+    classes: Sequence[str],
+    *,
+    multi_label: bool,
+    thresholds: Thresholds | None = None,
+) -> Predictions:
     """Return the predictions of ``model`` for prepared images, in float32."""
     probabilities = predict_images(model, split.images, multi_label=multi_label)
-    return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets)
+    return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets, thresholds)
 
 
 def predict_images(model: nn.Module, images: np.ndarray, *, multi_label: bool) -> np.ndarray:
@@ -87,10 +100,17 @@ def predict_images(model: nn.Module, images: np.ndarray, *, multi_label: bool) -
     return (torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)).numpy()
 
 
-def chosen_classes(probabilities: np.ndarray, *, multi_label: bool) -> np.ndarray:
-    """Return which classes are predicted: the most probable one, or each above one half."""
+def chosen_classes(probabilities: np.ndarray, *, multi_label: bool, thresholds: Thresholds | None = None) -> np.ndarray:
+    """Return which classes are predicted: the most probable one, or of several labels each above its threshold.
+
+    Args:
+        probabilities: ``(samples, classes)``.
+        multi_label: whether a sample may have any number of classes.
+        thresholds: one half for every label if left out. Of two classes the larger probability decides nevertheless:
+            the threshold of the second says where its sensitivity and specificity are in balance.
+    """
     if multi_label:
-        return probabilities > 0.5
+        return probabilities.astype(np.float64) > (HALF if thresholds is None else thresholds.array())
     return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
 
 

@@ -44,6 +44,21 @@ def memory_bytes() -> int | None:
     return total
 
 
+def available_memory_bytes() -> int | None:
+    """Return the memory that is free for this process, or None where the system does not say.
+
+    Under a control group it is what is left of the limit, where files that are only cached count as free.
+    """
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", _read("/proc/meminfo") or "", re.MULTILINE)
+    free = 1024 * int(found.group(1)) if found else None
+    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
+    if limit is None or used is None or not limit.isdigit():
+        return free
+    cached = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat") or "", re.MULTILINE)
+    left = int(limit) - int(used) + (int(cached.group(1)) if cached else 0)
+    return left if free is None else min(free, left)
+
+
 @lru_cache(maxsize=1)
 def processor() -> str:
     """Return the name of the processor, as the system gives it."""

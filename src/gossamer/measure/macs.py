@@ -30,8 +30,8 @@ WITHOUT_CONTRACTION = frozenset(
     lift_fresh _linalg_check_errors linalg_vector_norm linspace _local_scalar_dense _log_softmax logical_and_
     logical_not masked_fill masked_fill_ masked_select max max_pool2d max_pool2d_with_indices max_unpool2d mean min
     nan_to_num native_batch_norm native_dropout native_group_norm native_layer_norm new_empty new_empty_strided new_full
-    new_ones new_zeros ones ones_like permute _prelu_kernel rand rand_like randn repeat reshape resize_ roll
-    _safe_softmax scalar_tensor scatter scatter_add select select_scatter set_ slice slice_scatter smooth_l1_loss
+    new_ones new_zeros ones ones_like permute pixel_unshuffle _prelu_kernel rand rand_like randn repeat reshape resize_
+    roll _safe_softmax scalar_tensor scatter scatter_add select select_scatter set_ slice slice_scatter smooth_l1_loss
     _softmax sort split split_with_sizes squeeze stack std sum t _to_copy topk transpose tril triu unbind unfold
     _unsafe_view unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest2d var var_mean view view_as_real
     xlogy zero_ zeros zeros_like

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,6 +13,7 @@ from gossamer.data.datasets.prepare_masks import PreparedMasks
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluate.evaluate import evaluate_predictions
 from gossamer.evaluate.predictions import predict_split
+from gossamer.evaluate.thresholds import choose_thresholds
 from gossamer.files import write_json, write_text
 from gossamer.measure.machine import describe_machine
 from gossamer.measure.profile import profile_model
@@ -29,9 +31,10 @@ def conclude(
     splits: Mapping[str, PreparedSplit],
     notes: Sequence[Note],
 ) -> Conclusion:
-    """Evaluate the best weights of ``folder``, measure them, and write predictions, summary and report.
+    """Evaluate the best weights of ``folder``, measure them, and write thresholds, predictions, summary and report.
 
-    The test split is evaluated; where there is none, the validation split, with a note, since it has chosen the epoch.
+    Thresholds of labels are chosen on the validation split. The test split is evaluated; where there is none, the
+    validation split, with a note, since it has chosen the epoch.
 
     Args:
         folder: of the run.
@@ -45,14 +48,28 @@ def conclude(
     split = "test" if "test" in splits else "val"
     if split == "val":
         text = (
-            "there is no test split; the figures are of the validation split, which chose the epoch, and are optimistic"
+            "there is no test split; the figures are of the validation split, which chose the epoch and the "
+            "thresholds, and are optimistic"
         )
         notes.append(Note(ErrorCode.LABEL, run.data, text))
     notes += [note for part in splits.values() for note in part.notes]
     notes += shared_pixels(run.data, splits.values())
     prepared, prior = splits[split], splits["train"].targets.mean(axis=0)
     model = load_model(folder.path)
-    predictions = predict_split(model, prepared, run.classes, multi_label=run.multi_label)
+    validation = predict_split(model, splits["val"], run.classes, multi_label=run.multi_label)
+    thresholds, uncertain = choose_thresholds(
+        validation.probabilities,
+        validation.targets,
+        run.classes,
+        multi_label=run.multi_label,
+        where=run.data,
+        rule=run.recipe.thresholds,
+    )
+    notes += uncertain
+    predictions = dataclasses.replace(
+        validation if split == "val" else predict_split(model, prepared, run.classes, multi_label=run.multi_label),
+        thresholds=thresholds,
+    )
     conclusion = Conclusion(
         run=run,
         dataset=dataset,
@@ -64,6 +81,8 @@ def conclude(
         machine=describe_machine(),
         notes=tuple(notes),
     )
+    if thresholds is not None:
+        write_json(folder.thresholds, thresholds.to_json())
     predictions.write_csv(folder.predictions)
     write_text(folder.report, render_run(conclusion))
     write_json(folder.summary, conclusion.to_json())

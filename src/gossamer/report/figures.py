@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from gossamer.evaluate.bootstrap import Estimate
 from gossamer.evaluate.metrics import CALIBRATION_BINS
-from gossamer.evaluate.predictions import Predictions, chosen_classes
+from gossamer.evaluate.predictions import Predictions
 from gossamer.files import replacing
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
@@ -122,14 +122,21 @@ def ranking_curves(predictions: Predictions) -> Figure:
     pr.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02), aspect="equal")
     for axes in (roc, pr):
         axes.set_xlim(-0.02, 1.02)
-    roc.legend(loc="lower right", title="positive class")
+    left_out = len(columns) > len(PALETTE)
+    roc.legend(
+        loc="lower right",
+        title=f"the first {len(PALETTE)} of {len(columns)}" if left_out else "positive class",
+        fontsize="small" if left_out else None,
+        frameon=left_out,
+    )
     return figure
 
 
 @styled
 def confusion_and_reliability(predictions: Predictions) -> Figure:
     """Return the confusion matrix and the reliability diagram."""
-    figure, (confusion, reliability) = axes_in_a_row(2, (7.4, 3.6))
+    rows = len(predictions.classes) if predictions.multi_label else 0
+    figure, (confusion, reliability) = axes_in_a_row(2, (7.4, max(3.6, 0.8 + 0.27 * rows)))
     _draw_confusion(confusion, predictions)
     _draw_reliability(reliability, predictions)
     return figure
@@ -137,7 +144,7 @@ def confusion_and_reliability(predictions: Predictions) -> Figure:
 
 def _draw_confusion(axes: Axes, predictions: Predictions) -> None:
     truths = predictions.targets.astype(bool)
-    chosen = chosen_classes(predictions.probabilities, multi_label=predictions.multi_label)
+    chosen = predictions.chosen()
     if predictions.multi_label:  # per label: of its positives and of those without it, how many get it
         positives, negatives = truths.sum(axis=0), (~truths).sum(axis=0)
         counts = np.stack([(chosen & truths).sum(axis=0), (chosen & ~truths).sum(axis=0)], axis=1)
@@ -150,14 +157,15 @@ def _draw_confusion(axes: Axes, predictions: Predictions) -> None:
     shares = counts / np.maximum(totals, 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     if counts.size <= 100:
+        break_line = "  " if predictions.multi_label else "\n"
         for (i, j), count in np.ndenumerate(counts):
             ink = "white" if shares[i, j] > 0.55 else "#20242a"
-            axes.text(j, i, f"{count}\n{shares[i, j]:.0%}", ha="center", va="center", color=ink)
-    axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=30 if len(columns) > 3 else 0)
-    axes.set_yticks(
-        range(len(rows)), [_short(name) for name in rows], rotation=90 if len(rows) <= 2 else 0, va="center"
-    )
-    axes.set(title="Confusion matrix", xlabel=label, ylabel="label" if predictions.multi_label else "truth")
+            text = f"{count}{break_line}{shares[i, j]:.0%}" if totals[i, j] else "–"
+            axes.text(j, i, text, ha="center", va="center", color=ink)
+    axes.set_xticks(range(len(columns)), [short(name) for name in columns], rotation=30 if len(columns) > 3 else 0)
+    axes.set_yticks(range(len(rows)), [short(name) for name in rows], rotation=90 if len(rows) <= 2 else 0, va="center")
+    title = "Images given each label" if predictions.multi_label else "Confusion matrix"
+    axes.set(title=title, xlabel=label, ylabel="label" if predictions.multi_label else "truth")
     axes.grid(visible=False)
 
 
@@ -199,7 +207,8 @@ def axes_in_a_row(count: int, size: tuple[float, float]) -> tuple[Figure, list[A
     return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name that fits beside an axis."""
     return name if len(name) <= 18 else name[:17] + "…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,9 +12,10 @@ from markupsafe import Markup
 from gossamer import __version__
 from gossamer.evaluate.evaluate import Evaluation
 from gossamer.evaluate.metrics import METRICS
-from gossamer.evaluate.predictions import chosen_classes, names_of
+from gossamer.evaluate.predictions import names_of
 from gossamer.report import figures
 from gossamer.report.conclusion import Conclusion
+from gossamer.report.labels import by_auroc, decision_in_words, label_intervals, labels_in_words
 
 COST_ROWS = {
     "parameters": "Parameters",
@@ -32,6 +34,7 @@ COST_ROWS = {
 def render_run(conclusion: Conclusion) -> str:
     """Return the report of one run as one HTML page that needs nothing else."""
     c = conclusion
+    several = len(c.evaluation.labels) > 1
     return (
         environment()
         .get_template("run.html.j2")
@@ -43,6 +46,9 @@ def render_run(conclusion: Conclusion) -> str:
             cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
             balance=_balance(c),
             verdict=verdict(c),
+            decision=decision_in_words(c.evaluation),
+            labels=by_auroc(c.evaluation.labels),
+            intervals=Markup(figures.to_svg(label_intervals(c.evaluation.labels))) if several else None,
             curves=Markup(
                 figures.to_svg(figures.learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor))
             ),
@@ -117,6 +123,7 @@ def metric_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "better": "higher is better" if higher else "lower is better",
             "estimate": evaluation.metrics[key],
             "trivial": evaluation.trivial[key],
+            "nothing": None if evaluation.nothing is None else evaluation.nothing[key],
         }
         for key, (label, higher) in METRICS.items()
     ]
@@ -126,6 +133,8 @@ def verdict(conclusion: Conclusion) -> str:
     """Return in words whether the model ranks better than chance, and where it is worse than the trivial classifier."""
     evaluation = conclusion.evaluation
     auroc = evaluation.metrics["auroc"]
+    if math.isnan(auroc.value) and conclusion.run.multi_label:
+        return labels_in_words(evaluation)
     if math.isnan(auroc.value):
         return "AUROC is undefined here: the evaluated split has images of one class only."
     interval = f"{auroc.low:.3f} to {auroc.high:.3f}"
@@ -134,12 +143,14 @@ def verdict(conclusion: Conclusion) -> str:
     else:
         said = f"The model is not shown to beat chance: the interval of its AUROC, {interval}, reaches 0.5."
     worse = [
-        f"{label.lower() if label != 'F1' else label} ({evaluation.metrics[key].value:.3f}, trivial {trivial:.3f})"
+        f"{label.lower() if key == 'accuracy' else label} ({evaluation.metrics[key].value:.3f}, trivial {trivial:.3f})"
         for key, (label, higher) in METRICS.items()
         if key in ("accuracy", "f1", "brier")
         and (evaluation.metrics[key].value < (trivial := evaluation.trivial[key])) == higher
         and evaluation.metrics[key].value != trivial
     ]
+    if conclusion.run.multi_label:
+        said = f"{said} {labels_in_words(evaluation)}"
     return f"{said} It is worse than the trivial classifier in {', '.join(worse)}." if worse else said
 
 
@@ -162,18 +173,27 @@ def _balance(conclusion: Conclusion) -> list[dict[str, Any]]:
 def _worst(conclusion: Conclusion) -> list[dict[str, Any]]:
     p = conclusion.predictions
     truth = names_of(p.targets.astype(bool), p.classes)
-    said = names_of(chosen_classes(p.probabilities, multi_label=p.multi_label), p.classes)
+    chosen, wanted = p.chosen(), p.targets.astype(bool)
+    said = names_of(chosen, p.classes)
+    missed, added = (names_of(wrong, p.classes) for wrong in (wanted & ~chosen, chosen & ~wanted))
     return [
         {
             "uri": figures.picture_uri(conclusion.picture(row)),
             "id": p.samples[row].id,
-            "truth": truth[row],
-            "said": said[row],
+            "truth": truth[row].replace("|", ", "),
+            "said": said[row].replace("|", ", "),
+            "missed": missed[row].replace("|", ", "),
+            "added": _first(added[row].split("|")),
             "confidence": float(p.probabilities[row].max()),
             "right": bool(p.correct()[row]),
         }
         for row, _ in conclusion.worst_cases()
     ]
+
+
+def _first(names: Sequence[str], count: int = 4) -> str:
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def environment() -> Environment:

@@ -14,6 +14,9 @@ from gossamer.train.batches import Batch
 from gossamer.train.module import TrainingModule
 from gossamer.train.recipe import Recipe
 
+HEAVIEST_POSITIVE = 20.0
+"""The largest weight of an image with a rare label: a single one should not decide a step."""
+
 
 class ClassificationModule(TrainingModule):
     """A network with the loss of classification.
@@ -51,7 +54,7 @@ class ClassificationModule(TrainingModule):
         return (losses * batch.shares).sum() + auxiliary.float() * batch.shares.sum()
 
     def sample_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the weighted loss of each image: cross-entropy, or the sum of the labels' binary ones."""
+        """Return the weighted loss of each image: cross-entropy, or the mean of the labels' binary ones."""
         if self.multi_label:
             weights = 1 + targets * (self.class_weights - 1)
             return (weights * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")).mean(dim=1)
@@ -76,10 +79,11 @@ def class_weights(counts: Sequence[int], images: int, mode: str, *, multi_label:
     """Return one weight a class, for training counts.
 
     Single label: ``images / (classes * count)``, so that classes weigh the same and the mean weight is 1. Multi-label:
-    the weight of a positive, ``negatives / positives``, at most 20.
+    the weight of a positive, ``negatives / positives``, so that those with and without a label weigh the same. It is
+    above 1 for a finding that fewer than half of the images have, and at most ``HEAVIEST_POSITIVE``.
     """
     if mode == "none":
         return [1.0] * len(counts)
     if multi_label:
-        return [min(20.0, (images - count) / count) if count else 1.0 for count in counts]
+        return [min(HEAVIEST_POSITIVE, (images - count) / count) if count else 1.0 for count in counts]
     return [images / (len(counts) * count) if count else 0.0 for count in counts]

@@ -18,12 +18,14 @@ from torch.utils.data import DataLoader
 from gossamer.checkpoint import save_model
 from gossamer.data.datasets.prepare import PreparedSplit
 from gossamer.data.datasets.prepare_masks import PreparedMasks
-from gossamer.nn.models import Segmenter
+from gossamer.nn.models import Network, Segmenter
+from gossamer.nn.recompute import recompute_blocks
 from gossamer.train.augment import Augmenter, MaskAugmenter
 from gossamer.train.batches import EpochBatches, TrainingImages, ValidationImages, ValidationShard
 from gossamer.train.callbacks import Observer, Record, SaveLast, SignalGuard
 from gossamer.train.checkpoint_io import SafetensorsCheckpointIO
 from gossamer.train.classification import ClassificationModule, class_weights
+from gossamer.train.initial import start_from
 from gossamer.train.module import TrainingModule
 from gossamer.train.recipe import Recipe
 from gossamer.train.run import RunConfig, RunFolder
@@ -104,20 +106,21 @@ def fit(
     """
     recipe, processes, rank = run.recipe, world_size(), global_rank()
     torch.manual_seed(run.seed)
+    resume_from = str(folder.last) if resume and folder.last.exists() else None
+    network = _network(run, fresh=resume_from is None)
     if run.task == "segment":
         assert isinstance(train, PreparedMasks)
         assert isinstance(val, PreparedMasks)
-        job = _segmentation(run, train, val)
+        job = _segmentation(run, train, val, network)
     else:
         assert isinstance(train, PreparedSplit)
         assert isinstance(val, PreparedSplit)
-        job = _classification(run, train, val)
+        job = _classification(run, train, val, network)
     record = Record(folder, run.monitor, tuple(observers))
     mode = "min" if run.monitor == "val_loss" else "max"
     stopping = EarlyStopping(
         run.monitor, patience=recipe.patience, mode=mode, check_on_train_epoch_end=True, check_finite=False
     )
-    resume_from = str(folder.last) if resume and folder.last.exists() else None
     if rank == 0 and resume_from is None:
         save_model(job.module.network, folder.path)
     with SignalGuard() as guard, warnings.catch_warnings():
@@ -127,8 +130,18 @@ def fit(
     return Fitted(tuple(record.history), record.best_epoch, len(record.history) < recipe.epochs, job.class_weights)
 
 
-def _classification(run: RunConfig, train: PreparedSplit, val: PreparedSplit) -> _Job:
-    recipe, network = run.recipe, run.model.build()
+def _network(run: RunConfig, *, fresh: bool) -> Network:
+    """Return the network to train; weights that the run starts from are loaded unless it goes on."""
+    network = run.model.build()
+    if run.init is not None and fresh:
+        start_from(run.init, network)
+    if run.recipe.recompute:
+        recompute_blocks(network)
+    return network
+
+
+def _classification(run: RunConfig, train: PreparedSplit, val: PreparedSplit, network: Network) -> _Job:
+    recipe = run.recipe
     batches = EpochBatches(len(train.samples), recipe.batch_size, run.seed, global_rank(), world_size())
     counts = [int(count) for count in train.targets.sum(axis=0)]
     weights = class_weights(counts, len(train.samples), recipe.class_weights, multi_label=run.multi_label)
@@ -151,15 +164,16 @@ def _classification(run: RunConfig, train: PreparedSplit, val: PreparedSplit) ->
     )
 
 
-def _segmentation(run: RunConfig, train: PreparedMasks, val: PreparedMasks) -> _Job:
+def _segmentation(run: RunConfig, train: PreparedMasks, val: PreparedMasks, network: Network) -> _Job:
     recipe, inference = run.recipe, run.inference
     assert inference is not None
     options = {"foreground": len(run.classes), "overlapping": run.multi_label, "seed": run.seed}
     slices = TrainingSlices(train, MaskAugmenter(recipe.augmentation), inference, **options)
     batches = EpochBatches(len(slices), recipe.batch_size, run.seed, global_rank(), world_size(), draws=recipe.draws)
     steps = recipe.epochs * len(batches)
-    network = cast(Segmenter, run.model.build())
-    module = SegmentationModule(network, recipe, inference, sample_ids=slices.names(), steps=steps, **options)
+    module = SegmentationModule(
+        cast(Segmenter, network), recipe, inference, sample_ids=slices.names(), steps=steps, **options
+    )
     shard = ValidationShard(len(val.cases), global_rank(), world_size())
     return _Job(
         module,

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gossamer.data.datasets.prepare_masks import MaskSurvey, choose_window, fit_mask_preprocessing, survey_masks
 from gossamer.data.datasets.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.evaluate.segment import Inference
 from gossamer.measure.machine import has_fast_bfloat16
-from gossamer.nn.models import NetworkConfig, SegmenterConfig, model_config
+from gossamer.nn.models import NetworkConfig, SegmenterConfig
+from gossamer.train.choose_network import Choice
 from gossamer.train.losses import LOSSES
 from gossamer.train.recipe import Recipe, choose_segmentation_recipe
 from gossamer.train.run import RunConfig
-
-if TYPE_CHECKING:
-    from gossamer.train.plan import Wishes
+from gossamer.train.wishes import Wishes
 
 STACK = 3
 """Neighbouring slices of a volume that a network sees, by default."""
 
 
-def plan_segmentation(dataset: SegmentationDataset, wishes: Wishes, preset: str) -> tuple[RunConfig, tuple[Note, ...]]:
+def plan_segmentation(
+    dataset: SegmentationDataset, wishes: Wishes, choice: Choice
+) -> tuple[RunConfig, tuple[Note, ...]]:
     """Return the config of a segmentation run, and notes on what was chosen for the user.
 
     Raises:
@@ -33,22 +34,24 @@ def plan_segmentation(dataset: SegmentationDataset, wishes: Wishes, preset: str)
     if wishes.class_weights is not None:
         problem = "weighs the images of classification, not the pixels of masks"
         raise GossamerError(ErrorCode.CONFIG, "class_weights", problem, "leave it out; --loss chooses the loss")
+    if wishes.thresholds is not None:
+        problem = "divides the probabilities of classification, not those of masks"
+        raise GossamerError(ErrorCode.CONFIG, "thresholds", problem, "leave it out")
     if wishes.loss is not None and wishes.loss not in LOSSES:
         problem = f"there is no loss {wishes.loss!r} of segmentation"
         raise GossamerError(ErrorCode.CONFIG, "loss", problem, f"use one of {', '.join(LOSSES)}")
     overrides = {key: value for key in ("patch_size", "stem") if (value := getattr(wishes, key)) is not None}
     # A misspelt name is refused before any image is read.
-    first = model_config(preset, attention=wishes.attention, **overrides)
+    first = choice.config(**overrides)
     assert isinstance(first, SegmenterConfig)
     found = survey_masks(dataset, wishes.seed)
     stack = wishes.stack or (STACK if dataset.volumes else 1)
     if stack > 1 and not dataset.volumes:
         problem = f"{stack} neighbouring slices of pictures"
         raise GossamerError(ErrorCode.CONFIG, "stack", problem, "leave it out, or train on volumes")
-    inference = Inference(wishes.image_size or choose_window(found, first.multiple), stack)
-    model = model_config(
-        preset,
-        attention=wishes.attention,
+    window = first.image_size if choice.initial is not None else choose_window(found, first.multiple)
+    inference = Inference(wishes.image_size or window, stack)
+    model = choice.config(
         image_size=inference.window,
         in_channels=found.channels * stack,
         num_classes=len(dataset.classes) + (0 if dataset.overlapping else 1),
@@ -61,15 +64,16 @@ def plan_segmentation(dataset: SegmentationDataset, wishes: Wishes, preset: str)
         classes=dataset.classes,
         multi_label=dataset.overlapping,
         seed=wishes.seed,
-        preset=preset,
+        preset=choice.preset,
         model=model,
         preprocessing=fit_mask_preprocessing(dataset, found, wishes.seed),
         recipe=_choose_recipe(dataset, found, model, wishes),
         monitor="val_dice",
         task="segment",
         inference=inference,
+        init=None if choice.initial is None else choice.initial.weights,
     )
-    return run, _notes(dataset, found, run)
+    return run, (*_notes(dataset, found, run), *choice.notes(model))
 
 
 def _choose_recipe(dataset: SegmentationDataset, found: MaskSurvey, model: NetworkConfig, wishes: Wishes) -> Recipe:
@@ -79,7 +83,7 @@ def _choose_recipe(dataset: SegmentationDataset, found: MaskSurvey, model: Netwo
     )
     given: dict[str, Any] = {
         key: getattr(wishes, key)
-        for key in ("batch_size", "learning_rate", "patience", "precision", "loss")
+        for key in ("batch_size", "learning_rate", "patience", "precision", "loss", "recompute")
         if getattr(wishes, key) is not None
     }
     if wishes.flips is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.evaluate.thresholds import Rule
 
 Flips = Literal["none", "horizontal", "vertical", "both"]
 Precision = Literal["float32", "bfloat16"]
@@ -56,8 +57,10 @@ class Recipe:
         patience: epochs without a better validation metric after which training stops.
         precision: of the products in training; weights, statistics and evaluation stay in float32.
         loss: of segmentation, one of ``gossamer.train.losses``; classification has cross-entropy.
+        recompute: whether transformer blocks keep their input alone and are evaluated again in the backward pass.
         draws: slices that an epoch of segmentation shows, of all that there are; None for all.
         augmentation: random changes of the images.
+        thresholds: what the threshold of a label maximizes on the validation split, of classification.
 
     Raises:
         GossamerError: ``E-CONFIG``, for a number that makes no sense.
@@ -74,8 +77,10 @@ class Recipe:
     patience: int = 20
     precision: Precision = "float32"
     loss: str = "cross_entropy"
+    recompute: bool = False
     draws: int | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
+    thresholds: Rule = "f1"
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience"):

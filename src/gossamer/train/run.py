@@ -7,6 +7,7 @@
 ``progress.png``     the same, drawn
 ``model.safetensors`` and ``config.json``   the best weights so far, and their network
 ``last.ckpt``        the state to resume from
+``thresholds.json``  above which probability each label counts, of several labels or two classes
 ``summary.json``     the evaluation and the cost
 ``predictions.csv``  one row a test image, of classification
 ``cases.csv``        one row a test case and class, of segmentation
@@ -21,7 +22,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -29,9 +30,25 @@ from gossamer import __version__, config
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
 from gossamer.evaluate.segment import Inference
+from gossamer.evaluate.thresholds import Thresholds, thresholded
 from gossamer.files import read_bytes, read_json, write_json, write_text
 from gossamer.nn.models import NetworkConfig, Task, config_from_json
 from gossamer.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that a run started from.
+
+    Attributes:
+        path: their folder.
+        sha256: of their file.
+        query: what took the place of queries in a mechanism without: the ``key`` projection, or the ``mean`` of both.
+    """
+
+    path: str
+    sha256: str
+    query: Literal["key", "mean"] = "key"
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,7 @@ class RunConfig:
         monitor: validation metric that chooses the best epoch.
         task: ``classify`` or ``segment``.
         inference: of segmentation, how the network comes to a whole image.
+        init: weights that training started from; None for fresh ones.
     """
 
     data: str
@@ -67,6 +85,7 @@ class RunConfig:
     monitor: str
     task: Task = "classify"
     inference: Inference | None = None
+    init: InitialWeights | None = None
 
     def to_yaml(self) -> str:
         """Return the config as YAML text."""
@@ -123,6 +142,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def thresholds(self) -> Path:
+        """Above which probability each label counts, of several labels or two classes."""
+        return self.path / "thresholds.json"
+
+    @property
     def predictions(self) -> Path:
         """One row a test image, of classification."""
         return self.path / "predictions.csv"
@@ -174,6 +198,17 @@ class RunFolder:
         """Return how many threads the run was started with: another number rounds otherwise."""
         environment = self.path / "env.json"
         return read_json(environment).get("threads") if environment.is_file() else None
+
+    def read_thresholds(self, run: RunConfig) -> Thresholds | None:
+        """Return the thresholds of the run's labels; None where it has none, or has not come to its end.
+
+        Raises:
+            GossamerError: ``E-FORMAT``, ``E-CONFIG`` or ``E-VALUE`` where the file holds no thresholds, or not its own.
+        """
+        labels = thresholded(run.classes, multi_label=run.multi_label)
+        if not labels or not self.thresholds.is_file():
+            return None
+        return Thresholds.from_json(read_json(self.thresholds), str(self.thresholds), labels)
 
     def write_config(self, run: RunConfig, environment: dict[str, Any]) -> None:
         """Write ``config.yaml`` and ``env.json``."""

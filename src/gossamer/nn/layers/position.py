@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,19 @@ class LearnedPosition(nn.Module):
         grid: the token counts that the vectors are learned for.
         num_prefix_tokens: tokens in front of the grid; they keep their vectors on any grid.
         dim: width of a token.
+        resample: how another grid gets its vectors.
     """
 
-    def __init__(self, grid: tuple[int, int], num_prefix_tokens: int, dim: int) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        num_prefix_tokens: int,
+        dim: int,
+        resample: Literal["bicubic", "bilinear"] = "bicubic",
+    ) -> None:
         super().__init__()
         self.grid = grid
+        self.resample = resample
         self.num_prefix_tokens = num_prefix_tokens
         self.table = nn.Parameter(torch.empty(1, num_prefix_tokens + math.prod(grid), dim))
         nn.init.trunc_normal_(self.table, std=0.02)
@@ -29,10 +38,10 @@ class LearnedPosition(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"], grid: tuple[int, int]
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the tokens with their positions; another grid gets the vectors resampled bicubically."""
+        """Return the tokens with their positions; another grid gets the vectors resampled."""
         if grid == self.grid:
             return tokens + self.table
         prefix, spatial = self.table.split([self.num_prefix_tokens, math.prod(self.grid)], dim=1)
         plane = spatial.transpose(1, 2).unflatten(2, self.grid)
-        plane = F.interpolate(plane, size=grid, mode="bicubic", antialias=False, align_corners=False)
+        plane = F.interpolate(plane, size=grid, mode=self.resample, antialias=False, align_corners=False)
         return tokens + torch.cat([prefix, plane.flatten(2).transpose(1, 2)], dim=1)

@@ -14,14 +14,35 @@ from typing import Any
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AttentionConfig, attention_config
-from gossamer.nn.models import apformer, cvt, monai_swin_unetr, monai_unet, sadnn, setr, sumnet, transunet, unet, vit
+from gossamer.nn.models import (
+    apformer,
+    apformer_classifier,
+    cvt,
+    cvt_classifier,
+    monai_swin_unetr,
+    monai_unet,
+    resnet,
+    sadnn,
+    sadnn_classifier,
+    setr,
+    soft_pyramid,
+    sumnet,
+    transunet,
+    unet,
+    vit,
+)
 from gossamer.nn.models.apformer import APFormerConfig
+from gossamer.nn.models.apformer_classifier import APFormerClassifierConfig
 from gossamer.nn.models.contract import AuxiliaryHead, Network, NetworkConfig, Segmenter, SegmenterConfig, Task
 from gossamer.nn.models.cvt import CvTConfig
+from gossamer.nn.models.cvt_classifier import CvTClassifierConfig
 from gossamer.nn.models.monai_swin_unetr import MonaiSwinUNETRConfig
 from gossamer.nn.models.monai_unet import MonaiUNetConfig
+from gossamer.nn.models.resnet import ResNetConfig
 from gossamer.nn.models.sadnn import SaDNNConfig
+from gossamer.nn.models.sadnn_classifier import SaDNNClassifierConfig
 from gossamer.nn.models.setr import SETRConfig
+from gossamer.nn.models.soft_pyramid import SoftPyramidConfig
 from gossamer.nn.models.sumnet import SUMNetConfig
 from gossamer.nn.models.transunet import TransUNetConfig
 from gossamer.nn.models.unet import UNetConfig
@@ -29,11 +50,16 @@ from gossamer.nn.models.vit import ViTConfig
 
 MODELS: dict[str, type[NetworkConfig]] = {
     ViTConfig.name: ViTConfig,
+    SoftPyramidConfig.name: SoftPyramidConfig,
     CvTConfig.name: CvTConfig,
+    CvTClassifierConfig.name: CvTClassifierConfig,
     APFormerConfig.name: APFormerConfig,
+    APFormerClassifierConfig.name: APFormerClassifierConfig,
     SETRConfig.name: SETRConfig,
     TransUNetConfig.name: TransUNetConfig,
     SaDNNConfig.name: SaDNNConfig,
+    SaDNNClassifierConfig.name: SaDNNClassifierConfig,
+    ResNetConfig.name: ResNetConfig,
     SUMNetConfig.name: SUMNetConfig,
     UNetConfig.name: UNetConfig,
     MonaiUNetConfig.name: MonaiUNetConfig,
@@ -42,11 +68,16 @@ MODELS: dict[str, type[NetworkConfig]] = {
 
 PRESETS: dict[str, NetworkConfig] = {
     **vit.PRESETS,
+    **soft_pyramid.PRESETS,
     **cvt.PRESETS,
+    **cvt_classifier.PRESETS,
     **apformer.PRESETS,
+    **apformer_classifier.PRESETS,
     **setr.PRESETS,
     **transunet.PRESETS,
     **sadnn.PRESETS,
+    **sadnn_classifier.PRESETS,
+    **resnet.PRESETS,
     **sumnet.PRESETS,
     **unet.PRESETS,
     **monai_unet.PRESETS,

@@ -9,16 +9,15 @@ A small U-shaped convolutional network with a transformer at 1/8 of the side::
 The head learns from its own loss alone. Training has two stages: first the head and the prior learn while nothing is
 pruned, then queries and weak dependencies are. What differs from the authors' code is in
 ``docs/decisions/0010-adaptive.md``. Pruning needs adaptive attention; with any other mechanism there is no head.
+``apformer_classifier`` has the same convolutions and blocks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -26,9 +25,10 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AdaptiveConfig, AttentionConfig
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.layers.block import Block
-from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, enlarge
+from gossamer.nn.layers.convolution import Norm, enlarge
+from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid, double_convolution
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.contract import AuxiliaryHead, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.contract import AuxiliaryHead, NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
 from gossamer.nn.precision import widened
 
 NORM_EPS = 1e-5
@@ -39,8 +39,8 @@ STRIDE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class APFormerConfig(SegmenterConfig):
-    """Parameters of APFormer.
+class APFormerEncoderConfig(NetworkConfig):
+    """The fields of convolutions and blocks, which the segmentation network and the classifier share.
 
     Attributes:
         width: channels at the full side; twice, four and eight times as many at 1/2, 1/4 and 1/8.
@@ -50,7 +50,6 @@ class APFormerConfig(SegmenterConfig):
             otherwise the largest divisor of ``dim`` up to 6.
         mlp_ratio: hidden width of the feed-forward network over ``dim``.
         attention: the mechanism; the published heads are 128 wide.
-        query_threshold: probability of background from which a token no longer asks; None for no head.
         warmup_share: share of training before pruning begins.
         position: ``none``, as published, or ``learned`` absolute positions, as in a plain ViT.
         norm: of the convolutions: ``batch``, as published, or ``group``.
@@ -66,13 +65,10 @@ class APFormerConfig(SegmenterConfig):
     num_heads: int | None = None
     mlp_ratio: float = 4.0
     attention: AttentionConfig = field(default_factory=lambda: AdaptiveConfig(head_dim=128))
-    query_threshold: float | None = 0.9
     warmup_share: float = 0.3
     position: Literal["none", "learned"] = "none"
     norm: Norm = "batch"
     dropout: float = 0.1
-    name: ClassVar[str] = "apformer"
-    multiple: ClassVar[int] = STRIDE
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,18 +80,20 @@ class APFormerConfig(SegmenterConfig):
             if not 0 <= getattr(self, key) < 1:
                 problem = f"{getattr(self, key)} is not in [0, 1)"
                 raise GossamerError(ErrorCode.CONFIG, key, problem, "use a fraction below 1")
-        if self.query_threshold is not None and not 0 < self.query_threshold <= 1:
-            problem = f"{self.query_threshold} is not in (0, 1]"
-            raise GossamerError(ErrorCode.CONFIG, "query_threshold", problem, "use a probability such as 0.9")
         if self.num_heads is not None and self.attention.own_head_dim is None and self.dim % max(1, self.num_heads):
             problem = f"{self.num_heads} heads do not divide a width of {self.dim}"
             remedy = "choose a divisor of dim, leave it out, or give adaptive attention a head_dim"
             raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, remedy)
 
     @property
+    def widths(self) -> tuple[int, int, int, int]:
+        """Channels at the full side, 1/2, 1/4 and 1/8."""
+        return self.width, 2 * self.width, 4 * self.width, 8 * self.width
+
+    @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
-        return self.image_size[0] // STRIDE, self.image_size[1] // STRIDE
+        """Rows and columns of tokens; a side that is no multiple of 8 counts upwards."""
+        return -(-self.image_size[0] // STRIDE), -(-self.image_size[1] // STRIDE)
 
     @property
     def heads(self) -> int:
@@ -107,6 +105,46 @@ class APFormerConfig(SegmenterConfig):
         return max(heads for heads in range(1, PUBLISHED_HEADS + 1) if self.dim % heads == 0)
 
     @property
+    def prunes(self) -> bool:
+        """Whether anything is pruned, so that training has two stages."""
+        return isinstance(self.attention, AdaptiveConfig) and self.attention.gate != "none"
+
+    def blocks(self) -> nn.ModuleList:
+        """Return the blocks with fresh weights."""
+        return nn.ModuleList(
+            Block(
+                self.attention.build(self.dim, self.heads, grid=self.grid, qkv_bias=False),
+                self.mlp_ratio,
+                self.dropout,
+                activation=lambda: nn.Sequential(nn.ReLU(), nn.Dropout(self.dropout)),
+                norm_eps=NORM_EPS,
+            )
+            for _ in range(self.depth)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class APFormerConfig(SegmenterConfig, APFormerEncoderConfig):
+    """Parameters of APFormer.
+
+    Attributes:
+        query_threshold: probability of background from which a token no longer asks; None for no head.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+    """
+
+    query_threshold: float | None = 0.9
+    name: ClassVar[str] = "apformer"
+    multiple: ClassVar[int] = STRIDE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.query_threshold is not None and not 0 < self.query_threshold <= 1:
+            problem = f"{self.query_threshold} is not in (0, 1]"
+            raise GossamerError(ErrorCode.CONFIG, "query_threshold", problem, "use a probability such as 0.9")
+
+    @property
     def prunes_queries(self) -> bool:
         """Whether there is a head that names tokens of the background, and attention that leaves them out."""
         return isinstance(self.attention, AdaptiveConfig) and self.query_threshold is not None
@@ -114,8 +152,7 @@ class APFormerConfig(SegmenterConfig):
     @property
     def prunes(self) -> bool:
         """Whether anything is pruned, so that training has two stages."""
-        gated = isinstance(self.attention, AdaptiveConfig) and self.attention.gate != "none"
-        return gated or self.prunes_queries
+        return super().prunes or self.prunes_queries
 
     def build(self) -> APFormer:
         """Return the network with fresh weights."""
@@ -133,33 +170,21 @@ class APFormer(Segmenter):
     def __init__(self, config: APFormerConfig) -> None:
         super().__init__()
         self.config = config
-        base, norm, dim = config.width, config.norm, config.dim
-        widths = [base, 2 * base, 4 * base, 8 * base]
-        self.encoder = nn.ModuleList(
-            _double_convolution(before, after, after, norm) for before, after in pairwise([config.in_channels, *widths])
-        )
+        widths, norm, dim = config.widths, config.norm, config.dim
+        self.encoder = ConvolutionPyramid(config.in_channels, widths, norm)
         self.foreground_head = nn.Conv2d(widths[-1], 2, 1) if config.prunes_queries else None
         self.embed = nn.Linear(widths[-1], dim)
         self.position = LearnedPosition(config.grid, 0, dim) if config.position == "learned" else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(
-                config.attention.build(dim, config.heads, grid=config.grid, qkv_bias=False),
-                config.mlp_ratio,
-                config.dropout,
-                activation=lambda: nn.Sequential(nn.ReLU(), nn.Dropout(config.dropout)),
-                norm_eps=NORM_EPS,
-            )
-            for _ in range(config.depth)
-        )
+        self.blocks = config.blocks()
         self.narrow = nn.Conv2d(dim, widths[2], 1, bias=False)
         # What comes from below has as many channels as the skip it joins; the last block keeps its width.
         self.decoder = nn.ModuleList(
-            _double_convolution(2 * skip, skip, after, norm)
+            double_convolution(2 * skip, skip, after, norm)
             for skip, after in ((widths[2], widths[1]), (widths[1], widths[0]), (widths[0], widths[0]))
         )
         self.classifier = nn.Conv2d(widths[0], config.num_classes, 1)
-        self.apply(_initialize)
+        self.apply(initialize)
         self.pruning = True
 
     def forward(
@@ -180,10 +205,7 @@ class APFormer(Segmenter):
     def begin_epoch(self, progress: float) -> bool:
         """Prune from ``warmup_share`` of training on; return whether the network prunes as it will when it is used."""
         self.pruning = not self.config.prunes or progress >= self.config.warmup_share
-        for block in self.blocks:
-            attention = block.attention
-            if isinstance(attention, AdaptiveAttention):
-                attention.pruning = self.pruning and attention.config.gate != "none"
+        gate_dependencies(self.blocks, self.pruning)
         return self.pruning
 
     @torch.no_grad()
@@ -216,11 +238,7 @@ class APFormer(Segmenter):
     def _encode(self, images: Tensor) -> list[Tensor]:
         """Return the maps at the full side, 1/2, 1/4 and 1/8."""
         self.check_images(images)
-        planes, plane = [], images
-        for index, block in enumerate(self.encoder):
-            plane = block(F.max_pool2d(plane, 2) if index else plane)
-            planes.append(plane)
-        return planes
+        return self.encoder(images)
 
     def _scores(self, plane: Tensor) -> Tensor | None:
         """Return the logits of background and foreground for each token."""
@@ -234,11 +252,16 @@ class APFormer(Segmenter):
         return (torch.softmax(widened(scores), dim=1)[:, 0] < threshold).flatten(1)
 
 
-def _double_convolution(channels: int, middle: int, after: int, norm: Norm) -> nn.Sequential:
-    return nn.Sequential(ConvolutionUnit(channels, middle, norm=norm), ConvolutionUnit(middle, after, norm=norm))
+def gate_dependencies(blocks: nn.ModuleList, pruning: bool) -> None:
+    """Let adaptive attention leave out weak dependencies, or keep all; of no effect without a gate."""
+    for block in blocks:
+        attention = block.attention
+        if isinstance(attention, AdaptiveAttention):
+            attention.pruning = pruning and attention.config.gate != "none"
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
+    """Draw the weights of a linear layer from a truncated normal of 0.02, and set its biases to zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

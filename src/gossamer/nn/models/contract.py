@@ -35,6 +35,11 @@ class NetworkConfig(ABC):
     multiple: ClassVar[int] = 1
     """Both sides of an image are multiples of this."""
 
+    @property
+    def fixed_image_size(self) -> bool:
+        """Whether the network takes images of its own size alone."""
+        return False
+
     def __post_init__(self) -> None:
         for key in ("in_channels", "num_classes"):
             if getattr(self, key) < 1:

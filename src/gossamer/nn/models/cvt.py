@@ -5,7 +5,8 @@ convolutional; no positions. As an encoder of key-value networks it is that of H
 say how keys meet the stride; ``key_stride`` names the choice.
 
 Decoder: Gossamer's own; no published one exists. A 3x3 convolution, then blocks that double the side, join the stage of
-that resolution and convolve twice. The class token of the third stage and the classifier are left out.
+that resolution and convolve twice. The class token of the third stage and the classifier are left out; they are in
+``cvt_classifier``, which has the same encoder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gossamer.nn.attention.contract import Host
 from gossamer.nn.layers.block import Block
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, enlarge
 from gossamer.nn.layers.convolutional_attention import KeyStride, convolutional_attention
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.contract import NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
 
 NORM_EPS = 1e-5
 KERNELS, STRIDES, PADDINGS = (7, 3, 3), (4, 2, 2), (2, 1, 1)
@@ -32,8 +33,8 @@ KERNELS, STRIDES, PADDINGS = (7, 3, 3), (4, 2, 2), (2, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CvTConfig(SegmenterConfig):
-    """Parameters of CvT.
+class CvTEncoderConfig(NetworkConfig):
+    """The fields of the three stages, which the segmentation network and the classifier share.
 
     Attributes:
         dims: width of a token in each stage.
@@ -43,8 +44,6 @@ class CvTConfig(SegmenterConfig):
         attention: the mechanism. Softmax, ``kv`` and ``kv_pos`` have convolutional projections, with keys and values at
             stride 2; any other reads the tokens behind one depthwise convolution, with keys at stride 1.
         key_stride: what takes the place of the queries' stride of 1 against the keys' 2 in ``kv`` and ``kv_pos``.
-        decoder_dims: channels of the decoder's first convolution and of the four blocks that double the side.
-        decoder_norm: of the decoder: ``batch`` or ``group``. Projections always have BatchNorm, as published.
         dropout: probability after the attention and the feed-forward network.
         drop_path: probability of stochastic depth in the last block; it rises linearly within the third stage.
 
@@ -58,19 +57,13 @@ class CvTConfig(SegmenterConfig):
     mlp_ratio: float = 4.0
     attention: AttentionConfig = field(default_factory=SoftmaxConfig)
     key_stride: KeyStride = "shared_slice"
-    decoder_dims: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
-    decoder_norm: Norm = "batch"
     dropout: float = 0.0
     drop_path: float = 0.1
-    name: ClassVar[str] = "cvt"
-    multiple: ClassVar[int] = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("dims", "depths", "num_heads", "decoder_dims"):
-            if min(getattr(self, key)) < 1:
-                problem = f"{getattr(self, key)} holds less than 1"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use positive numbers")
+        for key in ("dims", "depths", "num_heads"):
+            check_positive(key, getattr(self, key))
         for key in ("dropout", "drop_path"):
             if not 0 <= getattr(self, key) < 1:
                 problem = f"{getattr(self, key)} is not in [0, 1)"
@@ -81,6 +74,47 @@ class CvTConfig(SegmenterConfig):
             if dim % heads:
                 problem = f"{heads} heads do not divide a width of {dim}"
                 raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose divisors of dims")
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Rows and columns of tokens in each stage; an odd side is halved upwards."""
+        (rows, columns), found = self.image_size, []
+        for stride in STRIDES:
+            rows, columns = -(-rows // stride), -(-columns // stride)
+            found.append((rows, columns))
+        return found
+
+
+def check_positive(key: str, values: tuple[int, ...]) -> None:
+    """Raise unless every value is 1 or more.
+
+    Raises:
+        GossamerError: ``E-CONFIG``.
+    """
+    if min(values) < 1:
+        raise GossamerError(ErrorCode.CONFIG, key, f"{values} holds less than 1", "use positive numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvTConfig(SegmenterConfig, CvTEncoderConfig):
+    """Parameters of CvT.
+
+    Attributes:
+        decoder_dims: channels of the decoder's first convolution and of the four blocks that double the side.
+        decoder_norm: of the decoder: ``batch`` or ``group``. Projections always have BatchNorm, as published.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+    """
+
+    decoder_dims: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
+    decoder_norm: Norm = "batch"
+    name: ClassVar[str] = "cvt"
+    multiple: ClassVar[int] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("decoder_dims", self.decoder_dims)
 
     def build(self) -> CvT:
         """Return the network with fresh weights."""
@@ -105,7 +139,7 @@ class Stage(nn.Module):
         class_token: whether a learned token joins those of the grid.
     """
 
-    def __init__(self, config: CvTConfig, index: int, grid: tuple[int, int], class_token: bool) -> None:
+    def __init__(self, config: CvTEncoderConfig, index: int, grid: tuple[int, int], class_token: bool) -> None:
         super().__init__()
         dim, depth = config.dims[index], config.depths[index]
         channels = config.in_channels if index == 0 else config.dims[index - 1]
@@ -152,17 +186,13 @@ class CvTEncoder(nn.Module):
         class_token: whether a class token joins the third stage, as in the published classifier.
     """
 
-    def __init__(self, config: CvTConfig, class_token: bool = False) -> None:
+    def __init__(self, config: CvTEncoderConfig, class_token: bool = False) -> None:
         super().__init__()
         last = len(config.dims) - 1
-        rows, columns = config.image_size
-        stages = []
-        for index, stride in enumerate(STRIDES):
-            rows, columns = rows // stride, columns // stride
-            stages.append(Stage(config, index, (rows, columns), class_token and index == last))
+        stages = [Stage(config, index, grid, class_token and index == last) for index, grid in enumerate(config.grids)]
         self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(config.dims[-1], eps=NORM_EPS)
-        self.apply(_initialize)
+        self.apply(initialize)
         for stage in stages:
             if stage.class_token is not None:
                 nn.init.trunc_normal_(stage.class_token, std=0.02)
@@ -243,7 +273,8 @@ class CvT(Segmenter):
         return self.decoder(planes)
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
+    """Draw the weights of a linear layer from a truncated normal of 0.02, and set its biases to zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

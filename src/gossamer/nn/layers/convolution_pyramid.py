@@ -1,0 +1,47 @@
+"""Double convolutions, pooled between: the encoder of a U-Net (arXiv 1505.04597, section 2), and of APFormer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.nn.layers.convolution import ConvolutionUnit, Norm
+
+
+class ConvolutionPyramid(nn.ModuleList):
+    """Images to maps of half the side each; an odd side is halved upwards.
+
+    Args:
+        in_channels: channels of an image.
+        widths: channels of each map, at the full side first.
+        norm: ``batch`` or ``group``.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int], norm: Norm) -> None:
+        super().__init__(
+            double_convolution(before, after, after, norm) for before, after in pairwise([in_channels, *widths])
+        )
+
+    def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> list[Tensor]:
+        """Return the maps, that of the full side first."""
+        planes, plane = [], images
+        for index, block in enumerate(self):
+            plane = block(F.max_pool2d(plane, 2, ceil_mode=True) if index else plane)
+            planes.append(plane)
+        return planes
+
+
+def double_convolution(channels: int, middle: int, after: int, norm: Norm) -> nn.Sequential:
+    """Return two 3x3 convolutions, each with its normalization and a ReLU.
+
+    Args:
+        channels: of the input.
+        middle: channels between the two.
+        after: channels of the output.
+        norm: ``batch`` or ``group``.
+    """
+    return nn.Sequential(ConvolutionUnit(channels, middle, norm=norm), ConvolutionUnit(middle, after, norm=norm))

@@ -1,0 +1,102 @@
+"""APFormer's encoder (Lin et al., arXiv 2206.14413) as a classifier; Gossamer's own, no published one exists.
+
+::
+
+    x1..x4 = double convolutions, pooled between ;  tokens = embed(x4), at 1/8 of the side
+    tokens = x + attention(norm(x)), then + feed_forward(norm(x))             Gaussian positions and gate in attention
+    logits = W mean(norm(tokens)) + b ;  loss = task + 0.1 prior + 0.1 (kept - budget)^2
+
+There are no masks to learn a foreground from, so there is no head that names background, and no query is pruned:
+what is pruned are weak dependencies, which masks entries of attention and saves no work by itself. Training has two
+stages, as in APFormer: at first every dependency is kept, then the gate opens. Names of parameters are those of
+``apformer``, so that the encoder of one fits the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.nn.attention import AdaptiveConfig
+from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid
+from gossamer.nn.layers.position import LearnedPosition
+from gossamer.nn.models.apformer import NORM_EPS, APFormerEncoderConfig, gate_dependencies, initialize
+from gossamer.nn.models.contract import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class APFormerClassifierConfig(APFormerEncoderConfig):
+    """Parameters of the APFormer classifier: those of its convolutions and blocks.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+    """
+
+    name: ClassVar[str] = "apformer_classifier"
+
+    def build(self) -> APFormerClassifier:
+        """Return the network with fresh weights."""
+        return APFormerClassifier(self)
+
+
+class APFormerClassifier(Network):
+    """Convolutional encoder, transformer at 1/8, linear classifier of the mean of the tokens."""
+
+    config: APFormerClassifierConfig
+
+    def __init__(self, config: APFormerClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ConvolutionPyramid(config.in_channels, config.widths, config.norm)
+        self.embed = nn.Linear(config.widths[-1], config.dim)
+        self.position = LearnedPosition(config.grid, 0, config.dim) if config.position == "learned" else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = config.blocks()
+        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.classifier = nn.Linear(config.dim, config.num_classes)
+        self.apply(initialize)
+
+    def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
+        """Return the logits.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, for images of another number of channels.
+        """
+        return self._logits(images, None)
+
+    def training_output(
+        self, images: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+        """Return the logits, and the mean over blocks of prior and budget; zero for other attention."""
+        losses: list[Tensor] = []
+        logits = self._logits(images, losses)
+        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+
+    def begin_epoch(self, progress: float) -> bool:
+        """Prune from ``warmup_share`` of training on; return whether the network prunes as it will when it is used."""
+        pruning = not self.config.prunes or progress >= self.config.warmup_share
+        gate_dependencies(self.blocks, pruning)
+        return pruning
+
+    def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
+        self.check_images(images)
+        plane = self.encoder(images)[-1]
+        grid = (plane.shape[2], plane.shape[3])
+        tokens = self.embed(plane.flatten(2).transpose(1, 2))
+        tokens = self.dropout(tokens if self.position is None else self.position(tokens, grid))
+        for block in self.blocks:
+            tokens = block(tokens, grid, losses=losses)
+        return self.classifier(self.norm(tokens).mean(dim=1))
+
+
+# The small one keeps the published BatchNorm: with normalization of groups, a mean over tokens learns far slower.
+PRESETS = {
+    "apformer_classifier": APFormerClassifierConfig(),
+    "apformer_classifier_small": APFormerClassifierConfig(
+        image_size=(64, 64), num_heads=4, attention=AdaptiveConfig(head_dim=32)
+    ),
+}

@@ -1,0 +1,104 @@
+"""CvT as published, a classifier (Wu et al., arXiv 2103.15808): three stages, a class token in the third.
+
+::
+
+    stage  = tokens of LayerNorm(convolution(map)), through blocks with convolutional projections; no positions
+    logits = W norm(tokens)[class token] + b
+
+The encoder is that of ``cvt``, with the same names of parameters but for the class token, so that the weights of one
+fit the other. Attention that has no place for a class token is read out by the mean of the tokens instead. The maps are
+not joined again, so an image needs only whole patches of the first embedding: sides are multiples of 4, not of 16.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention.contract import Host
+from gossamer.nn.layers.convolutional_attention import convolutional_attention
+from gossamer.nn.models.contract import Network
+from gossamer.nn.models.cvt import STRIDES, CvTEncoder, CvTEncoderConfig, initialize
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvTClassifierConfig(CvTEncoderConfig):
+    """Parameters of the CvT classifier: those of its encoder, and the readout.
+
+    Attributes:
+        pooling: ``class_token``, as published, or ``mean`` of the tokens after the final LayerNorm.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+    """
+
+    pooling: Literal["class_token", "mean"] = "class_token"
+    name: ClassVar[str] = "cvt_classifier"
+    multiple: ClassVar[int] = STRIDES[0]
+
+    def fitted(self) -> CvTClassifierConfig:
+        """Return the config with the mean as readout where the attention takes no class token."""
+        if self.pooling != "class_token":
+            return self
+        host = Host(self.dims[-1], self.num_heads[-1], self.grids[-1], num_prefix_tokens=1)
+        try:
+            with torch.device("meta"):
+                convolutional_attention(self.attention, host, self.key_stride)
+        except GossamerError as error:
+            if error.code is not ErrorCode.UNSUPPORTED:
+                raise
+            return dataclasses.replace(self, pooling="mean")
+        return self
+
+    def build(self) -> CvTClassifier:
+        """Return the network with fresh weights."""
+        return CvTClassifier(self)
+
+
+class CvTClassifier(Network):
+    """The encoder and a linear classifier of its class token, or of the mean of its last map."""
+
+    config: CvTClassifierConfig
+
+    def __init__(self, config: CvTClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = CvTEncoder(config, class_token=config.pooling == "class_token")
+        self.classifier = nn.Linear(config.dims[-1], config.num_classes)
+        initialize(self.classifier)
+
+    def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
+        """Return the logits.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, for images of another number of channels or of a size that does not fit.
+        """
+        return self._logits(images, None)
+
+    def training_output(
+        self, images: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+        """Return the logits, and the mean over blocks of the loss that the attention adds; zero for most."""
+        losses: list[Tensor] = []
+        logits = self._logits(images, losses)
+        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+
+    def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
+        self.check_images(images)
+        planes, readout = self.encoder(images, losses)
+        return self.classifier(planes[-1].mean(dim=(2, 3)) if readout is None else readout)
+
+
+# With few images and few tokens the mean of all of them generalizes better than a class token that must learn to look.
+PRESETS = {
+    "cvt_13_classifier": CvTClassifierConfig(),
+    "cvt_classifier_small": CvTClassifierConfig(
+        image_size=(64, 64), dims=(64, 128, 192), depths=(2, 2, 2), num_heads=(1, 2, 3), pooling="mean", drop_path=0.05
+    ),
+}

@@ -1,0 +1,117 @@
+"""The child of ``quarantine``: the one place of the package where a pickle is read, and never in our own process.
+
+It is run as a file, knows nothing of the package, gets the pickle on its standard input, and writes what it found into
+its working folder: ``tensors.safetensors`` and ``verdict.json``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import re
+import resource
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_UNEXPECTED = re.compile(r"GLOBAL ([\w.]+)")
+_OTHER_WRITER = "Unsupported operand"
+_ENDS_EARLY = ("eof", "ran out of input", "central directory", "truncated", "unexpected pos")
+
+
+def main() -> None:
+    """Read standard input and write the verdict."""
+    limits = json.loads(sys.argv[1])
+    _leave_the_network()
+    import safetensors.torch
+    import torch
+
+    torch.set_num_threads(1)
+    data = sys.stdin.buffer.read()
+    _limit(limits["seconds"], limits["bytes"])
+    try:
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        tensors, notes = _unwrapped(found)
+        problem = _foreign(tensors)
+        if problem is None:
+            plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+            safetensors.torch.save_file(plain, "tensors.safetensors")
+    except Exception as error:  # whatever a file of others may cause
+        _answer(_refusal(error))
+    else:
+        _answer({"notes": notes} if problem is None else {"code": "security", "problem": problem})
+
+
+def _leave_the_network() -> None:
+    """Move into a network of one's own, without anything in it; a kernel that does not allow it is asked in vain."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).unshare(_NEW_USER | _NEW_NETWORK)
+
+
+def _limit(seconds: int, memory: int) -> None:
+    """Limit what comes after the imports, which are trusted and take more address space than memory."""
+    statm = Path("/proc/self/statm")
+    mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 8 << 30
+    used = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + 1
+    limits = {
+        resource.RLIMIT_AS: mapped + memory,
+        resource.RLIMIT_CPU: used + seconds,
+        resource.RLIMIT_FSIZE: memory,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_NPROC: 0,
+    }
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def _unwrapped(found: Any) -> tuple[Any, list[str]]:
+    """Return the state dict, which may be the one entry of a dict, as training scripts save it."""
+    if isinstance(found, Mapping) and len(found) == 1:
+        ((key, value),) = found.items()
+        if key in _WRAPPERS and isinstance(value, Mapping):
+            return value, [f"the state dict was the entry {key!r} of a dict"]
+    return found, []
+
+
+def _foreign(found: Any) -> str | None:
+    """Return what is not a plain tensor under a name; None where all is well."""
+    import torch
+
+    if not isinstance(found, Mapping):
+        return f"holds {type(found).__name__}, a dict of tensors is wanted"
+    for name, value in found.items():
+        if not isinstance(name, str):
+            return f"has a key of type {type(name).__name__}, names are wanted"
+        if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_quantized:
+            return f"holds more than tensors: {name[:60]!r} is {type(value).__name__}"
+    return None
+
+
+def _refusal(error: Exception) -> dict[str, str]:
+    text = str(error)
+    if isinstance(error, EOFError | IndexError | struct.error) or any(word in text.lower() for word in _ENDS_EARLY):
+        return {"code": "truncated", "problem": "the pickle ends early"}
+    if _OTHER_WRITER in text:
+        return {"code": "format", "problem": "is a pickle, but none that torch.save wrote"}
+    if type(error).__name__ == "UnpicklingError":
+        found = _UNEXPECTED.search(text)
+        return {"code": "security", "problem": f"holds more than tensors{f': {found[1]}' if found else ''}"}
+    if isinstance(error, MemoryError) or "allocate memory" in text:
+        return {"code": "security", "problem": "asks for more memory than a file of its size needs"}
+    return {"code": "format", "problem": f"cannot be read as a state dict ({type(error).__name__})"}
+
+
+def _answer(verdict: Mapping[str, Any]) -> None:
+    Path("verdict.json").write_text(json.dumps(verdict))
+
+
+if __name__ == "__main__":
+    main()
