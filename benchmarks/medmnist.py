@@ -1,8 +1,9 @@
-"""Train with defaults on MedMNIST archives, several seeds and mechanisms, and print the medians.
+"""Train with defaults on MedMNIST archives, several seeds, and print the medians.
 
 Example: python benchmarks/medmnist.py breastmnist.npz pneumoniamnist.npz --out runs/medmnist
+Example: python benchmarks/medmnist.py breastmnist.npz --networks vit_tiny:softmax resnet_18_small
 
-Runs that are already in the output folder are not repeated, so the script can be stopped and started again.
+A network is a preset, or a preset and a mechanism. Runs that are already in the output folder are not repeated, so the script can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
-def train(data: Path, attention: str, seed: int, model: str, folder: Path) -> dict[str, object]:
+def train(data: Path, network: str, seed: int, folder: Path, threads: int | None) -> dict[str, Any]:
     """Return the summary of one run, training it if it is not there yet."""
     if not (folder / "summary.json").exists():
         command = [sys.executable, "-m", "gossamer", "train"]
         if (folder / "config.yaml").exists():
             command += ["--resume", str(folder)]
         else:
-            options = {"--model": model, "--attention": attention, "--seed": str(seed), "--out": str(folder)}
-            command += [str(data), *(item for pair in options.items() for item in pair)]
+            model, _, attention = network.partition(":")
+            command += [str(data), "--model", model, "--seed", str(seed), "--out", str(folder)]
+            command += ["--attention", attention] if attention else []
+            command += ["--threads", str(threads)] if threads else []
         began = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         print(f"{folder.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
@@ -32,31 +36,40 @@ def train(data: Path, attention: str, seed: int, model: str, folder: Path) -> di
 
 
 def main() -> None:
-    """Train every cell and print one row a data set and mechanism."""
+    """Train every cell and print one row a data set and network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/medmnist"))
-    parser.add_argument("--attention", nargs="+", default=["sequence_norm", "softmax"])
-    parser.add_argument("--model", default="vit_tiny")
+    parser.add_argument("--networks", nargs="+", default=["vit_tiny:sequence_norm", "vit_tiny:softmax"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    print("| data | attention | AUROC, median of seeds | each seed | balanced accuracy | training, median |")
-    print("|---|---|---|---|---|---|")
+    rows = []
     for data in options.data:
-        for attention in options.attention:
-            found = [
-                train(data, attention, seed, options.model, options.out / f"{data.stem}-{attention}-{seed}")
-                for seed in range(options.seeds)
-            ]
-            areas = [summary["metrics"]["auroc"]["value"] for summary in found]  # type: ignore[index]
-            balanced = [summary["metrics"]["balanced_accuracy"]["value"] for summary in found]  # type: ignore[index]
-            seconds = [summary["training"]["seconds"] for summary in found]  # type: ignore[index]
-            each = ", ".join(f"{area:.3f}" for area in areas)
-            print(
-                f"| {data.stem} | {attention} | {statistics.median(areas):.3f} | {each} "
-                f"| {statistics.median(balanced):.3f} | {statistics.median(seconds):.0f} s |",
-                flush=True,
-            )
+        for network in options.networks:
+            found = []
+            for seed in range(options.seeds):
+                folder = options.out / f"{data.stem}-{network.replace(':', '-')}-{seed}"
+                found.append(train(data, network, seed, folder, options.threads))
+            rows.append(row(data.stem, network, found))
+            print(rows[-1], file=sys.stderr, flush=True)
+    print(
+        "| data | network | parameters | MMACs | AUROC, median of seeds | each seed | interval of the median | training |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+def row(data: str, network: str, found: list[dict[str, Any]]) -> str:
+    """Return one row of the table; the interval is that of the run with the median AUROC, over its test images."""
+    middle = sorted(found, key=lambda summary: summary["metrics"]["auroc"]["value"])[len(found) // 2]
+    area, cost = middle["metrics"]["auroc"], middle["cost"]
+    each = ", ".join(f"{summary['metrics']['auroc']['value']:.3f}" for summary in found)
+    seconds = statistics.median(summary["training"]["seconds"] for summary in found)
+    return (
+        f"| {data} | {network} | {cost['parameters']['value']:,} | {cost['macs']['value'] / 1e6:.1f} "
+        f"| {area['value']:.3f} | {each} | {area['low']:.3f} to {area['high']:.3f} | {seconds:.0f} s |"
+    )
 
 
 if __name__ == "__main__":

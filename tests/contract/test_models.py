@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,87 +12,111 @@ import torch
 import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
-from gossamer.errors import GossamerError
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import MODELS, PRESETS, Network, config_from_json, list_models
 
 CLASSIFIERS = sorted(name for name, kind in MODELS.items() if kind.task == "classify")
-every_preset = pytest.mark.parametrize("name", list_models(task="classify"))
-every_mechanism = pytest.mark.parametrize("attention", sorted(MECHANISMS))
-SMALL = {"vit": {"dim": 16, "depth": 2, "num_heads": 2, "patch_size": 4, "image_size": (20, 12)}}
+SIZE = (24, 16)
+SMALL: dict[str, dict[str, Any]] = {
+    "vit": {"dim": 16, "depth": 2, "num_heads": 2, "patch_size": 4},
+    "cvt_classifier": {"dims": (8, 16, 24), "depths": (1, 1, 2), "num_heads": (1, 2, 2), "drop_path": 0.0},
+    "apformer_classifier": {"width": 4, "dim": 16, "depth": 2, "num_heads": 2, "norm": "group", "dropout": 0.0},
+    "soft_pyramid": {"dims": (8, 16, 16, 24), "depths": (1, 1, 1, 2), "num_heads": (2, 2, 2, 2), "drop_path": 0.0},
+    "sadnn_classifier": {"widths": (16, 32), "depths": (1, 1), "num_heads": 2, "hidden": (), "readout": "mean"},
+    "resnet": {"width": 8, "depths": (1, 1, 1, 1), "stem": "small"},
+}
+ATTENDING = [name for name in CLASSIFIERS if "attention" in {field.name for field in fields(MODELS[name])}]
+PAIRS = [(name, mechanism) for name in ATTENDING for mechanism in sorted(MECHANISMS)]
+PAIRS += [(name, None) for name in CLASSIFIERS if name not in ATTENDING]
+every_pair = pytest.mark.parametrize(("model", "attention"), PAIRS)
 
 
-def small(model: str, attention: str, **changes: object) -> Network:
+def test_every_classifier_is_tested_small() -> None:
+    assert set(SMALL) == set(CLASSIFIERS)
+
+
+def small(model: str, attention: str | None, **changes: object) -> Network:
     torch.manual_seed(0)
     described = MODELS[model]
     preset = next(name for name, preset in PRESETS.items() if isinstance(preset, described))
-    values = {**SMALL[model], "in_channels": 2, "num_classes": 3, "attention": attention, **changes}
-    return gossamer.create_model(preset, **values)  # type: ignore[arg-type]
+    values = {**SMALL[model], "image_size": SIZE, "in_channels": 2, "num_classes": 3, **changes}
+    try:
+        return gossamer.create_model(preset, attention=attention, **values)  # type: ignore[arg-type]
+    except GossamerError as error:
+        if error.code is not ErrorCode.UNSUPPORTED:
+            raise
+        pytest.skip(str(error))
 
 
-@every_preset
-@every_mechanism
-def test_closed_form_equals_counted_macs(name: str, attention: str) -> None:
-    model = gossamer.create_model(name, attention=attention, image_size=(32, 48), in_channels=1, num_classes=5)
-    assert count_macs(model, torch.zeros(1, 1, 32, 48)).total == model.cost().macs
+@pytest.mark.parametrize("name", [name for name in list_models(task="classify") if not PRESETS[name].fixed_image_size])
+def test_closed_form_equals_counted_macs(name: str) -> None:
+    # The sizes of one network have one closed form; the mechanisms are compared in the smaller ones.
+    own = not hasattr(PRESETS[name], "attention") or (name.startswith("soft") and name != "soft_pyramid_small")
+    size = (64, 96) if "official" in name else (32, 48)
+    for attention in [None] if own or "base" in name else sorted(MECHANISMS):
+        model = gossamer.create_model(name, attention=attention, image_size=size, in_channels=1, num_classes=5)
+        assert count_macs(model, torch.zeros(1, 1, *size)).total == model.cost().macs, attention
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
-@every_mechanism
-def test_forward_gives_logits_for_every_image_alone(model: str, attention: str) -> None:
+@every_pair
+def test_forward_gives_logits_for_every_image_alone(model: str, attention: str | None) -> None:
     network = small(model, attention).eval()
-    images = torch.randn(3, 2, 20, 12)
+    images = torch.randn(3, 2, *SIZE)
     logits = network(images)
     assert logits.shape == (3, 3)
     torch.testing.assert_close(logits[1:2], network(images[1:2]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
-@every_mechanism
-def test_another_image_size(model: str, attention: str) -> None:
+@every_pair
+def test_another_image_size(model: str, attention: str | None) -> None:
     network = small(model, attention).eval()
-    assert network(torch.randn(2, 2, 28, 16)).shape == (2, 3)
-    assert network.cost((28, 16)).macs == count_macs(network, torch.randn(1, 2, 28, 16)).total
+    assert network(torch.randn(2, 2, 32, 40)).shape == (2, 3)
+    assert network.cost((32, 40)).macs == count_macs(network, torch.randn(1, 2, 32, 40)).total
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
-@every_mechanism
-def test_save_and_load_are_the_identity(model: str, attention: str, tmp_path: Path) -> None:
+@every_pair
+def test_save_and_load_are_the_identity(model: str, attention: str | None, tmp_path: Path) -> None:
     network = small(model, attention).eval()
     save_model(network, tmp_path)
     again = load_model(tmp_path)
-    images = torch.randn(2, 2, 20, 12)
+    images = torch.randn(2, 2, *SIZE)
     assert torch.equal(network(images), again(images))
     assert again.config == network.config
     assert config_from_json(config.to_json(network.config)) == network.config
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
-@every_mechanism
-def test_one_batch_can_be_overfitted(model: str, attention: str) -> None:
+@every_pair
+def test_one_batch_can_be_overfitted(model: str, attention: str | None) -> None:
     network = small(model, attention)
-    images, labels = torch.randn(6, 2, 20, 12), torch.tensor([0, 1, 2, 0, 1, 2])
+    network.begin_epoch(0.99)
+    images, labels = torch.randn(6, 2, *SIZE), torch.tensor([0, 1, 2, 0, 1, 2])
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for _ in range(120):
-        loss = torch.nn.functional.cross_entropy(network(images), labels)
+    for _ in range(200):
+        logits, added = network.training_output(images)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
-        loss.backward()
+        (loss + added).backward()
         optimizer.step()
-    assert float(loss.detach()) < 0.05
+        if float(loss.detach()) < 0.05:
+            return
+    pytest.fail(f"the loss is still {float(loss.detach()):.3f}")
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
-def test_every_parameter_is_reached(model: str) -> None:
-    network = small(model, "sequence_norm")
-    network(torch.randn(2, 2, 20, 12)).square().sum().backward()
+@every_pair
+def test_every_parameter_is_reached(model: str, attention: str | None) -> None:
+    network = small(model, attention)
+    network.begin_epoch(0.99)
+    logits, added = network.training_output(torch.randn(2, 2, *SIZE))
+    (logits.square().sum() + added).backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
+@pytest.mark.parametrize("model", ["vit", "soft_pyramid", "cvt_classifier", "apformer_classifier"])
 def test_evaluation_is_deterministic_under_dropout(model: str) -> None:
-    network = small(model, "softmax", dropout=0.3, drop_path=0.3).eval()
-    images = torch.randn(2, 2, 20, 12)
+    network = small(model, None, dropout=0.3).eval()
+    images = torch.randn(2, 2, *SIZE)
     assert torch.equal(network(images), network(images))
     network.train()
     assert not torch.equal(network(images), network(images))

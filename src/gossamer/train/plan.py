@@ -100,7 +100,7 @@ def _choose_model(
     images, notes = len(dataset.split("train")), []
     overrides = dict(given)
     if choice.initial is None and isinstance(choice.described, ViTConfig):
-        overrides.setdefault("patch_size", choose_patch_size(image_size))
+        overrides["patch_size"] = given.get("patch_size") or choose_patch_size(image_size)
         if images < FEW_IMAGES:
             overrides["layer_scale"] = SMALL_DATA_LAYER_SCALE
             if "stem" not in given and overrides["patch_size"] in (1, 2, 4, 8, 16):

@@ -16,7 +16,7 @@ import gossamer
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import GossamerError
 from gossamer.measure.macs import count_macs
-from gossamer.nn.attention import MECHANISMS, SoftConfig, SoftmaxConfig, SoftNormConfig
+from gossamer.nn.attention import MECHANISMS, AdaptiveConfig, SoftConfig, SoftmaxConfig, SoftNormConfig
 from gossamer.nn.layers.block import Block
 from gossamer.nn.models.soft_pyramid import PRESETS, PostNormBlock, SoftPyramid, SoftPyramidConfig
 
@@ -65,7 +65,6 @@ def macs(config: SoftPyramidConfig, side: int = 224) -> int:
     return on_meta(config).cost((side, side)).macs - newton_macs(config, side)
 
 
-@pytest.mark.parametrize("kind", ["soft", "soft_norm"])
 @pytest.mark.parametrize(
     ("size", "count", "gmacs", "newton"),
     [
@@ -77,16 +76,14 @@ def macs(config: SoftPyramidConfig, side: int = 224) -> int:
     ],
 )
 def test_the_linear_form_has_the_counts_of_its_specification(
-    kind: str, size: str, count: int, gmacs: float, newton: float
+    size: str, count: int, gmacs: float, newton: float
 ) -> None:
-    config = PRESETS[f"{kind}_{size}"]
-    assert config.attention.name == kind
+    config = PRESETS[f"soft_{size}"]
     assert sum(parameter.numel() for parameter in on_meta(config).parameters()) == count
     assert macs(config) == pytest.approx(1e9 * gmacs, rel=5e-3)
     assert newton_macs(config) == pytest.approx(1e9 * newton, rel=5e-4)
 
 
-@pytest.mark.parametrize("kind", ["soft", "soft_norm"])
 @pytest.mark.parametrize(
     ("size", "count", "linear", "with_products", "newton", "softmax"),
     [
@@ -99,9 +96,9 @@ def test_the_linear_form_has_the_counts_of_its_specification(
     ],
 )
 def test_the_released_form_has_the_counts_of_its_specification(
-    kind: str, size: str, count: int, linear: float, with_products: float, newton: float, softmax: float
+    size: str, count: int, linear: float, with_products: float, newton: float, softmax: float
 ) -> None:
-    config = PRESETS[f"{kind}_{size}_official"]
+    config = PRESETS[f"soft_{size}_official"]
     assert sum(parameter.numel() for parameter in on_meta(config).parameters()) == count
     assert newton_macs(config) == pytest.approx(1e9 * newton, rel=5e-4)
     # Ours are evaluated from the right, the released ones are not: m^2 d of a product here, n m^2 there.
@@ -139,8 +136,7 @@ def test_the_released_form_grows_460_fold() -> None:
 @pytest.mark.parametrize("attention", sorted(MECHANISMS))
 @pytest.mark.parametrize("last_stage", ["same", "softmax"])
 def test_closed_form_equals_counted_macs(attention: str, last_stage: str) -> None:
-    changes = {"attention": MECHANISMS[attention](), "last_stage": last_stage, "local_kernels": (3, 5, 0, 3)}
-    network = small(**changes, num_heads=(1, 2, 2, 5))
+    network = small(attention=MECHANISMS[attention](), last_stage=last_stage, local_kernels=(3, 5, 0, 3))
     for size in ((44, 36), (51, 70)):
         assert network.cost(size).macs == count_macs(network, torch.zeros(1, 2, *size)).total
 
@@ -164,13 +160,16 @@ def test_sides_that_no_stride_divides(variant: str, side: int) -> None:
     network = small(variant, image_size=(224, 224), stem_stride=4).eval()
     with torch.inference_mode():
         logits = network(torch.randn(2, 2, side, side - 7))
-    assert logits.shape == (2, 3)
-    assert bool(logits.isfinite().all())
+    assert logits.isfinite().sum() == 2 * 3
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("soft_norm")])
 def test_every_normalized_form_can_be_constructed_and_run(name: str) -> None:
-    assert on_meta(PRESETS[name])(torch.zeros(2, 3, 32, 48, device="meta")).shape == (2, 1000)
+    plain = PRESETS[name.replace("_norm", "", 1)]
+    assert isinstance(PRESETS[name].attention, SoftNormConfig)
+    assert dataclasses.replace(PRESETS[name], attention=plain.attention) == plain
+    shapes = [{key: value.shape for key, value in on_meta(of).state_dict().items()} for of in (PRESETS[name], plain)]
+    assert shapes[0] == shapes[1]
     network = small(name, depths=(1, 1, 1, 1))
     logits = network(torch.randn(2, 2, 44, 36))
     assert bool(logits.isfinite().all())
@@ -189,7 +188,7 @@ def test_a_result_does_not_depend_on_batch_mates(variant: str) -> None:
 
 @every_variant
 def test_save_and_load_are_the_identity(variant: str, tmp_path: Path) -> None:
-    network = small(variant, num_heads=(1, 2, 2, 4)).eval()
+    network = small(variant).eval()
     save_model(network, tmp_path)
     again = load_model(tmp_path)
     images = torch.randn(2, 2, 44, 36)
@@ -231,8 +230,7 @@ def released_logits(network: SoftPyramid, images: Tensor) -> Tensor:
 
     def soft(name: str, x: Tensor, stage: int, height: int, width: int) -> Tensor:
         heads, ratio = config.num_heads[stage], (8, 4, 2)[stage]
-        batch, n, channels = x.shape
-        d = channels // heads
+        (batch, n, channels), d = x.shape, x.shape[2] // heads
         q, v = (linear(f"{name}.{key}", x).view(batch, n, heads, d).transpose(1, 2) for key in ("shared", "value"))
         q = q / d**0.25
         plane = q.reshape(batch * heads, n, d).transpose(1, 2).reshape(batch * heads, d, height, width)
@@ -313,8 +311,6 @@ def test_blocks_normalize_where_they_are_told_to() -> None:
     assert kinds(small()) == [PostNormBlock] * 4
     assert kinds(small(block_norm="pre")) == [Block] * 4
     assert kinds(small("soft_tiny_official")) == [PostNormBlock] * 3 + [Block]
-    images = torch.randn(2, 2, 44, 36)
-    assert not torch.allclose(small().eval()(images), small(block_norm="pre").eval()(images), atol=1e-3)
 
 
 def test_stochastic_depth_leaves_whole_branches_out_for_a_sample() -> None:
@@ -344,35 +340,33 @@ def test_positions_are_resampled_bilinearly() -> None:
 
 
 def test_the_mean_takes_the_place_of_a_class_token_that_does_not_fit() -> None:
-    keep = {key: TINY[key] for key in ("image_size", "dims", "num_heads", "depths")}
-    with_token = gossamer.create_model("soft_tiny_official", attention="local", **keep)
+    with_token = gossamer.create_model("soft_tiny_official", attention="local", **TINY)
     assert with_token.config.pooling == "class_token"  # type: ignore[attr-defined]
     changed = dataclasses.replace(PRESETS["soft_tiny_official"], last_stage="same", attention=MECHANISMS["local"]())
     assert changed.fitted().pooling == "mean"
 
 
 def test_auxiliary_losses_of_all_blocks_are_averaged() -> None:
-    network = small(attention=MECHANISMS["adaptive"]()).eval()
+    network = small(attention=AdaptiveConfig(prior_weight=0.1)).eval()
     images = torch.randn(2, 2, 44, 36)
-    logits, loss = network.training_output(images)
-    torch.testing.assert_close(logits, network(images))
     parts: list[Tensor] = []
     plane = images
     for stage in network.stages:
         tokens, grid = stage(plane, parts)
         plane = tokens.transpose(1, 2).unflatten(2, grid)
-    assert len(parts) in (0, 5)
-    torch.testing.assert_close(loss, torch.stack(parts).mean() if parts else torch.zeros(()))
-    assert float(small().training_output(images)[1]) == 0.0
+    logits, loss = network.training_output(images)
+    assert len(parts) == 5
+    torch.testing.assert_close(loss, torch.stack(parts).mean())
+    torch.testing.assert_close(logits, network(images))
+    assert float(small().training_output(images)[1].detach()) == 0.0
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["soft_tiny", "soft_norm_tiny_official", "soft_pyramid_small"])
 def test_one_batch_can_be_overfitted(variant: str) -> None:
     network = small(variant, depths=(1, 1, 1, 1), stem_stride=2, image_size=(20, 28))
     images, labels = torch.randn(6, 2, 20, 28), torch.tensor([0, 1, 2, 0, 1, 2])
-    network.eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for _ in range(80):
+    for _ in range(60):
         loss = F.cross_entropy(network(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -382,9 +376,10 @@ def test_one_batch_can_be_overfitted(variant: str) -> None:
 
 def test_images_too_small_for_a_landmark_are_refused() -> None:
     config = PRESETS["soft_tiny_official"]
-    with pytest.raises(GossamerError, match="28x64 has 7x16 tokens in stage 1, where a landmark reads 8x8.*29"):
+    with pytest.raises(GossamerError, match=r"28x64 has 7x16 tokens in stage 1, where a landmark reads 8x8.*29"):
         config.check_image_size((28, 64))
-    assert on_meta(config)(torch.zeros(2, 3, 29, 40, device="meta")).shape == (2, 1000)
+    config.check_image_size((29, 40))
+    assert small("soft_tiny_official").eval()(torch.randn(2, 2, 29, 40)).shape == (2, 3)
     PRESETS["soft_tiny"].check_image_size((1, 1))
 
 
