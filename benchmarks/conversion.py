@@ -1,9 +1,9 @@
-"""Change the mechanism of a trained network, train on for a tenth of the epochs, and compare with training from scratch.
+"""Change the mechanism of a trained network, train on for a tenth of the epochs, compare with training from scratch.
 
     python benchmarks/conversion.py breastmnist.npz [--model vit_nano] [--seeds 3] [--out runs/conversion]
 
-A softmax Vision Transformer is trained with defaults. From its weights, and from fresh ones, each mechanism is trained for
-a tenth of the epochs; and from fresh ones for all of them. Runs that are in the output folder are not repeated.
+A softmax Vision Transformer is trained with defaults. From its weights, and from fresh ones, each mechanism is trained
+for a tenth of the epochs; and from fresh ones for all of them. Runs that are in the output folder are not repeated.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Example: python benchmarks/medmnist.py breastmnist.npz pneumoniamnist.npz --out runs/medmnist
 Example: python benchmarks/medmnist.py breastmnist.npz --networks vit_tiny:softmax resnet_18_small
 
-A network is a preset, or a preset and a mechanism. Runs that are already in the output folder are not repeated, so the script can be stopped and started again.
+A network is a preset, or a preset and a mechanism. Runs that are already in the output folder are not repeated, so the
+script can be stopped and started again.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Stages of 3x3 local attention, each layer with a normalization and a ReLU, and max-pooling behind each stage. The
 published network flattens what is left, 8x8 pixels of a 512x512 image, for four linear layers that hold 98 % of the
-parameters and bind the network to its image size; ``readout="mean"`` averages instead. The operator is that of the paper's
-figure, scaled unless ``scale=False``, not that of the published code, which mixes pixels by a wrong reshape.
+parameters and bind the network to its image size; ``readout="mean"`` averages instead. The operator is that of the
+paper's figure, scaled unless ``scale=False``, not that of the published code, which mixes pixels by a wrong reshape.
 
 The twin has a 3x3 convolution with bias, Kaiming-initialized, in the place of each attention layer: three times the
 weights of a layer. Widths, depths, normalization, pooling and linear layers are identical, and so is the 3x3
@@ -46,8 +46,8 @@ class SaDNNClassifierConfig(NetworkConfig):
         scale: divide logits by ``sqrt(head_dim)``; False, as published, saturates the softmax from the start. Of no
             effect in the twin.
         norm: ``batch``, as published, or ``group``, which does not depend on the batch.
-        readout: ``flatten``, as published, takes images of ``image_size`` and no other; ``mean`` over the last map takes
-            any size.
+        readout: ``flatten``, as published, takes images of ``image_size`` and no other; ``mean`` over the last map
+            takes any size.
         hidden: widths of the linear layers between the maps and the classifier, each followed by a ReLU.
 
     Raises:
