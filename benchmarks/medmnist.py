@@ -54,9 +54,8 @@ def main() -> None:
                 found.append(train(data, network, seed, folder, options.threads))
             rows.append(row(data.stem, network, found))
             print(rows[-1], file=sys.stderr, flush=True)
-    print(
-        "| data | network | parameters | MMACs | AUROC, median of seeds | each seed | interval of the median | training |"
-    )
+    headings = ("data", "network", "parameters", "MMACs", "AUROC, median", "each seed", "interval", "training")
+    print(f"| {' | '.join(headings)} |")
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from gossamer.data import open_dataset, read_image
     from gossamer.errors import GossamerError
     from gossamer.nn.models import create_model, list_models
+    from gossamer.nn.transfer import convert_attention
 
 _PUBLIC = {
     "GossamerError": "gossamer.errors",
+    "convert_attention": "gossamer.nn.transfer",
     "create_model": "gossamer.nn.models",
     "list_models": "gossamer.nn.models",
     "load_model": "gossamer.checkpoint",
@@ -25,7 +27,16 @@ _PUBLIC = {
     "read_image": "gossamer.data",
 }
 
-__all__ = ["GossamerError", "__version__", "create_model", "list_models", "load_model", "open_dataset", "read_image"]
+__all__ = [
+    "GossamerError",
+    "__version__",
+    "convert_attention",
+    "create_model",
+    "list_models",
+    "load_model",
+    "open_dataset",
+    "read_image",
+]
 
 
 def __getattr__(name: str) -> Any:
