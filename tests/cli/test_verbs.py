@@ -172,3 +172,13 @@ def test_text_answers_are_for_people(trained: Path, phantom: Path, capsys: pytes
         capsys.readouterr()
         assert run(arguments) == 0
         assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", ["resnet_18_small", "soft_pyramid_small"])
+def test_every_kind_of_network_ends_in_a_report(model: str, phantom: Path, tmp_path: Path) -> None:
+    folder = tmp_path / model
+    assert run(["train", str(phantom), "--model", model, "--epochs", "1", "--threads", "1", "--out", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    title = model if model.startswith("resnet") else f"{model} with soft"
+    assert title in page
+    assert run(["predict", str(folder), str(phantom / "images"), "--out", str(tmp_path / "predictions.csv")]) == 0

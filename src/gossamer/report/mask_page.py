@@ -36,7 +36,7 @@ def render_mask_run(conclusion: MaskConclusion) -> str:
         .get_template("segment.html.j2")
         .render(
             c=c,
-            title=title(c),
+            title=c.run.title,
             version=__version__,
             metrics=mask_metric_rows(c.evaluation),
             cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
@@ -59,7 +59,7 @@ def render_mask_twins(conclusions: dict[str, MaskConclusion], intro: str) -> str
         intro: what is compared, in a sentence or two.
     """
     runs = list(conclusions.values())
-    chart = figures.estimates({title(c): c.evaluation.metrics["dice"] for c in runs}, "Dice")
+    chart = figures.estimates({c.run.title: c.evaluation.metrics["dice"] for c in runs}, "Dice")
     return (
         environment()
         .get_template("mask_twins.html.j2")
@@ -67,7 +67,7 @@ def render_mask_twins(conclusions: dict[str, MaskConclusion], intro: str) -> str
             intro=intro,
             version=__version__,
             runs=[
-                {"link": link, "title": title(c), "c": c, "metrics": mask_metric_rows(c.evaluation)}
+                {"link": link, "title": c.run.title, "c": c, "metrics": mask_metric_rows(c.evaluation)}
                 for link, c in conclusions.items()
             ],
             cost=[
@@ -122,12 +122,6 @@ def mask_verdict(evaluation: MaskEvaluation) -> str:
     if dice.low <= evaluation.trivial["dice"]:
         said += " It is not shown to beat predicting nothing."
     return said
-
-
-def title(conclusion: MaskConclusion) -> str:
-    """Return the name of a run's network and of its attention, where it has one."""
-    attention = getattr(conclusion.run.model, "attention", None)
-    return conclusion.run.preset if attention is None else f"{conclusion.run.preset} with {attention.name}"
 
 
 def _shown(conclusion: MaskConclusion) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def render_run(conclusion: Conclusion) -> str:
         .get_template("run.html.j2")
         .render(
             c=c,
-            title=_title(c),
+            title=c.run.title,
             version=__version__,
             metrics=metric_rows(c.evaluation),
             cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
@@ -74,7 +74,7 @@ def render_twins(conclusions: dict[str, Conclusion], intro: str) -> str:
             intro=intro,
             version=__version__,
             runs=[
-                {"link": link, "title": _title(c), "c": c, "metrics": metric_rows(c.evaluation)}
+                {"link": link, "title": c.run.title, "c": c, "metrics": metric_rows(c.evaluation)}
                 for link, c in conclusions.items()
             ],
             cost=[
@@ -83,7 +83,7 @@ def render_twins(conclusions: dict[str, Conclusion], intro: str) -> str:
                 if all(name in c.profile for c in runs)
             ],
             chart=Markup(
-                figures.to_svg(figures.estimates({_title(c): c.evaluation.metrics["auroc"] for c in runs}, "AUROC"))
+                figures.to_svg(figures.estimates({c.run.title: c.evaluation.metrics["auroc"] for c in runs}, "AUROC"))
             ),
             ranking=[Markup(figures.to_svg(figures.ranking_curves(c.predictions))) for c in runs],
             worst=_worst(runs[0])[:6],
@@ -102,13 +102,13 @@ def render_demo(parts: list[dict[str, Any]]) -> str:
     for part in parts:
         conclusions = list(part["conclusions"].values())
         name, label = ("auroc", "AUROC") if isinstance(conclusions[0], Conclusion) else ("dice", "Dice")
-        values = {_title(c): c.evaluation.metrics[name] for c in conclusions}
+        values = {c.run.title: c.evaluation.metrics[name] for c in conclusions}
         shown.append(
             {
                 **part,
                 "title": " beside ".join(values),
                 "chart": Markup(figures.to_svg(figures.estimates(values, label))),
-                "runs": [(link, _title(c)) for link, c in part["conclusions"].items()],
+                "runs": [(link, c.run.title) for link, c in part["conclusions"].items()],
             }
         )
     return environment().get_template("demo.html.j2").render(parts=shown, version=__version__)
@@ -152,10 +152,6 @@ def verdict(conclusion: Conclusion) -> str:
     if conclusion.run.multi_label:
         said = f"{said} {labels_in_words(evaluation)}"
     return f"{said} It is worse than the trivial classifier in {', '.join(worse)}." if worse else said
-
-
-def _title(conclusion: Any) -> str:
-    return f"{conclusion.run.preset} with {conclusion.run.model.attention.name}"
 
 
 def _balance(conclusion: Conclusion) -> list[dict[str, Any]]:

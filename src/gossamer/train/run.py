@@ -87,6 +87,12 @@ class RunConfig:
     inference: Inference | None = None
     init: InitialWeights | None = None
 
+    @property
+    def title(self) -> str:
+        """Preset and mechanism, as a reader calls the network."""
+        attention = getattr(self.model, "attention", None)
+        return self.preset if attention is None else f"{self.preset} with {attention.name}"
+
     def to_yaml(self) -> str:
         """Return the config as YAML text."""
         values = config.to_json(self) | {"preprocessing": self.preprocessing.to_json()}
