@@ -47,6 +47,44 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that becomes ``path`` when the block ends well.
+
+    If the block raises, the temporary folder is removed, and so are folders above it that were not there before.
+
+    Args:
+        path: a folder that does not exist, or is empty.
+
+    Raises:
+        GossamerError: ``E-OUTPUT`` when there is something already, or the system refuses; ``E-NOSPACE``.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", "give another --out")
+    above = [folder for folder in path.parents if not folder.exists()]
+    finished = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as name:
+            made = Path(name) / path.name
+            made.mkdir()
+            yield made
+            _flush(made)
+            if path.exists():
+                path.rmdir()
+            made.rename(path)
+            finished = True
+        _flush(path.parent)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    finally:
+        if not finished:
+            for folder in above:
+                if folder.exists():
+                    folder.rmdir()
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, all or nothing."""
     with replacing(path) as temporary:
@@ -88,7 +126,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GossamerError(ErrorCode.FORMAT, path, f"is not JSON ({error})", "restore the file from a copy") from error
 
 

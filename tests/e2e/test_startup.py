@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from made_bundles import contents, write_classifier, write_inputs, write_segmenter
+
 # An environment without torch: whatever tries to import one of these gets an ImportError.
 WITHOUT = "import sys\nfor name in {names!r}: sys.modules[name] = None\n"
 HEAVY = (
@@ -19,6 +21,12 @@ HEAVY = (
     "jinja2",
     "jaxtyping",
     "imagecodecs",
+    "scipy",
+    "onnx",
+    "onnxscript",
+    "openvino",
+    "einops",
+    "h5py",
 )
 
 
@@ -36,6 +44,29 @@ def test_help_and_data_without_torch(phantom: Path, tmp_path: Path) -> None:
         assert finished.returncode == 0, finished.stderr
     finished = python(f"{block}import gossamer, gossamer.data\nprint(gossamer.open_dataset({str(phantom)!r}).classes)")
     assert finished.stdout.strip() == "('clear', 'nodule')", finished.stderr
+
+
+def test_a_bundle_answers_without_torch(tmp_path: Path) -> None:
+    """What the training environment says of the same files, byte for byte."""
+    from gossamer.cli.main import run
+
+    pictures, volumes = write_inputs(tmp_path)
+    bundles = {
+        "classes.csv": (write_classifier(tmp_path / "classifier"), pictures),
+        "masks": (write_segmenter(tmp_path / "segmenter", stack=3), volumes),
+    }
+    for name, (bundle, inputs) in bundles.items():
+        here, there = tmp_path / f"here-{name}", tmp_path / f"there-{name}"
+        options = ["predict", str(bundle), str(inputs), "--threads", "1", "--out"]
+        assert run([*options, str(here)]) == 0
+        block = WITHOUT.format(names=HEAVY)
+        finished = python(f"{block}from gossamer.cli.main import run\nsys.exit(run({[*options, str(there)]!r}))")
+        assert finished.returncode == 0, finished.stderr
+        assert contents(there) == contents(here)
+    asked = [str(tmp_path / "classifier"), str(pictures), "--engine", "openvino"]
+    finished = python(f"{block}from gossamer.cli.main import run\nsys.exit(run({['predict', *asked]!r}))")
+    assert finished.returncode == 78
+    assert 'pip install "gossamer[openvino]"' in finished.stderr
 
 
 def test_a_verb_that_needs_torch_says_how_to_get_it(phantom: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from gossamer.data.datasets import Sample
 from gossamer.evaluate.evaluate import evaluate_predictions
 from gossamer.evaluate.predictions import Predictions
-from gossamer.evaluate.thresholds import Thresholds
+from gossamer.runtime.decide import Thresholds
 
 
 def predictions(*, multi_label: bool) -> Predictions:

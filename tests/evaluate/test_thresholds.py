@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.evaluate.thresholds import Rule, Thresholds, best_threshold, choose_thresholds, thresholded
+from gossamer.evaluate.thresholds import best_threshold, choose_thresholds
+from gossamer.runtime.decide import Rule, Thresholds, thresholded
 
 
 def quality(scores: np.ndarray, truth: np.ndarray, threshold: float, rule: Rule) -> float:

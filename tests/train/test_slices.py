@@ -14,7 +14,7 @@ import torch
 from gossamer.data.datasets.dataset import Sample
 from gossamer.data.datasets.prepare_masks import PreparedCase, PreparedMasks
 from gossamer.data.windows import bands
-from gossamer.evaluate.segment import Inference, with_neighbours
+from gossamer.runtime.segment import Inference, with_neighbours
 from gossamer.train.augment import MaskAugmenter
 from gossamer.train.batches import Batch, Draw, EpochBatches
 from gossamer.train.recipe import Augmentation, Flips

@@ -74,19 +74,28 @@ def require_torch(verb: str) -> None:
         raise GossamerError(ErrorCode.CODEC, f"gossamer {verb}", problem, 'pip install "gossamer[train]"')
 
 
+def usable_threads(threads: int | None, processes: int = 1) -> int:
+    """Return how many threads to use: as many as asked, or all usable processors, shared by the processes.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a number below 1.
+    """
+    from gossamer.measure.machine import usable_cpus
+
+    if threads is not None and threads < 1:
+        raise GossamerError(ErrorCode.CONFIG, "--threads", f"{threads} is less than 1", "use 1 or more")
+    return threads or max(1, usable_cpus() // processes)
+
+
 def set_threads(threads: int | None, processes: int = 1) -> int:
-    """Set how many threads torch uses, and return that number: all usable processors, shared by the processes.
+    """Set how many threads torch uses, and return that number, which ``usable_threads`` says.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a number below 1.
     """
     import torch
 
-    from gossamer.measure.machine import usable_cpus
-
-    if threads is not None and threads < 1:
-        raise GossamerError(ErrorCode.CONFIG, "--threads", f"{threads} is less than 1", "use 1 or more")
-    count = threads or max(1, usable_cpus() // processes)
+    count = usable_threads(threads, processes)
     torch.set_num_threads(count)
     return count
 

@@ -1,23 +1,24 @@
-"""``gossamer evaluate``: a trained run on labelled images."""
+"""``gossamer evaluate``: a trained run, or a bundle, on labelled images."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gossamer.cli.answer import Answer, Common, progress, require_torch, set_threads
-from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from gossamer.cli.predict import Model
     from gossamer.evaluate.bootstrap import Estimate
     from gossamer.evaluate.evaluate import Evaluation
     from gossamer.evaluate.evaluate_masks import MaskEvaluation
-    from gossamer.evaluate.thresholds import Thresholds
-    from gossamer.train.run import RunConfig, RunFolder
+    from gossamer.runtime.classify import Classifier
+    from gossamer.runtime.segment import MaskModel
 
 
 def evaluate(
@@ -28,10 +29,11 @@ def evaluate(
     split: str = "test",
     out: Path | None = None,
     tolerance: float | None = None,
+    engine: Literal["onnxruntime", "openvino"] | None = None,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Answer:
-    """Evaluate a trained run on labelled images.
+    """Evaluate a trained run or a bundle on labelled images.
 
     Labels are matched to the run's classes by name, and several labels are decided by the thresholds that the run chose
     on its own validation split. The trivial classifier knows the class frequencies of the data's
@@ -40,23 +42,19 @@ def evaluate(
     Example: gossamer evaluate runs/chest other-hospital/ --split test
 
     Args:
-        run: folder of a run.
+        run: folder of a run, or a bundle.
         data: what gossamer train takes, with classes or with masks as the run was trained on.
         split: train, val or test; all for every image.
         out: CSV file: the prediction of each image, or the metrics of each case and class.
         tolerance: of surface Dice, in mm, or in pixels where images have no spacing; 1 if left out.
+        engine: what computes a bundle, onnxruntime if left out; openvino comes with the extra of that name.
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
     require_torch("evaluate")
-    set_threads(threads)
-    from gossamer.checkpoint import load_model
-    from gossamer.data import open_dataset
+    set_threads(threads)  # of the metrics, and of a run
+    from gossamer.cli.predict import open_model
     from gossamer.data.datasets import SPLITS
-    from gossamer.data.datasets.prepare import prepare
-    from gossamer.evaluate.evaluate import class_frequencies, evaluate_predictions
-    from gossamer.evaluate.predictions import predict_split
-    from gossamer.train.run import RunFolder
 
     if split not in (*SPLITS, "all"):
         raise GossamerError(
@@ -64,64 +62,61 @@ def evaluate(
         )
     if out is not None and out.exists():
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
-    config = RunFolder(run).read_config()
-    if config.task == "segment":
-        return _evaluate_masks(run, config, data, split, out, tolerance)
+    model = open_model(run, engine, threads)
+    if model.masks is not None:
+        return _evaluate_masks(model, model.masks, data, split, out, tolerance)
     if tolerance is not None:
         problem = "is an option of segmentation, this run classifies"
         raise GossamerError(ErrorCode.CONFIG, "--tolerance", problem, "leave it out")
-    model = load_model(run)
-    dataset = open_dataset(data, seed=config.seed, task="classify")
+    assert model.classifier is not None
+    return _evaluate_classes(model, model.classifier, data, split, out)
+
+
+def _evaluate_classes(model: Model, classifier: Classifier, data: Path, split: str, out: Path | None) -> Answer:
+    from gossamer.data import open_dataset
+    from gossamer.data.datasets.prepare import prepare
+    from gossamer.evaluate.evaluate import class_frequencies, evaluate_predictions
+    from gossamer.evaluate.predictions import classify_split
+
+    dataset = open_dataset(data, seed=model.seed, task="classify")
     if dataset.faults:
         raise dataset.faults[0]
     samples = dataset.samples if split == "all" else dataset.split(split)
     with progress("reading images") as tick:
-        prepared = prepare(dataset, samples, config.preprocessing, config.classes, tick)
-    thresholds, halves = run_thresholds(RunFolder(run), config)
-    predictions = predict_split(model, prepared, config.classes, multi_label=config.multi_label, thresholds=thresholds)
-    prior = class_frequencies(dataset, config.classes, split)
-    result = evaluate_predictions(predictions, prior, split=split, seed=config.seed)
+        prepared = prepare(dataset, samples, classifier.preprocessing, classifier.classes, tick)
+    predictions = classify_split(classifier, prepared)
+    prior = class_frequencies(dataset, classifier.classes, split)
+    result = evaluate_predictions(predictions, prior, split=split, seed=model.seed)
     if out is not None:
         predictions.write_csv(out)
-    notes = [note.to_json() for note in (*dataset.notes, *prepared.notes, *halves)]
+    notes = [note.to_json() for note in (*dataset.notes, *prepared.notes, *model.notes)]
     return Answer(
-        {"run": str(run), "data": str(data), **result.to_json(), "notes": notes}, _tables(result, config, str(data))
+        {**model.facts, "data": str(data), **result.to_json(), "notes": notes},
+        _tables(result, str(data), multi_label=classifier.multi_label),
     )
 
 
-def run_thresholds(folder: RunFolder, config: RunConfig) -> tuple[Thresholds | None, tuple[Note, ...]]:
-    """Return the thresholds of a run, and a note where several labels go without."""
-    thresholds = folder.read_thresholds(config)
-    if thresholds is not None or not config.multi_label:
-        return thresholds, ()
-    text = f"has no {folder.thresholds.name}: a label is predicted above 0.5"
-    return None, (Note(ErrorCode.LABEL, str(folder.path), text),)
-
-
 def _evaluate_masks(
-    run: Path, config: RunConfig, data: Path, split: str, out: Path | None, tolerance: float | None
+    model: Model, masks: MaskModel, data: Path, split: str, out: Path | None, tolerance: float | None
 ) -> Answer:
     from gossamer.data import open_dataset
     from gossamer.evaluate.evaluate_masks import evaluate_masks
     from gossamer.evaluate.mask_metrics import TOLERANCE
-    from gossamer.report.mask_conclusion import mask_model
-    from gossamer.train.run import RunFolder
 
     if tolerance is not None and tolerance <= 0:
         raise GossamerError(ErrorCode.CONFIG, "--tolerance", f"{tolerance} is not positive", "use 1")
-    model = mask_model(RunFolder(run), config)
-    dataset = open_dataset(data, seed=config.seed, task="segment")
+    dataset = open_dataset(data, seed=model.seed, task="segment")
     dataset.require_faultless()
     samples = dataset.samples if split == "all" else dataset.split(split)
     with progress("segmenting") as tick:
         result = evaluate_masks(
-            model, dataset, samples, split=split, tolerance=tolerance or TOLERANCE, seed=config.seed, on_progress=tick
+            masks, dataset, samples, split=split, tolerance=tolerance or TOLERANCE, seed=model.seed, on_progress=tick
         )
     if out is not None:
         result.write_csv(out)
     notes = [note.to_json() for note in dataset.notes]
     return Answer(
-        {"run": str(run), "data": str(data), **result.to_json(), "notes": notes}, masks_table(result, str(data))
+        {**model.facts, "data": str(data), **result.to_json(), "notes": notes}, masks_table(result, str(data))
     )
 
 
@@ -144,11 +139,11 @@ def masks_table(evaluation: MaskEvaluation, source: str) -> Table:
     return table
 
 
-def _tables(evaluation: Evaluation, config: RunConfig, source: str) -> Table | Group:
+def _tables(evaluation: Evaluation, source: str, *, multi_label: bool) -> Table | Group:
     from rich.console import Group
 
     table = metrics_table(evaluation, source)
-    return Group(table, labels_table(evaluation)) if config.multi_label else table
+    return Group(table, labels_table(evaluation)) if multi_label else table
 
 
 def metrics_table(evaluation: Evaluation, source: str) -> Table:

@@ -26,6 +26,8 @@ VERBS: dict[str, str] = {
     "evaluate": "gossamer.cli.evaluate:evaluate",
     "predict": "gossamer.cli.predict:predict",
     "profile": "gossamer.cli.profile:profile",
+    "export": "gossamer.cli.export:export",
+    "quantize": "gossamer.cli.quantize:quantize",
     "data": "gossamer.cli.data:app",
     "models": "gossamer.cli.models:models",
     "import-weights": "gossamer.cli.import_weights:import_weights",
@@ -35,9 +37,11 @@ VERBS: dict[str, str] = {
 
 SUMMARIES: dict[str, str] = {
     "train": "Train a network on labelled images, evaluate it and write a report.",
-    "evaluate": "Evaluate a trained run on labelled images.",
-    "predict": "Predict images with a trained run: their classes, or their masks.",
+    "evaluate": "Evaluate a trained run or a bundle on labelled images.",
+    "predict": "Predict images with a trained run or a bundle: their classes, or their masks.",
     "profile": "Measure what a network costs: parameters, MACs, latency, memory.",
+    "export": "Write a trained run as a bundle that runs without PyTorch.",
+    "quantize": "Write a run or a bundle as a bundle in 8 bits, if it loses little.",
     "data": "Look at data: check a data set, or write a phantom.",
     "models": "List networks and attention mechanisms.",
     "import-weights": "Read weights that others have published into one of our networks.",

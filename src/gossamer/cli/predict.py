@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from gossamer.cli.answer import Answer, Common, progress, require_torch, say, set_threads
-from gossamer.errors import ErrorCode, GossamerError, from_os_error
+from gossamer.cli.answer import Answer, Common, progress, require_torch, say, set_threads, usable_threads
+from gossamer.errors import ErrorCode, GossamerError, Note, from_os_error
 
 if TYPE_CHECKING:
-    from gossamer.train.run import RunConfig
+    from gossamer.runtime.bundle import Bundle
+    from gossamer.runtime.classify import Classifier
+    from gossamer.runtime.engines import EngineName
+    from gossamer.runtime.segment import MaskModel
 
 
 def predict(
@@ -22,126 +27,190 @@ def predict(
     out: Path | None = None,
     rle_order: Literal["rows", "columns"] = "rows",
     strict: bool = False,
+    engine: Literal["onnxruntime", "openvino"] | None = None,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Answer:
-    """Predict images with a trained run: their classes, or their masks.
+    """Predict images with a trained run or a bundle: their classes, or their masks.
 
-    Of several labels, those are predicted whose probability lies above the threshold that the run has chosen for them.
-    Folders are searched for images. An image that cannot be read does not stop the others: it is listed in errors.jsonl
-    beside OUT, and the command exits with 65. Masks are written in the geometry and format of each image, with the size
-    of each class in sizes.csv; a folder of studies in the UW-Madison layout gives one submission.csv of run lengths.
+    A bundle needs no PyTorch. Of several labels, those are predicted whose probability lies above the threshold that
+    the run has chosen for them. Folders are searched for images. An image that cannot be read does not stop the
+    others: it is listed in errors.jsonl beside OUT, and the command exits with 65. Masks are written in the geometry
+    and format of each image, with the size of each class in sizes.csv; a folder of studies in the UW-Madison layout
+    gives one submission.csv of run lengths.
 
     Example: gossamer predict runs/chest new-images/ --out predictions.csv
-    Example: gossamer predict runs/hippocampus new-volumes/ --out masks/
+    Example: gossamer predict bundles/hippocampus new-volumes/ --out masks/
 
     Args:
-        run: folder of a run.
+        run: folder of a run, or a bundle.
         paths: images, or folders of images.
         out: of classes, a CSV file, or standard output if left out; of masks, a new or empty folder.
         rle_order: whether run lengths count pixels along rows or columns.
         strict: stop at the first image that cannot be read.
+        engine: what computes a bundle, onnxruntime if left out; openvino comes with the extra of that name.
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
+    model = open_model(run, engine, threads)
+    if model.masks is not None:
+        return _predict_masks(model, model.masks, paths, out, rle_order, strict)
+    assert model.classifier is not None
+    return _predict_classes(model, model.classifier, paths, out, strict, printed=not common.json)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A run or a bundle, as what answers.
+
+    Attributes:
+        facts: what it is, for ``--json``.
+        seed: of the training, which the splits that data leave open depend on.
+        classifier: where it classifies.
+        masks: where it segments.
+        notes: what its reader should know.
+        channels: of an image, where it segments.
+        numbered: whether files named ``<case>_0000``, ``<case>_0001``, ... are channels of one image.
+    """
+
+    facts: dict[str, Any]
+    seed: int
+    classifier: Classifier | None = None
+    masks: MaskModel | None = None
+    notes: tuple[Note, ...] = ()
+    channels: int = 1
+    numbered: bool = False
+
+
+def open_model(path: Path, engine: EngineName | None, threads: int | None) -> Model:
+    """Return the run, which needs torch, or the bundle, which does not.
+
+    Args:
+        path: its folder.
+        engine: what computes a bundle.
+        threads: of the processor; all that this process may use if left out.
+
+    Raises:
+        GossamerError: it cannot be used; ``E-CODEC`` for a run without torch, ``E-CONFIG`` for an engine of a run.
+    """
+    from gossamer.runtime.bundle import is_bundle, open_bundle
+
+    if not path.exists():
+        remedy = "name a folder of gossamer train or gossamer export"
+        raise GossamerError(ErrorCode.MISSING, path, "there is no such folder", remedy)
+    if is_bundle(path):
+        return _bundle_model(open_bundle(path, engine=engine or "onnxruntime", threads=usable_threads(threads)))
+    if engine is not None:
+        problem = f"{engine} computes bundles, and {path} is none"
+        raise GossamerError(ErrorCode.CONFIG, "--engine", problem, "leave it out, or gossamer export the run first")
     require_torch("predict")
     set_threads(threads)
+    return _run_model(path)
+
+
+def _bundle_model(bundle: Bundle) -> Model:
+    from gossamer.runtime.classify import bundle_classifier
+    from gossamer.runtime.segment import bundle_masks
+
+    manifest, engine = bundle.manifest, bundle.engine
+    facts = {
+        "bundle": str(bundle.path), "engine": engine.name, "engine_version": engine.version, "threads": bundle.threads,
+    }  # fmt: skip
+    seed = manifest.source.get("seed", 0)
+    if not isinstance(seed, int):
+        raise GossamerError(ErrorCode.CONFIG, bundle.path, f"its seed is {seed!r}, no number", "export it again")
+    if manifest.task == "segment":
+        channels, numbered = manifest.input.channels, manifest.layout == "decathlon"
+        return Model(facts, seed, masks=bundle_masks(bundle), channels=channels, numbered=numbered)
+    unset = manifest.output.multi_label and bundle.thresholds is None
+    return Model(
+        facts, seed, classifier=bundle_classifier(bundle), notes=_halves(bundle.path, "thresholds") if unset else ()
+    )
+
+
+def _run_model(path: Path) -> Model:
+    from gossamer.checkpoint import load_model
+    from gossamer.evaluate.torch_network import as_predict
+    from gossamer.report.mask_conclusion import mask_model
+    from gossamer.runtime.classify import Classifier
     from gossamer.train.run import RunFolder
 
-    config = RunFolder(run).read_config()
+    folder, facts = RunFolder(path), {"run": str(path)}
+    config = folder.read_config()
     if config.task == "segment":
-        return _predict_masks(run, config, paths, out, rle_order, strict)
+        assert config.inference is not None
+        channels, numbered = config.model.in_channels // config.inference.stack, config.layout == "decathlon"
+        return Model(facts, config.seed, masks=mask_model(folder, config), channels=channels, numbered=numbered)
+    thresholds = folder.read_thresholds(config)
+    network = as_predict(load_model(path), multi_label=config.multi_label)
+    classifier = Classifier(network, config.preprocessing, config.classes, config.multi_label, thresholds)
+    unset = config.multi_label and thresholds is None
+    return Model(
+        facts, config.seed, classifier=classifier, notes=_halves(path, folder.thresholds.name) if unset else ()
+    )
+
+
+def _halves(path: Path, lacks: str) -> tuple[Note]:
+    """Return the note that several labels go without thresholds."""
+    return (Note(ErrorCode.LABEL, str(path), f"has no {lacks}: a label is predicted above 0.5"),)
+
+
+def _predict_classes(
+    model: Model, classifier: Classifier, paths: Sequence[Path], out: Path | None, strict: bool, *, printed: bool
+) -> Answer:
+    from gossamer.files import write_text
+    from gossamer.runtime.classify import classify_pictures, find_pictures
+    from gossamer.runtime.decide import to_csv
+
     if out is not None and out.exists():
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
-    from gossamer.checkpoint import load_model
-    from gossamer.cli.evaluate import run_thresholds
-    from gossamer.data import read_image
-    from gossamer.evaluate.predictions import chosen_classes, names_of, predict_images, to_csv
-    from gossamer.files import write_text
-
-    model = load_model(run)
-    thresholds, notes = run_thresholds(RunFolder(run), config)
-    for note in notes:
+    for note in model.notes:
         say(f"note: {note}")
-    files = find_images(paths)
-    rows, errors = [["path", "prediction", *(f"p({name})" for name in config.classes)]], []
-    answers = []
+    files = find_pictures(paths)
     with progress("predicting") as tick:
-        for done, file in enumerate(files, start=1):
-            try:
-                image = read_image(file)
-                array = config.preprocessing.network_input(image)[None]
-            except GossamerError as error:
-                if strict:
-                    raise
-                errors.append({"path": str(file), **error.to_json()})
-                say(f"gossamer: {error}")
-                continue
-            probabilities = predict_images(model, array, multi_label=config.multi_label)
-            chosen = chosen_classes(probabilities, multi_label=config.multi_label, thresholds=thresholds)
-            (name,) = names_of(chosen, config.classes)
-            rows.append([str(file), name, *(f"{p:.6f}" for p in probabilities[0])])
-            answers.append(
-                {
-                    "path": str(file),
-                    "prediction": name,
-                    "probabilities": dict(zip(config.classes, probabilities[0].tolist(), strict=True)),
-                    "notes": [note.to_json() for note in image.notes],
-                }
-            )
-            tick(done, len(files))
+        results = classify_pictures(classifier, files, strict=strict, on_progress=tick)
+    errors = _said(results.errors)
     if out is not None:
-        write_text(out, to_csv(rows))
+        write_text(out, to_csv(results.table()))
         if errors:
             write_text(out.parent / "errors.jsonl", "".join(json.dumps(error) + "\n" for error in errors))
-    elif not common.json:
-        sys.stdout.write(to_csv(rows))
-    text = f"wrote {len(answers)} predictions to {out}" if out is not None else None
-    status = ErrorCode.FORMAT.exit_status if errors else 0
+    elif printed:
+        sys.stdout.write(to_csv(results.table()))
+    thresholds = classifier.thresholds
     data = {
-        "run": str(run),
+        **model.facts,
         "thresholds": None if thresholds is None else thresholds.to_json(),
-        "predictions": answers,
+        "predictions": results.to_json(),
         "errors": errors,
-        "notes": [note.to_json() for note in notes],
+        "notes": [note.to_json() for note in model.notes],
     }
-    return Answer(data, text, status)
+    text = f"wrote {len(results.answers)} predictions to {out}" if out is not None else None
+    return Answer(data, text, ErrorCode.FORMAT.exit_status if errors else 0)
 
 
 def _predict_masks(
-    run: Path,
-    config: RunConfig,
+    model: Model,
+    masks: MaskModel,
     paths: Sequence[Path],
     out: Path | None,
     rle_order: Literal["rows", "columns"],
     strict: bool,
 ) -> Answer:
-    from gossamer.evaluate.predict_masks import SIZES, find_inputs, predict_masks
     from gossamer.files import write_text
-    from gossamer.report.mask_conclusion import mask_model
-    from gossamer.train.run import RunFolder
+    from gossamer.runtime.predict_masks import SIZES, find_inputs, predict_masks
 
     if out is None:
         raise GossamerError(ErrorCode.CONFIG, "--out", "is missing: masks need a folder", "give --out FOLDER")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, out, "exists and is not an empty folder", "give another --out")
-    assert config.inference is not None
-    channels = config.model.in_channels // config.inference.stack
-    inputs = find_inputs(paths, channels, numbered=config.layout == "decathlon")
-    model = mask_model(RunFolder(run), config)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, out) from error
-    with progress("segmenting") as tick:
-        results = predict_masks(model, inputs, out, order=rle_order, strict=strict, on_progress=tick)
-    errors = [{"path": str(path), **error.to_json()} for path, error in results.errors]
-    for _, error in results.errors:
-        say(f"gossamer: {error}")
+    inputs = find_inputs(paths, model.channels, numbered=model.numbered)
+    with _made(out), progress("segmenting") as tick:
+        results = predict_masks(masks, inputs, out, order=rle_order, strict=strict, on_progress=tick)
+    errors = _said(results.errors)
     if errors:
         write_text(out / "errors.jsonl", "".join(json.dumps(error) + "\n" for error in errors))
     data = {
-        "run": str(run),
+        **model.facts,
         "masks": [str(file) for file in results.files],
         "sizes": [dict(zip(("path", "class", "size", "unit"), row, strict=True)) for row in results.rows],
         "errors": errors,
@@ -151,28 +220,25 @@ def _predict_masks(
     return Answer(data, text, ErrorCode.FORMAT.exit_status if errors else 0)
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Return the files among ``paths`` and the images inside its folders, in order.
+def _said(errors: Sequence[tuple[Path, GossamerError]]) -> list[dict[str, str]]:
+    """Say each error in a line, and return them as data with the paths of their inputs."""
+    for _, error in errors:
+        say(f"gossamer: {error}")
+    return [{"path": str(path), **error.to_json()} for path, error in errors]
 
-    Raises:
-        GossamerError: ``E-MISSING``, where a path is not there or there is no image.
-    """
-    from gossamer.data.io import RASTER_SUFFIXES
 
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
-        if path.suffix.lower() in (".npz", ".csv"):
-            problem = "is a data set, predict takes images"
-            raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, f"use gossamer evaluate RUN {path}")
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files += [
-            file for file in inside if file.is_file() and (file == path or file.suffix.lower() in RASTER_SUFFIXES)
-        ]
-    if not files:
-        where = ", ".join(str(path) for path in paths) or "gossamer predict"
-        raise GossamerError(
-            ErrorCode.MISSING, where, "no images", f"name files or folders with {', '.join(RASTER_SUFFIXES)}"
-        )
-    return files
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder for the block; where it fails and has written nothing, remove what was made."""
+    made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, folder) from error
+    try:
+        yield
+    except GossamerError:
+        if not any(folder.iterdir()):
+            for path in made:
+                path.rmdir()
+        raise

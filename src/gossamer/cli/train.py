@@ -149,12 +149,12 @@ def new_run(
     run, notes = plan_run(dataset, wishes)
     images = len(dataset.samples) if run.task == "classify" else 0
     run, memory = plan_memory(run, images, recompute=wishes.recompute, processes=world_size())
-    if memory is not None and global_rank() == 0:
-        say(memory)
     splits = _read_images(run, dataset)
     if global_rank() == 0:
         folder.create()
         folder.write_config(run, {**describe_machine(), "threads": used, "processes": world_size()})
+    if memory is not None and global_rank() == 0:
+        say(memory)
     return _train(run, dataset, splits, folder, notes, resume=False), folder
 
 

@@ -13,7 +13,7 @@ from gossamer.data.datasets import Dataset
 from gossamer.evaluate.bootstrap import RESAMPLES, Estimate, bootstrap
 from gossamer.evaluate.metrics import LABEL_METRICS, METRICS, classification_metrics, metrics_and_labels
 from gossamer.evaluate.predictions import Predictions
-from gossamer.evaluate.thresholds import HALF, Thresholds
+from gossamer.runtime.decide import HALF, Thresholds
 
 
 @dataclass(frozen=True)

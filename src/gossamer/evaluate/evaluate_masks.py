@@ -18,9 +18,10 @@ from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluate.bootstrap import RESAMPLES, Estimate, bootstrap
 from gossamer.evaluate.mask_metrics import MASK_METRICS, TOLERANCE, case_metrics
-from gossamer.evaluate.predictions import groups_of, to_csv
-from gossamer.evaluate.segment import MaskModel
+from gossamer.evaluate.predictions import groups_of
 from gossamer.files import write_text
+from gossamer.runtime.decide import to_csv
+from gossamer.runtime.segment import MaskModel, sizes
 
 
 @dataclass(frozen=True)
@@ -173,14 +174,6 @@ def evaluate_masks(
         size_unit=("mm2" if flat else "ml") if in_mm else "px",
         tolerance=tolerance,
     )
-
-
-def sizes(labels: LabelMap, spacing_mm: tuple[float, ...] | None) -> np.ndarray:
-    """Return the size of each class: a volume in ml, an area in mm2, or pixels where there is no spacing."""
-    counts = labels.planes.reshape(len(labels.classes), -1).sum(axis=1)
-    if spacing_mm is None:
-        return counts.astype(float)
-    return counts * math.prod(spacing_mm) / (1000 if len(spacing_mm) == 3 else 1)
 
 
 def _case_result(sample: Sample, image: Image, truth: LabelMap, prediction: LabelMap, tolerance: float) -> CaseResult:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from gossamer.data.datasets import Sample
 from gossamer.data.datasets.prepare import PreparedSplit
-from gossamer.evaluate.thresholds import HALF, Thresholds
+from gossamer.evaluate.torch_network import as_predict
 from gossamer.files import write_text
+from gossamer.runtime.classify import Classifier
+from gossamer.runtime.decide import Thresholds, chosen_classes, names_of, to_csv
 
 _BATCH = 64
 
@@ -91,36 +90,16 @@ def predict_split(
     return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets, thresholds)
 
 
+def classify_split(model: Classifier, split: PreparedSplit) -> Predictions:
+    """Return the predictions of a network with its decisions, of a run or a bundle, for prepared images."""
+    images = split.images
+    parts = [model.network(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
+    return Predictions(
+        split.samples, model.classes, model.multi_label, np.concatenate(parts), split.targets, model.thresholds
+    )
+
+
 def predict_images(model: nn.Module, images: np.ndarray, *, multi_label: bool) -> np.ndarray:
     """Return probabilities ``(samples, classes)`` of images ``(samples, channels, rows, columns)``."""
-    model.eval()
-    with torch.inference_mode():
-        parts = [model(torch.from_numpy(images[begin : begin + _BATCH])) for begin in range(0, len(images), _BATCH)]
-    logits = torch.cat(parts).float()
-    return (torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)).numpy()
-
-
-def chosen_classes(probabilities: np.ndarray, *, multi_label: bool, thresholds: Thresholds | None = None) -> np.ndarray:
-    """Return which classes are predicted: the most probable one, or of several labels each above its threshold.
-
-    Args:
-        probabilities: ``(samples, classes)``.
-        multi_label: whether a sample may have any number of classes.
-        thresholds: one half for every label if left out. Of two classes the larger probability decides nevertheless:
-            the threshold of the second says where its sensitivity and specificity are in balance.
-    """
-    if multi_label:
-        return probabilities.astype(np.float64) > (HALF if thresholds is None else thresholds.array())
-    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
-
-
-def names_of(chosen: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """Return the chosen classes of each row, joined by ``|``; ``-`` for none."""
-    return ["|".join(classes[int(k)] for k in np.flatnonzero(row)) or "-" for row in chosen]
-
-
-def to_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as CSV text."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(rows)
-    return table.getvalue()
+    predict = as_predict(model, multi_label=multi_label)
+    return np.concatenate([predict(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,3 +38,28 @@ def time_calls(
         times.append(1e3 * (time.perf_counter() - start))
     p50, p95 = np.percentile(times, [50, 95])
     return Latency(float(p50), float(p95), len(times))
+
+
+def time_together(
+    calls: Mapping[str, Callable[[], object]], *, seconds: float = 3.0, min_rounds: int = 15, max_rounds: int = 300
+) -> dict[str, Latency]:
+    """Call each of ``calls`` in turn, again and again, and return the distribution of the times of each by its name.
+
+    What disturbs the machine for a while disturbs all of them, so that their ratios hold where their times do not.
+    """
+    for call in calls.values():
+        for _ in range(3):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    begin, rounds = time.perf_counter(), 0
+    while rounds < min_rounds or (time.perf_counter() - begin < seconds and rounds < max_rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - start))
+        rounds += 1
+    found = {}
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, [50, 95])
+        found[name] = Latency(float(p50), float(p95), len(values))
+    return found

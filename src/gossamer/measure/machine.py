@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm", "bf16")
 PACKAGES = (
     "gossamer", "numpy", "pillow", "tifffile", "imagecodecs", "torch", "lightning", "monai", "torchmetrics",
-    "safetensors", "matplotlib", "jinja2",
+    "safetensors", "matplotlib", "jinja2", "onnx", "onnxruntime", "openvino",
 )  # fmt: skip
 
 
@@ -57,6 +58,27 @@ def available_memory_bytes() -> int | None:
     cached = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat") or "", re.MULTILINE)
     left = int(limit) - int(used) + (int(cached.group(1)) if cached else 0)
     return left if free is None else min(free, left)
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Resident memory of this process: now, and the most since it began or since ``reset_peak_memory``."""
+
+    resident_bytes: int
+    peak_bytes: int
+
+
+def process_memory() -> ProcessMemory | None:
+    """Return the memory of this process, or None where the system does not say."""
+    status = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB$", _read("/proc/self/status") or "", re.MULTILINE))
+    if len(status) < 2:
+        return None
+    return ProcessMemory(1024 * int(status["VmRSS"]), 1024 * int(status["VmHWM"]))
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak of this process so far, where ``process_memory`` can tell it."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 @lru_cache(maxsize=1)

@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gossamer import config
+from gossamer.measure.machine import process_memory, reset_peak_memory
 from gossamer.nn.models import NetworkConfig, config_from_json
 
 
@@ -38,7 +38,7 @@ def measure_peak_memory(model: NetworkConfig, *, batch: int, threads: int) -> Pe
         batch: images of one call.
         threads: of torch in the process.
     """
-    if not Path("/proc/self/status").exists():
+    if process_memory() is None:
         return None
     request = json.dumps({"model": config.to_json(model), "batch": batch, "threads": threads})
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -63,19 +63,14 @@ def _probe(request: dict[str, Any]) -> dict[str, int]:
     images = torch.zeros(request["batch"], description.in_channels, *description.image_size)
     with torch.inference_mode():
         torch.mm(torch.ones(256, 256), torch.ones(256, 256))  # thread pools exist before the count begins
-        before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = process_memory()
+        reset_peak_memory()
         for _ in range(2):
             model(images)
-    peak = _status("VmHWM")
-    return {"process_bytes": peak, "forward_bytes": max(0, peak - before)}
-
-
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return 1024 * int(line.split()[1])
-    raise KeyError(key)
+    after = process_memory()
+    assert before is not None
+    assert after is not None
+    return {"process_bytes": after.peak_bytes, "forward_bytes": max(0, after.peak_bytes - before.resident_bytes)}
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def window_attention(
         (batch, rows, columns, heads, value width).
     """
     if torch.compiler.is_exporting():
-        return _by_offset(queries, keys, values, relative, window, stride)
+        return _by_row(queries, keys, values, relative, window, stride)
     return torch.ops.gossamer.window_attention(queries, keys, values, relative, window, stride)
 
 
@@ -71,6 +71,29 @@ def _shifted(padded: Tensor, place: int, window: int, stride: int, rows: int, co
     row, column = divmod(place, window)
     last = (row + stride * (rows - 1) + 1, column + stride * (columns - 1) + 1)
     return padded[:, row : last[0] : stride, column : last[1] : stride]
+
+
+def _by_row(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int) -> Tensor:
+    """Return the same as ``_by_offset``: the ``k`` places of a row of the window at once, row by row.
+
+    For a graph, where operators for each of the k*k places would be thousands of nodes in a deep network. Places are
+    picked by their number and not sliced, since the ends of slices are what takes an exporter its time.
+    """
+    device, rows, columns = queries.device, queries.shape[1], queries.shape[2]
+    place = torch.arange(window, device=device)
+    down, across = (stride * torch.arange(count, device=device) for count in (rows, columns))
+    seen = (across[:, None] + place).flatten()
+
+    def rows_of_windows(padded: Tensor) -> list[Tensor]:
+        """(batch, rows, columns, window, heads, width) for each row of the window."""
+        wide = padded.index_select(2, seen).unflatten(2, (columns, window))
+        return [wide.index_select(1, down + row) for row in range(window)]
+
+    products = [(queries[:, :, :, None] * part).sum(dim=-1) for part in rows_of_windows(keys)]
+    logits = torch.einsum("brchd,hkd->brckh", queries, relative) + torch.cat(products, dim=3)
+    weights = torch.softmax(logits, dim=3).split(window, dim=3)
+    parts = zip(weights, rows_of_windows(values), strict=True)
+    return torch.stack([(weight[..., None] * part).sum(dim=3) for weight, part in parts]).sum(dim=0)
 
 
 def _by_tile(

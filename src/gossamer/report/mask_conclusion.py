@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from gossamer import __version__, config
 from gossamer.checkpoint import load_model
@@ -15,13 +16,14 @@ from gossamer.data.datasets import SPLITS, SegmentationDataset
 from gossamer.data.datasets.prepare_masks import PreparedMasks
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluate.evaluate_masks import MaskEvaluation, evaluate_masks
-from gossamer.evaluate.segment import MaskModel, with_neighbours
+from gossamer.evaluate.torch_network import as_predict
 from gossamer.measure.figure import Figure
 from gossamer.measure.machine import describe_machine
 from gossamer.measure.profile import Profile, profile_model
 from gossamer.nn.models import Segmenter
 from gossamer.report.conclude import shared_pixels
 from gossamer.report.overlays import Overlay, choose_slice
+from gossamer.runtime.segment import Inference, MaskModel, with_neighbours
 from gossamer.train.fit import Fitted
 from gossamer.train.run import RunConfig, RunFolder
 from gossamer.train.slices import centred, window_at
@@ -97,7 +99,8 @@ class MaskConclusion:
 def mask_model(folder: RunFolder, run: RunConfig) -> MaskModel:
     """Return the best network of a segmentation run with its preprocessing."""
     assert run.inference is not None
-    return MaskModel(load_model(folder.path), run.preprocessing, run.inference, run.classes, run.multi_label)
+    network = as_predict(load_model(folder.path), multi_label=run.multi_label)
+    return MaskModel(network, run.preprocessing, run.inference, run.classes, run.multi_label)
 
 
 def conclude_masks(
@@ -140,20 +143,20 @@ def conclude_masks(
         fitted=fitted,
         evaluation=evaluation,
         shown=tuple(_shown(model, dataset, evaluation)),
-        profile=_profile(model, splits[split]),
+        profile=_profile(load_model(folder.path), model.inference, splits[split]),
         machine=describe_machine(),
         notes=tuple(notes),
     )
 
 
-def _profile(model: MaskModel, prepared: PreparedMasks) -> Profile:
+def _profile(network: nn.Module, inference: Inference, prepared: PreparedMasks) -> Profile:
     """Return what a window costs, timed on a real one, since pruning makes the work depend on the image."""
-    network, window = model.network, model.inference.window
+    window = inference.window
     assert isinstance(network, Segmenter)
     middles = []
     for case in prepared.cases:
         rows, columns = (centred(size - side) for size, side in zip(case.slices.shape[2:], window, strict=True))
-        middle = with_neighbours(case.slices, model.inference.stack)[len(case.slices) // 2]
+        middle = with_neighbours(case.slices, inference.stack)[len(case.slices) // 2]
         middles.append(window_at(middle, (rows, columns), window))
     images = torch.from_numpy(np.stack(middles).astype(np.float32))
     profile = profile_model(network, images=images[len(images) // 2 :][:1])

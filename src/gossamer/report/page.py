@@ -12,10 +12,10 @@ from markupsafe import Markup
 from gossamer import __version__
 from gossamer.evaluate.evaluate import Evaluation
 from gossamer.evaluate.metrics import METRICS
-from gossamer.evaluate.predictions import names_of
 from gossamer.report import figures
 from gossamer.report.conclusion import Conclusion
 from gossamer.report.labels import by_auroc, decision_in_words, label_intervals, labels_in_words
+from gossamer.runtime.decide import names_of
 
 COST_ROWS = {
     "parameters": "Parameters",

@@ -29,6 +29,9 @@ class InputSpec:
         stack: neighbouring slices of a volume that are its channels, of segmentation.
         overlap: fraction of a window that neighbours share at least, of segmentation.
         stored: type of the stored values that training images had, such as ``uint8``; None where any is meant.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for numbers that cannot be.
     """
 
     channels: int
@@ -38,6 +41,20 @@ class InputSpec:
     stack: int = 1
     overlap: float = 0.5
     stored: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = {
+            "channels": self.channels,
+            "rows": self.window[0],
+            "columns": self.window[1],
+            "multiple": self.multiple,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise GossamerError(ErrorCode.CONFIG, f"input.{name}", f"{value} is less than 1", "use 1 or more")
+        if any(side % self.multiple for side in self.window):
+            problem = f"{self.window[0]}x{self.window[1]} is not a multiple of {self.multiple}"
+            raise GossamerError(ErrorCode.CONFIG, "input.window", problem, "export the bundle again")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +66,19 @@ class OutputSpec:
             classes overlap.
         multi_label: whether an image, or a pixel, may have any number of classes: a sigmoid for each, else a softmax.
         thresholds: of the labels of classification, as ``Thresholds.to_json`` has them; None where there are none.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for no class, or a name that occurs twice.
     """
 
     classes: tuple[str, ...]
     multi_label: bool
     thresholds: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            problem = f"{', '.join(self.classes) or 'no class'}: at least one name is wanted, none twice"
+            raise GossamerError(ErrorCode.CONFIG, "output.classes", problem, "export the bundle again")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,4 +170,9 @@ class Manifest:
         if schema > SCHEMA:
             problem = f"has schema {schema}, this version reads up to {SCHEMA}"
             raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "update Gossamer")
-        return config.from_json(cls, data, where)
+        try:
+            return config.from_json(cls, data, where)
+        except GossamerError as error:  # a part that checks itself does not know the file that it stands in
+            if error.where.startswith(where):
+                raise
+            raise GossamerError(error.code, f"{where}: {error.where}", error.problem, error.remedy) from error

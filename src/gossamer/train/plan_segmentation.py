@@ -8,9 +8,9 @@ from typing import Any
 from gossamer.data.datasets.prepare_masks import MaskSurvey, choose_window, fit_mask_preprocessing, survey_masks
 from gossamer.data.datasets.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.evaluate.segment import Inference
 from gossamer.measure.machine import has_fast_bfloat16
 from gossamer.nn.models import NetworkConfig, SegmenterConfig
+from gossamer.runtime.segment import Inference
 from gossamer.train.choose_network import Choice
 from gossamer.train.losses import LOSSES
 from gossamer.train.recipe import Recipe, choose_segmentation_recipe

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.evaluate.thresholds import Rule
+from gossamer.runtime.decide import Rule
 
 Flips = Literal["none", "horizontal", "vertical", "both"]
 Precision = Literal["float32", "bfloat16"]

@@ -29,10 +29,10 @@ import yaml
 from gossamer import __version__, config
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
-from gossamer.evaluate.segment import Inference
-from gossamer.evaluate.thresholds import Thresholds, thresholded
 from gossamer.files import read_bytes, read_json, write_json, write_text
 from gossamer.nn.models import NetworkConfig, Task, config_from_json
+from gossamer.runtime.decide import Thresholds, thresholded
+from gossamer.runtime.segment import Inference
 from gossamer.train.recipe import Recipe
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gossamer.data.windows import bands
 from gossamer.evaluate.mask_metrics import overlap_metrics
-from gossamer.evaluate.segment import Inference
 from gossamer.nn.models import AuxiliaryHead, Segmenter
+from gossamer.runtime.segment import Inference
 from gossamer.train.batches import Batch
 from gossamer.train.losses import LOSSES, cross_entropy
 from gossamer.train.module import TrainingModule

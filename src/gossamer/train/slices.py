@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gossamer.data.datasets.prepare_masks import PreparedMasks
-from gossamer.evaluate.segment import Inference, with_neighbours
+from gossamer.runtime.segment import Inference, with_neighbours
 from gossamer.train.augment import MaskAugmenter
 from gossamer.train.batches import Batch, Draw
 

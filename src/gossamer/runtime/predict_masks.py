@@ -17,10 +17,10 @@ from gossamer.data.io.rle import Order
 from gossamer.data.io.write_masks import mask_stem, write_masks
 from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.evaluate.evaluate_masks import sizes
-from gossamer.evaluate.predictions import to_csv
-from gossamer.evaluate.segment import MaskModel
 from gossamer.files import write_text
+from gossamer.runtime.classify import none_usable
+from gossamer.runtime.decide import to_csv
+from gossamer.runtime.segment import MaskModel, sizes
 
 RUN_LENGTHS = "submission.csv"
 SIZES = "sizes.csv"
@@ -195,6 +195,9 @@ def predict_masks(
         order: in which run lengths count pixels.
         strict: raise the first error.
         on_progress: called with the number of inputs done, and their total.
+
+    Raises:
+        GossamerError: no input can be used, or the first that cannot where ``strict``; nothing is written then.
     """
     results = MaskResults()
 
@@ -212,6 +215,8 @@ def predict_masks(
                 _add_sizes(results, entry, image, labels)
                 yield entry, image, labels
             on_progress(number, len(inputs))
+        if len(results.errors) == len(inputs):
+            raise none_usable(results.errors)
 
     def studies() -> Iterator[tuple[Study, LabelMap]]:
         for entry, image, labels in segmented():

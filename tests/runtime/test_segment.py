@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 from gossamer.data import Image, windows
 from gossamer.data.transforms import Channels, Preprocessing, Respace
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluate.mask_metrics import case_metrics
-from gossamer.evaluate.segment import Inference, MaskModel, with_neighbours
+from gossamer.runtime.decide import probabilities_of
+from gossamer.runtime.segment import Inference, MaskModel, with_neighbours
 
 CLASSES = ("one", "two", "three")
 
 
-class Identity(nn.Module):
+class Identity:
     """Says of a pixel of value k that it is of class k, or of the classes whose bits k has.
 
     Args:
@@ -25,19 +24,19 @@ class Identity(nn.Module):
     """
 
     def __init__(self, overlapping: bool, channel: int = 0) -> None:
-        super().__init__()
         self.overlapping, self.channel = overlapping, channel
-        self.seen: list[torch.Size] = []
+        self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(batch, classes, rows, columns)``."""
-        assert not self.training
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return probabilities ``(batch, classes, rows, columns)``."""
         self.seen.append(images.shape)
         values = images[:, self.channel, None]
         if self.overlapping:
-            bits = values.round().to(torch.int64).bitwise_right_shift(torch.arange(3)[:, None, None]).bitwise_and(1)
-            return 20.0 * (bits - 0.5)
-        return -10.0 * (values - torch.arange(4)[:, None, None]).square()
+            bits = np.rint(values).astype(np.int64) >> np.arange(3)[:, None, None] & 1
+            logits = 20.0 * (bits - 0.5)
+        else:
+            logits = -10.0 * np.square(values - np.arange(4)[:, None, None])
+        return probabilities_of(logits, multi_label=self.overlapping)
 
 
 def model(

@@ -9,15 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image as PillowImage
-from torch import Tensor, nn
 
 from gossamer.data.io import rle
 from gossamer.data.transforms import Preprocessing, Respace
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.evaluate.predict_masks import MaskResults, find_inputs, predict_masks
-from gossamer.evaluate.segment import Inference, MaskModel
+from gossamer.runtime.decide import probabilities_of
+from gossamer.runtime.predict_masks import MaskResults, find_inputs, predict_masks
+from gossamer.runtime.segment import Inference, MaskModel
 
 CLASSES = ("liver", "large bowel")
 SHAPE = (11, 8, 5)
@@ -32,20 +31,21 @@ ORIENTATIONS = {
 }
 
 
-class Identity(nn.Module):
+class Identity:
     """Says of a pixel of value k that it is of class k, or of the classes whose bits k has."""
 
     def __init__(self, overlapping: bool) -> None:
-        super().__init__()
         self.overlapping = overlapping
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(batch, classes, rows, columns)`` of the slice in the middle."""
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return probabilities ``(batch, classes, rows, columns)`` of the slice in the middle."""
         values = images[:, images.shape[1] // 2, None]
         if self.overlapping:
-            bits = values.round().to(torch.int64).bitwise_right_shift(torch.arange(2)[:, None, None]).bitwise_and(1)
-            return 20.0 * (bits - 0.5)
-        return -10.0 * (values - torch.arange(3)[:, None, None]).square()
+            bits = np.rint(values).astype(np.int64) >> np.arange(2)[:, None, None] & 1
+            logits = 20.0 * (bits - 0.5)
+        else:
+            logits = -10.0 * np.square(values - np.arange(3)[:, None, None])
+        return probabilities_of(logits, multi_label=self.overlapping)
 
 
 def model(*, overlapping: bool = False, stack: int = 1, steps: tuple[object, ...] = ()) -> MaskModel:

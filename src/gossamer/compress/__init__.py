@@ -1,0 +1,1 @@
+"""Make a trained network smaller and faster, within a stated loss."""

@@ -1,0 +1,53 @@
+"""A quantized network as a bundle: the same folder, another graph, and what was found about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gossamer import __version__
+from gossamer.bundle.parity import bundle_pipeline, measure_parity, parity_samples
+from gossamer.bundle.write import seal
+from gossamer.compress.quantize import Outcome
+from gossamer.compress.source import Source
+from gossamer.files import finite, new_folder, write_bytes
+from gossamer.measure.bundle import machine_of_bundles, measure_bundle
+from gossamer.runtime.bundle import open_bundle
+from gossamer.runtime.manifest import MODEL, Manifest
+
+
+def write_quantized(out: Path, source: Source, outcome: Outcome) -> Manifest:
+    """Write the bundle of a network in 8 bits and return its manifest. Nothing is left of a bundle that fails.
+
+    Args:
+        out: folder of the bundle; it does not exist, or is empty.
+        source: the network in floating point.
+        outcome: of quantizing it, which has met its limit.
+
+    Raises:
+        GossamerError: ``E-OUTPUT`` or ``E-NOSPACE`` where it cannot be written.
+    """
+    assert outcome.result is not None
+    with new_folder(out) as made:
+        write_bytes(made / MODEL, outcome.result.candidate.model)
+        manifest = dataclasses.replace(
+            source.bundle.manifest,
+            gossamer=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            precision="int8",
+            quality=finite(outcome.result.quality),
+            quantization=finite(outcome.record()),
+            parity=None,
+            cost={},
+            members={},
+        )
+        seal(made, manifest)
+        bundle = open_bundle(made, threads=source.bundle.threads)
+        reference, candidate = bundle_pipeline(source.bundle), bundle_pipeline(bundle)
+        parity = measure_parity(reference, candidate, source.dataset, parity_samples(source.dataset), tolerance=None)
+        cost = {name: figure.to_json() for name, figure in measure_bundle(bundle).items()}
+        cost["machine"] = machine_of_bundles()
+        manifest = seal(made, dataclasses.replace(manifest, parity=parity, cost=cost))
+        open_bundle(made, threads=1)
+    return manifest

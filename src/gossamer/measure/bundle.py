@@ -1,0 +1,104 @@
+"""What a bundle costs on this machine: the time of a call, and the memory of a process that does nothing else.
+
+Run as a module, this file is that process: it opens a bundle, runs it, and writes what it measured. Nothing here needs
+torch, whose memory would be counted too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.measure.figure import Figure
+from gossamer.measure.latency import time_calls
+from gossamer.measure.machine import describe_machine, process_memory, reset_peak_memory
+from gossamer.runtime.bundle import Bundle, open_bundle
+
+Cost = dict[str, Figure]
+_PACKAGES = ("gossamer", "numpy", "onnxruntime", "openvino")
+
+
+def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> Cost:
+    """Return file size, latency and peak memory of a bundle's network, without reading and preprocessing.
+
+    Args:
+        bundle: that was opened; its folder is opened once more, by a process of its own.
+        batch: images of one call, each of the window's size.
+        seconds: about how long to time.
+    """
+    spec, engine = bundle.manifest.input, bundle.engine
+    images = _images(bundle, batch)
+    latency = time_calls(lambda: bundle.predict(images), seconds=seconds)
+    threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
+    one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
+    how = f"wall clock, {engine.name} {engine.version}, {one}, {threads}, {latency.calls} calls after warm-up"
+    cost = {
+        "file": Figure(
+            sum(member.bytes for member in bundle.manifest.members.values()), "bytes", "computed", "files of the bundle"
+        ),
+        "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
+        "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
+    }
+    memory = _memory_of_a_process(bundle, batch)
+    if memory is None:
+        missing = Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
+        return {**cost, "peak_memory": missing, "forward_memory": missing}
+    where = f"{engine.name}, {one}, {threads}"
+    return {
+        **cost,
+        "peak_memory": Figure(memory["process"], "bytes", "measured", f"whole fresh process, {where}"),
+        "forward_memory": Figure(memory["forward"], "bytes", "measured", f"rise of the same process in calls, {where}"),
+    }
+
+
+def machine_of_bundles() -> dict[str, Any]:
+    """Return what this machine is, with the packages that run a bundle alone."""
+    machine = describe_machine()
+    found = {name: machine["packages"].get(name) for name in _PACKAGES}
+    return {**machine, "packages": {name: version for name, version in found.items() if version is not None}}
+
+
+def _images(bundle: Bundle, batch: int) -> np.ndarray:
+    spec = bundle.manifest.input
+    shape = (batch, spec.channels * spec.stack, *spec.window)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def _memory_of_a_process(bundle: Bundle, batch: int) -> dict[str, int] | None:
+    if process_memory() is None:
+        return None
+    request = {
+        "folder": str(bundle.path.absolute()), "engine": bundle.engine.name, "threads": bundle.threads, "batch": batch,
+    }  # fmt: skip
+    finished = subprocess.run(
+        [sys.executable, "-m", "gossamer.measure.bundle"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(bundle.threads or 1)},
+        check=True,
+    )
+    return json.loads(finished.stdout)
+
+
+def _probe(request: dict[str, Any]) -> dict[str, int]:
+    bundle = open_bundle(Path(request["folder"]), engine=request["engine"], threads=request["threads"])
+    images = _images(bundle, request["batch"])
+    before = process_memory()
+    reset_peak_memory()
+    for _ in range(2):
+        bundle.predict(images)
+    after = process_memory()
+    assert before is not None
+    assert after is not None
+    return {"process": after.peak_bytes, "forward": max(0, after.peak_bytes - before.resident_bytes)}
+
+
+if __name__ == "__main__":
+    json.dump(_probe(json.load(sys.stdin)), sys.stdout)
