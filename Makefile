@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check matrix lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/gossamer demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not network"
+	$(BIN)/python -m pytest -m "not slow and not network and not matrix"
 
 # The checks that continuous integration adds: the slow tests, style, types, directions of imports.
 check: $(INSTALLED)
@@ -19,6 +19,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# Export of every network with every mechanism, of which the tests above do each mechanism once.
+matrix: $(INSTALLED)
+	$(BIN)/python -m pytest -m matrix
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.files import finite, read_bytes, read_json, replacing, write_bytes, write_json
+from gossamer.files import finite, new_folder, read_bytes, read_json, replacing, write_bytes, write_json
 
 
 def test_a_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -86,3 +86,57 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(GossamerError, match="not JSON"):
         read_json(tmp_path / "b.json")
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b"
+    with new_folder(out) as made:
+        write_bytes(made / "one", b"1")
+        assert not out.exists()
+    assert [path.name for path in out.iterdir()] == ["one"]
+    assert [path.name for path in out.parent.iterdir()] == ["b"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with new_folder(empty) as made:
+        write_bytes(made / "two", b"2")
+    assert (empty / "two").read_bytes() == b"2"
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with new_folder(tmp_path / "a" / "b") as made:
+            write_bytes(made / "one", b"1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["file", "full folder"])
+def test_a_folder_never_replaces_anything(tmp_path: Path, what: str) -> None:
+    out = tmp_path / "out"
+    if what == "file":
+        write_bytes(out, b"kept")
+    else:
+        out.mkdir()
+        write_bytes(out / "kept", b"kept")
+    with pytest.raises(GossamerError) as caught, new_folder(out):
+        pytest.fail("the block must not run")
+    assert caught.value.code is ErrorCode.OUTPUT
+    assert (out if what == "file" else out / "kept").read_bytes() == b"kept"
+
+
+def test_a_folder_without_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write() -> None:
+        with new_folder(tmp_path / "out") as made:
+            monkeypatch.setattr(os, "fsync", full)
+            write_bytes(made / "one", b"1")
+
+    with pytest.raises(GossamerError) as caught:
+        write()
+    assert caught.value.code is ErrorCode.NOSPACE
+    assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ from gossamer.evaluate.metrics import METRICS
 from gossamer.runtime.manifest import Manifest
 
 _COST = {
-    "file": "Files",
+    "file": "Size",
     "latency_p50": "Latency of the network, median",
     "latency_p95": "Latency of the network, 95th percentile",
     "peak_memory": "Peak memory of a process",

@@ -53,7 +53,8 @@ def export_onnx(network: Network, *, opset: int = OPSET) -> bytes:
     """
     _require_packages()
     size = network.config.image_size
-    sides = () if network.config.fixed_image_size else ("rows", "columns")
+    follows = network.config.traceable_sizes and not network.config.fixed_image_size
+    sides = ("rows", "columns") if follows else ()
     try:
         return _checked_graph(network, size, sides, opset)
     except GossamerError as error:
@@ -114,6 +115,8 @@ def _traced(network: Network, images: Tensor, free: tuple[str, ...], opset: int)
             graph = torch.onnx.export(
                 program, dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT], verbose=False
             )
+    except MemoryError:
+        raise
     except Exception as error:  # whatever an operator's tracing or translation may raise
         raise _unsupported(network, f"cannot be traced ({_first_line(error)})") from error
     assert graph is not None

@@ -59,6 +59,9 @@ def write_bundle(
     folder = RunFolder(run)
     described = folder.read_config()
     summary = _read_summary(folder)
+    if not Path(data or described.data).exists():
+        problem = "the training data are not there, and the proof needs their validation split"
+        raise GossamerError(ErrorCode.MISSING, str(data or described.data), problem, "say where they are with --data")
     dataset = open_dataset(data or described.data, seed=described.seed, task=described.task)
     if dataset.fingerprint() != described.data_fingerprint:
         problem = "samples, labels or splits are not those that the run was trained with"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossamer.cli.answer import Answer, Common, require_torch, say
 from gossamer.errors import ErrorCode, GossamerError
+
+if TYPE_CHECKING:
+    from gossamer.train.wishes import Wishes
 
 CLASSIFIERS = ("sequence_norm", "softmax")
 SEGMENTERS = ("kv", "softmax")
@@ -20,7 +24,7 @@ def demo(
     count: int = 480,
     epochs: int = 24,
     cases: int = 24,
-    mask_epochs: int = 16,
+    mask_epochs: int = 10,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Answer:
@@ -47,6 +51,7 @@ def demo(
     from gossamer.files import write_text
     from gossamer.report.mask_page import render_mask_twins
     from gossamer.report.page import render_demo, render_twins
+    from gossamer.train.wishes import Wishes
 
     _make_room(out)
     say(f"drawing {count} phantom radiographs and the slices of {cases} phantom patients")
@@ -55,11 +60,13 @@ def demo(
     (out / _MARK).touch()
     answer: dict[str, Any] = {}
     parts: list[dict[str, Any]] = []
-    for name, model, twins, passes, render, intro in (
-        ("chest", "vit_nano", CLASSIFIERS, epochs, render_twins, _CHEST),
-        ("abdomen", "transunet_small", SEGMENTERS, mask_epochs, render_mask_twins, _ABDOMEN),
+    for name, model, twins, batch, passes, render, intro in (
+        ("chest", "vit_nano", CLASSIFIERS, None, epochs, render_twins, _CHEST),
+        # Few slices: steps decide more than images, so batches are small.
+        ("abdomen", "transunet_small", SEGMENTERS, 4, mask_epochs, render_mask_twins, _ABDOMEN),
     ):
-        conclusions = _train_twins(out, name, model, twins, passes, threads)
+        wishes = Wishes(model=model, epochs=passes, batch_size=batch)
+        conclusions = _train_twins(out, name, wishes, twins, threads)
         page = f"{name}.html"
         write_text(out / page, render(conclusions, intro))
         parts.append({"link": page, "intro": intro, "conclusions": conclusions})
@@ -80,18 +87,14 @@ _ABDOMEN = (
 )
 
 
-def _train_twins(
-    out: Path, data: str, model: str, twins: tuple[str, ...], epochs: int, threads: int | None
-) -> dict[str, Any]:
+def _train_twins(out: Path, data: str, wishes: Wishes, twins: tuple[str, ...], threads: int | None) -> dict[str, Any]:
     """Return the conclusion of each twin, by the link to its report."""
     from gossamer.cli.train import new_run
-    from gossamer.train.wishes import Wishes
 
     conclusions: dict[str, Any] = {}
     for attention in twins:
         folder = f"{data}-{attention}"
-        wishes = Wishes(model=model, attention=attention, epochs=epochs)
-        conclusion, _ = new_run(out / data, out / folder, wishes, threads)
+        conclusion, _ = new_run(out / data, out / folder, replace(wishes, attention=attention), threads)
         assert conclusion is not None, "the demo runs in one process"
         conclusions[f"{folder}/report.html"] = conclusion
     return conclusions

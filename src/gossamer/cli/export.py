@@ -75,7 +75,7 @@ def _table(manifest: Manifest, out: Path) -> Table:
     table.add_row("input", f"{spec.channels * spec.stack} channels of {spec.window[0]}x{spec.window[1]}, {sizes}")
     agreed = f"probabilities within {parity.probabilities:.2g}, logits within {parity.logits:.2g}"
     table.add_row("parity", f"{agreed}, {parity.decisions:.4%} of decisions equal, on {parity.images} images")
-    for name, label in (("file", "files"), ("latency_p50", "latency, median"), ("peak_memory", "peak memory")):
+    for name, label in (("file", "size"), ("latency_p50", "latency, median"), ("peak_memory", "peak memory")):
         table.add_row(label, f"{quantity(cost[name]['value'], cost[name]['unit'])}, {cost[name]['detail']}")
     for what, text in manifest.licence.items():
         table.add_row(f"licence of {what}", text or "not stated: --licence-" + what)

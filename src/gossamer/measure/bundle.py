@@ -19,13 +19,14 @@ from gossamer.measure.figure import Figure
 from gossamer.measure.latency import time_calls
 from gossamer.measure.machine import describe_machine, process_memory, reset_peak_memory
 from gossamer.runtime.bundle import Bundle, open_bundle
+from gossamer.runtime.manifest import MODEL
 
 Cost = dict[str, Figure]
 _PACKAGES = ("gossamer", "numpy", "onnxruntime", "openvino")
 
 
 def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> Cost:
-    """Return file size, latency and peak memory of a bundle's network, without reading and preprocessing.
+    """Return what the network of a bundle takes: its file, a call and a process; reading and preprocessing come on top.
 
     Args:
         bundle: that was opened; its folder is opened once more, by a process of its own.
@@ -39,9 +40,7 @@ def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> C
     one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
     how = f"wall clock, {engine.name} {engine.version}, {one}, {threads}, {latency.calls} calls after warm-up"
     cost = {
-        "file": Figure(
-            sum(member.bytes for member in bundle.manifest.members.values()), "bytes", "computed", "files of the bundle"
-        ),
+        "file": Figure(bundle.manifest.members[MODEL].bytes, "bytes", "computed", MODEL),
         "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
         "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
     }

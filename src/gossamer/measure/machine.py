@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm", "bf16")
+INSTRUCTION_SETS = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm", "bf16",
+)  # fmt: skip
 PACKAGES = (
     "gossamer", "numpy", "pillow", "tifffile", "imagecodecs", "torch", "lightning", "monai", "torchmetrics",
     "safetensors", "matplotlib", "jinja2", "onnx", "onnxruntime", "openvino",

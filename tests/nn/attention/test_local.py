@@ -179,6 +179,13 @@ def test_the_operator_equals_unfolding(
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("window", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_order_of_a_graph_equals_unfolding(window: int, stride: int) -> None:
+    given = inputs((10, 17), window, stride, 4)
+    torch.testing.assert_close(operator._by_row(*given, window, stride), unfolded(*given, window, stride))
+
+
 def test_the_operator_is_well_formed() -> None:
     given = inputs((4, 5), 3, 1, 4)
     torch.library.opcheck(

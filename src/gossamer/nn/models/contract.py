@@ -34,6 +34,8 @@ class NetworkConfig(ABC):
     task: ClassVar[Task] = "classify"
     multiple: ClassVar[int] = 1
     """Both sides of an image are multiples of this."""
+    traceable_sizes: ClassVar[bool] = True
+    """Whether an exporter can follow what the network does with images of another size."""
 
     @property
     def fixed_image_size(self) -> bool:

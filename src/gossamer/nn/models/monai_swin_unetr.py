@@ -39,6 +39,8 @@ class MonaiSwinUNETRConfig(SegmenterConfig):
     drop_path: float = 0.0
     name: ClassVar[str] = "monai_swin_unetr"
     multiple: ClassVar[int] = 32
+    # Windows are padded, shifted and masked by Python that asks for the size at every turn: not traced in ten minutes.
+    traceable_sizes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
