@@ -22,7 +22,7 @@ def demo(
     *,
     out: Path = Path("demo"),
     count: int = 480,
-    epochs: int = 24,
+    epochs: int = 18,
     cases: int = 24,
     mask_epochs: int = 10,
     threads: int | None = None,
