@@ -24,7 +24,7 @@ def demo(
     count: int = 480,
     epochs: int = 18,
     cases: int = 24,
-    mask_epochs: int = 10,
+    mask_epochs: int = 8,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Answer:
@@ -61,8 +61,8 @@ def demo(
     answer: dict[str, Any] = {}
     parts: list[dict[str, Any]] = []
     for name, model, twins, batch, passes, render, intro in (
-        ("chest", "vit_nano", CLASSIFIERS, None, epochs, render_twins, _CHEST),
-        # Few slices: steps decide more than images, so batches are small.
+        # Few images: steps decide more than images, so batches are small.
+        ("chest", "vit_nano", CLASSIFIERS, 16, epochs, render_twins, _CHEST),
         ("abdomen", "transunet_small", SEGMENTERS, 4, mask_epochs, render_mask_twins, _ABDOMEN),
     ):
         wishes = Wishes(model=model, epochs=passes, batch_size=batch)
