@@ -22,7 +22,7 @@ def demo(
     *,
     out: Path = Path("demo"),
     count: int = 480,
-    epochs: int = 18,
+    epochs: int = 14,
     cases: int = 24,
     mask_epochs: int = 8,
     threads: int | None = None,
