@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-How = Literal["measured", "computed", "unavailable"]
+How = Literal["measured", "computed", "modelled", "unavailable"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Figure:
     Attributes:
         value: the number, or None where it is unavailable.
         unit: of the value.
-        how: ``measured`` on this machine, ``computed`` from equations or shapes, or ``unavailable``.
+        how: ``measured`` on this machine, ``computed`` from equations or shapes, ``modelled`` where assumed constants
+            enter, or ``unavailable``.
         detail: by which means, or why not.
     """
 
