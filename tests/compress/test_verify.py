@@ -76,6 +76,13 @@ def test_a_scale_that_is_no_positive_number_is_found(graph: bytes, windows: np.n
         require_sound_scales(model)
 
 
+def test_a_parameter_that_is_called_a_scale_may_be_negative(graph: bytes, windows: np.ndarray) -> None:
+    _, _, data = quantized(graph, windows)
+    model = onnx.load_from_string(data)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([-0.5]), "blocks.1.attention_scale"))
+    require_sound_scales(model)
+
+
 def test_answers_that_do_not_vary_or_are_no_numbers_are_found() -> None:
     generator = np.random.default_rng(0)
     logits = generator.standard_normal((5, 3)).astype(np.float32)

@@ -127,6 +127,7 @@ class Outcome:
             "steps": [step.to_json() for step in self.steps],
             "sensitivities": [{"layer": layer.label, "sqnr_db": layer.sqnr_db} for layer in self.sensitivities],
             "quantization": None if self.result is None else self.record(),
+            "speeds": [] if self.result is None else [speed.to_json() for speed in self.result.speeds],
             "notes": [note.to_json() for note in self.notes],
         }
 

@@ -112,7 +112,8 @@ def require_sound_scales(model: ModelProto) -> None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     remedy = "calibrate with images like those that the network was trained on, or keep that layer in floating point"
     for name, tensor in constants.items():
-        if name.endswith("_scale"):
+        # Networks have parameters of that name too; those of the quantizer come with a zero point.
+        if name.endswith("_scale") and f"{name.removesuffix('_scale')}_zero_point" in constants:
             scales = numpy_helper.to_array(tensor).astype(np.float64)
             if not (np.isfinite(scales).all() and (scales > 0).all()):
                 met = scales.reshape(-1)[~((scales > 0) & np.isfinite(scales)).reshape(-1)][0]
