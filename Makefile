@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that share the tests, file by file; each takes up to 2 GiB.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check matrix lock clean
@@ -10,11 +13,11 @@ demo: $(INSTALLED)
 	$(BIN)/gossamer demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not network and not matrix"
+	$(PYTEST) -m "not slow and not network and not matrix"
 
 # The checks that continuous integration adds: the slow tests, style, types, directions of imports.
 check: $(INSTALLED)
-	$(BIN)/python -m pytest -m "slow or network"
+	$(PYTEST) -m "slow or network"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -22,7 +25,7 @@ check: $(INSTALLED)
 
 # Export of every network with every mechanism, of which the tests above do each mechanism once.
 matrix: $(INSTALLED)
-	$(BIN)/python -m pytest -m matrix
+	$(PYTEST) -m matrix
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
