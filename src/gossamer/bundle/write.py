@@ -19,7 +19,8 @@ from gossamer.data import open_dataset
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import finite, new_folder, read_bytes, read_json, sha256, write_bytes, write_json, write_text
 from gossamer.measure.bundle import machine_of_bundles, measure_bundle
-from gossamer.nn.models import NetworkConfig
+from gossamer.measure.figure import Figure
+from gossamer.nn.models import Network, NetworkConfig
 from gossamer.runtime.bundle import open_bundle
 from gossamer.runtime.decide import Thresholds
 from gossamer.runtime.manifest import CARD, MANIFEST, MODEL, InputSpec, Manifest, Member, OutputSpec
@@ -73,7 +74,11 @@ def write_bundle(
         model = export_onnx(network)
         write_bytes(made / MODEL, model)
         manifest = _draft(described, summary, thresholds, dynamic=is_dynamic(model))
-        manifest = dataclasses.replace(manifest, licence={"weights": licence_weights, "data": licence_data})
+        manifest = dataclasses.replace(
+            manifest,
+            licence={"weights": licence_weights, "data": licence_data},
+            cost={"macs": _macs(network, manifest.input.window).to_json()},
+        )
         _write_manifest(made, manifest)
         bundle = open_bundle(made, threads=threads or torch.get_num_threads())
         on_stage(f"comparing it with the run on {len(samples)} images of the validation split")
@@ -130,6 +135,11 @@ def _draft(run: RunConfig, summary: dict[str, Any], thresholds: Thresholds | Non
         quality=_quality(summary),
         source=_source(run, summary),
     )
+
+
+def _macs(network: Network, window: tuple[int, int]) -> Figure:
+    how = f"one window of {window[0]}x{window[1]}, closed form of the network's equations"
+    return Figure(network.cost(window).macs, "MACs", "computed", how)
 
 
 def _input_spec(run: RunConfig, *, dynamic: bool) -> InputSpec:

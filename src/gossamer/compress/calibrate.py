@@ -59,9 +59,7 @@ def calibration_data(bundle: Bundle, dataset: Data, count: int = USUAL, seed: in
     Raises:
         GossamerError: ``E-CONFIG`` for fewer than 128, ``E-MISSING`` without a training split, or what reading raises.
     """
-    if count < FEWEST:
-        problem = f"{count} images of the training split, calibration wants {FEWEST} or more"
-        raise GossamerError(ErrorCode.CONFIG, "--images", problem, f"use {USUAL}")
+    require_enough(count)
     windows, samples = draw_windows(bundle, dataset, "train", count, seed)
     what = "images" if isinstance(dataset, Dataset) else "windows"
     notes: tuple[Note, ...] = ()
@@ -69,6 +67,17 @@ def calibration_data(bundle: Bundle, dataset: Data, count: int = USUAL, seed: in
         text = f"the training split holds {len(windows)} {what}: all of them calibrate, {count} were wanted"
         notes = (Note(ErrorCode.MISSING, dataset.source, text),)
     return Calibration(windows, samples, what, notes)
+
+
+def require_enough(count: int) -> None:
+    """Raise unless as many images are wanted as calibration needs.
+
+    Raises:
+        GossamerError: ``E-CONFIG``.
+    """
+    if count < FEWEST:
+        problem = f"{count} images of the training split, calibration wants {FEWEST} or more"
+        raise GossamerError(ErrorCode.CONFIG, "--images", problem, f"use {USUAL}")
 
 
 def draw_windows(

@@ -16,7 +16,7 @@ import onnxruntime
 from onnx import ModelProto
 
 from gossamer import config
-from gossamer.compress.calibrate import USUAL, Calibration, calibration_data
+from gossamer.compress.calibrate import USUAL, Calibration, calibration_data, require_enough
 from gossamer.compress.compare import Comparison, default_metric, logits_of, make_judge, quality_of, with_model
 from gossamer.compress.cost import Speed, compare_speed
 from gossamer.compress.ladder import Candidate, Rung, Step, climb
@@ -69,6 +69,7 @@ class Options:
         if self.rung is not None and self.rung not in get_args(Rung):
             known = ", ".join(get_args(Rung))
             raise GossamerError(ErrorCode.CONFIG, "--rung", f"there is no rung {self.rung!r}", f"use one of {known}")
+        require_enough(self.images)
 
 
 @dataclass(frozen=True, kw_only=True)

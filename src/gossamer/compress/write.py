@@ -39,7 +39,7 @@ def write_quantized(out: Path, source: Source, outcome: Outcome) -> Manifest:
             quality=finite(outcome.result.quality),
             quantization=finite(outcome.record()),
             parity=None,
-            cost={},
+            cost={name: figure for name, figure in source.bundle.manifest.cost.items() if name == "macs"},
             members={},
         )
         seal(made, manifest)

@@ -10,13 +10,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gossamer.measure.energy import measure_energy, modelled_energy
 from gossamer.measure.figure import Figure
-from gossamer.measure.latency import time_calls
+from gossamer.measure.latency import Latency, time_calls, time_together
 from gossamer.measure.machine import describe_machine, process_memory, reset_peak_memory
 from gossamer.runtime.bundle import Bundle, open_bundle
 from gossamer.runtime.manifest import MODEL
@@ -28,6 +32,9 @@ _PACKAGES = ("gossamer", "numpy", "onnxruntime", "openvino")
 def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> Cost:
     """Return what the network of a bundle takes: its file, a call and a process; reading and preprocessing come on top.
 
+    Energy is measured where this machine has a meter that may be read. What the paper's model says stands
+    beside it, by a name of its own, where the manifest knows the multiply-accumulates of a window.
+
     Args:
         bundle: that was opened; its folder is opened once more, by a process of its own.
         batch: images of one call, each of the window's size.
@@ -38,11 +45,11 @@ def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> C
     latency = time_calls(lambda: bundle.predict(images), seconds=seconds)
     threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
     one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
-    how = f"wall clock, {engine.name} {engine.version}, {one}, {threads}, {latency.calls} calls after warm-up"
     cost = {
         "file": Figure(bundle.manifest.members[MODEL].bytes, "bytes", "computed", MODEL),
-        "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
-        "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
+        **_latencies(bundle, batch, latency),
+        "energy": measure_energy(lambda: bundle.predict(images), seconds=seconds),
+        **_modelled(bundle, batch),
     }
     memory = _memory_of_a_process(bundle, batch)
     if memory is None:
@@ -56,11 +63,44 @@ def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> C
     }
 
 
+def compare_engines(bundles: Mapping[str, Bundle], *, batch: int = 1, seconds: float = 3.0) -> dict[str, Cost]:
+    """Return the latencies of one bundle in several engines, whose calls take turns, by the names of ``bundles``."""
+    images = _images(next(iter(bundles.values())), batch)
+    calls = {name: partial(bundle.predict, images) for name, bundle in bundles.items()}
+    found = time_together(calls, seconds=seconds)
+    return {name: _latencies(bundle, batch, found[name]) for name, bundle in bundles.items()}
+
+
 def machine_of_bundles() -> dict[str, Any]:
     """Return what this machine is, with the packages that run a bundle alone."""
     machine = describe_machine()
     found = {name: machine["packages"].get(name) for name in _PACKAGES}
     return {**machine, "packages": {name: version for name, version in found.items() if version is not None}}
+
+
+def _latencies(bundle: Bundle, batch: int, latency: Latency) -> Cost:
+    spec, engine = bundle.manifest.input, bundle.engine
+    threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
+    one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
+    how = f"wall clock, {engine.name} {engine.version}, {one}, {threads}, {latency.calls} calls after warm-up"
+    return {
+        "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
+        "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
+    }
+
+
+def _modelled(bundle: Bundle, batch: int) -> Cost:
+    """Return the multiply-accumulates that the manifest states, of one window, and the energy that they stand for."""
+    stated = bundle.manifest.cost.get("macs")
+    if not isinstance(stated, Mapping):
+        return {}
+    macs = stated.get("value")
+    if not isinstance(macs, int | float) or not macs > 0:
+        return {}
+    modelled = modelled_energy(batch * macs, bundle.manifest.precision)
+    if bundle.manifest.precision == "int8":  # products of two activations stay in floating point
+        modelled = replace(modelled, detail=f"{modelled.detail}; as if nothing had stayed in float32")
+    return {"macs": Figure(macs, "MACs", "computed", str(stated.get("detail"))), "energy_modelled": modelled}
 
 
 def _images(bundle: Bundle, batch: int) -> np.ndarray:

@@ -28,3 +28,19 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         """Return the figure as data."""
         return {"value": self.value, "unit": self.unit, "how": self.how, "detail": self.detail}
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Return a number with its unit, in the prefix that reads best; a dash where there is none."""
+    if value is None:
+        return "–"
+    if unit == "bytes":
+        return f"{value / 2**20:,.1f} MiB"
+    if unit == "ms":
+        return f"{value:.2f} ms" if value < 100 else f"{value:.0f} ms"
+    if unit == "J":
+        return f"{1e3 * value:.3g} mJ" if value < 1 else f"{value:.3g} J"
+    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3f} {prefix}"
+    return f"{value:g}"

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from gossamer import __version__
 from gossamer.evaluate.evaluate import Evaluation
 from gossamer.evaluate.metrics import METRICS
+from gossamer.measure.figure import quantity
 from gossamer.report import figures
 from gossamer.report.conclusion import Conclusion
 from gossamer.report.labels import by_auroc, decision_in_words, label_intervals, labels_in_words
@@ -28,6 +29,12 @@ COST_ROWS = {
     "latency_p95": "Latency, 95th percentile",
     "peak_memory": "Peak memory of the process",
     "forward_memory": "Memory of a forward pass",
+    "peak_memory_forecast": "Peak memory of the process, forecast",
+    "forward_memory_forecast": "Memory of a forward pass, forecast",
+    "train_step": "Training step, median",
+    "train_memory": "Peak memory of a process that trains",
+    "train_step_memory": "Memory of training",
+    "train_step_memory_forecast": "Memory of training, forecast",
 }
 
 
@@ -205,17 +212,3 @@ def environment() -> Environment:
     environment.filters["quantity"] = quantity
     environment.filters["decimal"] = lambda value: "–" if value is None or math.isnan(value) else f"{value:.3f}"
     return environment
-
-
-def quantity(value: float | None, unit: str) -> str:
-    """Return a number with its unit, in the prefix that reads best; a dash where there is none."""
-    if value is None:
-        return "–"
-    if unit == "bytes":
-        return f"{value / 2**20:,.1f} MiB"
-    if unit == "ms":
-        return f"{value:.2f} ms" if value < 100 else f"{value:.0f} ms"
-    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3f} {prefix}"
-    return f"{value:g}"

@@ -15,6 +15,7 @@ from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.runtime.bundle import Bundle
 from gossamer.runtime.decide import Thresholds, chosen_classes, names_of, probabilities_of
+from gossamer.runtime.stages import Lap, timed, untimed
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Classifier:
         classes: names, in the order of the probabilities.
         multi_label: whether an image may have any number of classes.
         thresholds: of the labels, where some were chosen.
+        lap: told when a stage ends.
     """
 
     network: Callable[[np.ndarray], np.ndarray]
@@ -34,6 +36,7 @@ class Classifier:
     classes: tuple[str, ...]
     multi_label: bool
     thresholds: Thresholds | None = None
+    lap: Lap = untimed
 
     def __call__(self, image: Image) -> np.ndarray:
         """Return the probability of each class, ``(classes,)``.
@@ -49,8 +52,12 @@ class Classifier:
         return names_of(chosen, self.classes)[0]
 
 
-def bundle_classifier(bundle: Bundle) -> Classifier:
+def bundle_classifier(bundle: Bundle, lap: Lap = untimed) -> Classifier:
     """Return the network of a bundle with everything that stands between an image and its classes.
+
+    Args:
+        bundle: that was opened.
+        lap: told when a stage ends.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a bundle that segments.
@@ -58,11 +65,12 @@ def bundle_classifier(bundle: Bundle) -> Classifier:
     output = bundle.manifest.output
     if bundle.manifest.task != "classify":
         raise GossamerError(ErrorCode.CONFIG, bundle.path, "segments, classes are asked for", "use another bundle")
+    logits = timed(bundle.predict, lap)
 
     def probabilities(images: np.ndarray) -> np.ndarray:
-        return probabilities_of(bundle.predict(images), multi_label=output.multi_label)
+        return probabilities_of(logits(images), multi_label=output.multi_label)
 
-    return Classifier(probabilities, bundle.preprocessing, output.classes, output.multi_label, bundle.thresholds)
+    return Classifier(probabilities, bundle.preprocessing, output.classes, output.multi_label, bundle.thresholds, lap)
 
 
 @dataclass(frozen=True)
@@ -161,13 +169,16 @@ def classify_pictures(
     for done, file in enumerate(files, start=1):
         try:
             image = read_image(file)
+            model.lap("read")
             probabilities = model(image)
         except GossamerError as error:
             if strict:
                 raise
             results.errors.append((file, error))
+            model.lap("read")
         else:
             results.answers.append(Classified(file, model.decide(probabilities), probabilities, image.notes))
+            model.lap("postprocess")
         on_progress(done, len(files))
     if results.errors and not results.answers:
         raise none_usable(results.errors)

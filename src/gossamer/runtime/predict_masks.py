@@ -205,15 +205,19 @@ def predict_masks(
         for number, entry in enumerate(inputs, start=1):
             try:
                 image = entry.read()
+                model.lap("read")
                 labels = model(image)
             except GossamerError as error:
                 if strict:
                     raise
                 results.errors.append((entry.path, error))
+                model.lap("read")
             else:
                 results.notes += image.notes
                 _add_sizes(results, entry, image, labels)
+                model.lap("postprocess")
                 yield entry, image, labels
+            model.lap("write")
             on_progress(number, len(inputs))
         if len(results.errors) == len(inputs):
             raise none_usable(results.errors)
@@ -233,6 +237,7 @@ def predict_masks(
             results.files += write_masks(labels, image, out, entry.name)
     table = [["path", "class", "size", "unit"], *([p, c, f"{size:.6g}", u] for p, c, size, u in results.rows)]
     write_text(out / SIZES, to_csv(table))
+    model.lap("write")
     return results
 
 

@@ -14,6 +14,7 @@ from gossamer.data.windows import Predict, bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.runtime.bundle import Bundle
 from gossamer.runtime.decide import HALF, probabilities_of
+from gossamer.runtime.stages import Lap, timed, untimed
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class MaskModel:
         inference: windows and neighbouring slices.
         classes: names, background not among them.
         overlapping: whether the network answers for each class by itself, rather than choosing one or none.
+        lap: told when a stage ends.
     """
 
     network: Predict
@@ -57,6 +59,7 @@ class MaskModel:
     inference: Inference
     classes: tuple[str, ...]
     overlapping: bool
+    lap: Lap = untimed
 
     def __call__(self, image: Image) -> LabelMap:
         """Return the masks of an image or a volume.
@@ -78,12 +81,14 @@ class MaskModel:
         for band in bands(wide, self.inference.window, self.network, self.inference.overlap):
             if not resampled:
                 decided[..., band.slices, band.rows, :] = self.choose(band.values)
+                self.lap("postprocess")
                 continue
             parts.append(band.values)
             if band.rows.stop == wide.shape[2]:
                 whole = resample_planes(np.concatenate(parts, axis=2), shape)
                 decided[..., band.slices, :, :] = self.choose(whole)
                 parts = []
+            self.lap("postprocess")
         decided = decided if len(image.spatial_shape) == 3 else decided[..., 0, :, :]
         if self.overlapping:
             return LabelMap(decided, self.classes, True, image.source)
@@ -108,8 +113,12 @@ class MaskModel:
         return numbers
 
 
-def bundle_masks(bundle: Bundle) -> MaskModel:
+def bundle_masks(bundle: Bundle, lap: Lap = untimed) -> MaskModel:
     """Return the network of a bundle with everything that stands between an image and its masks.
+
+    Args:
+        bundle: that was opened.
+        lap: told when a stage ends.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a bundle that classifies, or windows that cannot be.
@@ -118,12 +127,13 @@ def bundle_masks(bundle: Bundle) -> MaskModel:
     if manifest.task != "segment":
         raise GossamerError(ErrorCode.CONFIG, bundle.path, "classifies, masks are asked for", "use another bundle")
     spec, output = manifest.input, manifest.output
+    logits = timed(bundle.predict, lap)
 
     def probabilities(windows: np.ndarray) -> np.ndarray:
-        return probabilities_of(bundle.predict(windows), multi_label=output.multi_label)
+        return probabilities_of(logits(windows), multi_label=output.multi_label)
 
     inference = Inference(spec.window, spec.stack, spec.overlap)
-    return MaskModel(probabilities, bundle.preprocessing, inference, output.classes, output.multi_label)
+    return MaskModel(probabilities, bundle.preprocessing, inference, output.classes, output.multi_label, lap)
 
 
 def with_neighbours(stack: np.ndarray, count: int) -> np.ndarray:

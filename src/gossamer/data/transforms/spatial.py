@@ -6,6 +6,7 @@ not skipped. Samples are centres of equal cells, hence row ``i`` of ``n`` lies a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -15,6 +16,9 @@ import numpy as np
 from gossamer.data.geometry import fit_within, resized_spacing
 from gossamer.data.image import Image
 from gossamer.errors import ErrorCode, GossamerError
+
+_NEAR = 2**18
+"""Samples that are resampled together: those that stay near the processor."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,23 @@ class Respace:
 
 
 def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return ``(..., rows, columns)`` resampled to ``shape``, float32; the inverse of resampling the same extent."""
+    """Return ``(..., rows, columns)`` resampled to ``shape``, float32; the inverse of resampling the same extent.
+
+    The filter is narrow, so that few products a sample are enough. They are added up in an order of their own, without
+    the threads of a linear algebra library: those would take every processor, whatever was asked for, and wait for each
+    other where another program uses one.
+    """
     if planes.shape[-2:] == shape:
         return planes.astype(np.float32, copy=False)
-    down, across = _weights(planes.shape[-2], shape[0]), _weights(planes.shape[-1], shape[1])
-    return np.matmul(np.matmul(down, planes.astype(np.float32, copy=False)), across.T)
+    down, across = _taps(planes.shape[-2], shape[0]), _taps(planes.shape[-1], shape[1])
+    flat = planes.reshape(-1, *planes.shape[-2:])
+    resampled = np.empty((len(flat), *shape), dtype=np.float32)
+    together = max(1, _NEAR // (max(planes.shape[-2], shape[0]) * max(planes.shape[-1], shape[1])))
+    for first in range(0, len(flat), together):
+        part = flat[first : first + together].astype(np.float32, copy=False)
+        turned = np.ascontiguousarray(_weighted_rows(part, down).swapaxes(1, 2))
+        resampled[first : first + together] = _weighted_rows(turned, across).swapaxes(1, 2)
+    return resampled.reshape(*planes.shape[:-2], *shape)
 
 
 def nearest_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -138,12 +154,25 @@ def _resample(image: Image, shape: tuple[int, int]) -> Image:
     return image.with_array(np.ascontiguousarray(np.moveaxis(planes, (-2, -1), (rows, rows + 1))), spacing)
 
 
+def _weighted_rows(planes: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return ``(planes, rows, columns)`` whose rows are weighted sums of rows."""
+    rows, weights = taps
+    summed = planes[:, rows[0]] * weights[0][:, None]
+    for row, weight in zip(rows[1:], weights[1:], strict=True):
+        part = planes[:, row]
+        part *= weight[:, None]
+        summed += part
+    return summed
+
+
 @lru_cache(maxsize=256)
-def _weights(size: int, new_size: int) -> np.ndarray:
-    """Return the ``(new_size, size)`` matrix of the triangle filter; its rows sum to 1."""
+def _taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples ``(taps, new_size)`` that the triangle filter reaches, and their weights, which sum to 1."""
     scale = size / new_size
     radius = max(scale, 1.0)
     centres = (np.arange(new_size) + 0.5) * scale
-    distance = np.abs(np.arange(size) + 0.5 - centres[:, None]) / radius
-    weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    first = np.floor(centres - radius - 0.5).astype(int) + 1
+    samples = first + np.arange(math.ceil(2 * radius))[:, None]
+    weights = np.maximum(0.0, 1.0 - np.abs(samples + 0.5 - centres) / radius)
+    weights[(samples < 0) | (samples >= size)] = 0
+    return np.clip(samples, 0, size - 1), (weights / weights.sum(axis=0)).astype(np.float32)
