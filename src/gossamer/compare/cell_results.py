@@ -1,0 +1,131 @@
+"""What one cell of a comparison came to, read from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gossamer.compare.folder import Cell, CompareFolder, Precision
+from gossamer.compare.scores import PRIMARY, Scores, read_scores
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.evaluate.bootstrap import Estimate
+from gossamer.files import read_json
+
+STAGES = ("train", "export", "quantize")
+NEEDED: dict[Precision, str] = {"torch": "train", "float32": "export", "int8": "quantize"}
+"""The stage that makes each precision."""
+ROUNDING = 0.005
+"""Largest difference of a metric between a run's summary and its table, whose probabilities have six places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """How far a cell has come, and what it is worth.
+
+    Attributes:
+        cell: which.
+        stages: that ended well.
+        failed: the stage that failed, and why, in one line.
+        scores: what the network said of each patient; None before it is trained.
+        quality: the metric that decides, with its interval, as the run's own report has it.
+        trivial: the same of the trivial answer.
+        split: that was evaluated.
+        drop: how much worse 8 bits are on that split, with the interval of the paired difference.
+        epochs: that it was trained.
+        best_epoch: whose weights were kept.
+        training_seconds: of its training.
+    """
+
+    cell: Cell
+    stages: tuple[str, ...]
+    failed: str | None
+    scores: Scores | None = None
+    quality: Estimate | None = None
+    trivial: float | None = None
+    split: str | None = None
+    drop: Estimate | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    training_seconds: float | None = None
+
+    @property
+    def state(self) -> Literal["waiting", "under way", "done", "failed"]:
+        """How far it has come, in a word."""
+        if self.failed:
+            return "failed"
+        if not self.stages:
+            return "waiting"
+        return "done" if self.stages == STAGES else "under way"
+
+    def has(self, precision: Precision) -> bool:
+        """Return whether the network is there in a precision."""
+        return self.scores is not None and NEEDED[precision] in self.stages
+
+    def without_scores(self, reason: str) -> CellResult:
+        """Return the cell as one that failed."""
+        return CellResult(cell=self.cell, stages=(), failed=reason)
+
+
+def read_cell(folder: CompareFolder, cell: Cell, task: str) -> CellResult:
+    """Return what a cell came to. What cannot be read has failed, so that the others can still be compared.
+
+    Args:
+        folder: of the comparison.
+        cell: which.
+        task: ``classify`` or ``segment``.
+    """
+    stages: list[str] = []
+    failed: str | None = None
+    try:
+        for stage in STAGES:
+            state = folder.read_state(cell, stage)
+            if state is not None and state.failed is None:
+                stages.append(stage)
+            elif state is not None:
+                failed = failed or f"{stage}: {state.failed}"
+        result = CellResult(cell=cell, stages=tuple(stages), failed=failed)
+        return _with_outputs(folder, result, task) if "train" in stages else result
+    except GossamerError as error:
+        return CellResult(cell=cell, stages=(), failed=f"cannot be read: {error}")
+
+
+def _with_outputs(folder: CompareFolder, result: CellResult, task: str) -> CellResult:
+    run, metric = folder.run(result.cell), PRIMARY[task][0]
+    summary = read_json(run / "summary.json")
+    try:
+        found = summary["metrics"][metric]
+        quality = Estimate(*(_number(found[key]) for key in ("value", "low", "high")))
+        scores = read_scores(run, task, summary)
+        if abs(scores.value() - quality.value) > ROUNDING:
+            problem = f"its table gives {scores.value():.4f}, its summary {quality.value:.4f}; they must agree"
+            raise GossamerError(ErrorCode.INTEGRITY, run, problem, "train the cell again")
+        return dataclasses.replace(
+            result,
+            scores=scores,
+            quality=quality,
+            trivial=summary["trivial"][metric],
+            split=summary["split"],
+            drop=_drop(folder, result, metric) if "quantize" in result.stages else None,
+            epochs=summary["training"]["epochs"],
+            best_epoch=summary["training"]["best_epoch"],
+            training_seconds=summary["training"]["seconds"],
+        )
+    except (KeyError, TypeError) as error:
+        raise GossamerError(ErrorCode.FORMAT, run, f"is not a run ({error!r})", "train the cell again") from error
+
+
+def _drop(folder: CompareFolder, result: CellResult, metric: str) -> Estimate | None:
+    """Return what 8 bits lose on the evaluated split: the test split where there is one."""
+    manifest = read_json(folder.bundle(result.cell, "int8") / "manifest.json")
+    record: Mapping[str, Any] = manifest.get("quantization") or {}
+    found = record.get("test") or record.get("validation")
+    if not found or found["metric"] != metric:
+        return None
+    return Estimate(*(_number(found["drop"][key]) for key in ("value", "low", "high")))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

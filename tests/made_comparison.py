@@ -1,0 +1,180 @@
+"""A comparison's folder made by hand: numbers as they could be, of networks that were never trained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.compare.folder import PRECISIONS, Cell, CompareFolder, GrowthPoint, Kind, Measured, Precision, State
+from gossamer.compare.plan_file import ComparePlan, Limits, Refused, write_plan
+from gossamer.files import write_json
+from gossamer.measure.figure import Figure
+
+CLASSES = ("benign", "malignant")
+
+
+def plan_of(
+    kinds: Sequence[Kind], *, seeds: Sequence[int] = (0, 1), limits: Limits = Limits(), **more: Any
+) -> ComparePlan:
+    """A plan of a classification, unless ``more`` says otherwise."""
+    fields: dict[str, Any] = {
+        "data": "scans.npz",
+        "task": "classify",
+        "classes": CLASSES,
+        "epochs": 12,
+        "budget_minutes": 6.0,
+        "machine": {"processor": "A processor", "usable_cpus": 2},
+        "command": "gossamer compare scans.npz --models vit_tiny --out comparison",
+    }
+    return ComparePlan(kinds=tuple(kinds), seeds=tuple(seeds), limits=limits, **{**fields, **more})
+
+
+def kind(attention: str | None, model: str = "vit_tiny") -> Kind:
+    """A kind."""
+    return Kind(model=model, attention=attention)
+
+
+def write_states(folder: CompareFolder, cell: Cell, *stages: str, failed: str | None = None) -> None:
+    """Write that stages ended well; ``failed`` is ``"stage: reason"``."""
+    folder.cell(cell).mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        folder.write_state(cell, State(stage=stage, failed=None, seconds=60.0))  # type: ignore[arg-type]
+    if failed:
+        stage, reason = failed.split(": ", 1)
+        folder.write_state(cell, State(stage=stage, failed=reason, seconds=3.0))  # type: ignore[arg-type]
+
+
+def write_run(
+    folder: CompareFolder, cell: Cell, scores: np.ndarray, truth: np.ndarray, patients: Sequence[str], auroc: float
+) -> None:
+    """Write what a trained cell leaves: the probability of the second class, and its AUROC."""
+    run = folder.run(cell)
+    run.mkdir(parents=True)
+    with (run / "predictions.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "patient", "split", "truth", "prediction", "correct", *(f"p({c})" for c in CLASSES)])
+        for number, (score, positive, patient) in enumerate(zip(scores, truth, patients, strict=True)):
+            said = [CLASSES[int(positive)], CLASSES[int(score > 0.5)], "true", f"{1 - score:.6f}", f"{score:.6f}"]
+            table.writerow([f"image {number}", patient, "test", *said])
+    summary = {
+        "split": "test",
+        "metrics": {"auroc": {"value": auroc, "low": auroc - 0.1, "high": min(1.0, auroc + 0.1)}},
+        "trivial": {"auroc": 0.5},
+        "labels": {CLASSES[1]: {}},
+        "training": {"epochs": 12, "best_epoch": 9, "seconds": 240.0 + cell.seed},
+    }
+    write_json(run / "summary.json", summary)
+
+
+def write_masks(folder: CompareFolder, cell: Cell, dice: np.ndarray, value: float) -> None:
+    """Write what a trained cell of segmentation leaves: the Dice of each case and class; NaN is undefined."""
+    run, classes = folder.run(cell), ("organ", "tumour", "vessel")[: dice.shape[1]]
+    run.mkdir(parents=True)
+    lines = ["id,patient,split,class,dice"]
+    for number, row in enumerate(dice):
+        for name, each in zip(classes, row, strict=True):
+            lines.append(f"case {number},,val,{name},{'' if math.isnan(each) else each}")
+    (run / "cases.csv").write_text("\n".join(lines) + "\n")
+    summary = {
+        "split": "val",
+        "metrics": {"dice": {"value": value, "low": None, "high": None}},
+        "trivial": {"dice": 0.0},
+        "per_class": {name: {} for name in classes},
+        "training": {"epochs": 12, "best_epoch": 9, "seconds": 300.0},
+    }
+    write_json(run / "summary.json", summary)
+
+
+def write_int8(folder: CompareFolder, cell: Cell, drop: tuple[float, float, float], metric: str = "auroc") -> None:
+    """Write the manifest of a bundle in 8 bits, as far as it is read."""
+    bundle = folder.bundle(cell, "int8")
+    bundle.mkdir(parents=True)
+    found = {"metric": metric, "drop": dict(zip(("value", "low", "high"), drop, strict=True))}
+    record = {"test": found, "validation": {**found, "drop": {"value": 9, "low": 9, "high": 9}}}
+    (bundle / "manifest.json").write_text(json.dumps({"quantization": record}))
+
+
+def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: float = 4e7) -> Measured:
+    """What a kind could cost; the precisions that ``latency_ms`` lacks are unavailable."""
+
+    def figure(value: float | None, unit: str) -> Figure:
+        known = value is not None
+        return Figure(value, unit, "measured" if known else "unavailable", "batch 1" if known else "no bundle")
+
+    def of(precision: Precision, share: float) -> dict[str, Figure]:
+        latency = latency_ms.get(precision)
+        memory = None if latency is None else memory_mb * 1e6 * (1.8 if precision == "torch" else 1)
+        return {
+            "file": figure(None if latency is None else 22e6 * share, "bytes"),
+            "latency_p50": figure(latency, "ms"),
+            "latency_p95": figure(None if latency is None else 1.2 * latency, "ms"),
+            "peak_memory": figure(memory, "bytes"),
+            "energy": Figure(None, "J", "unavailable", "no counter can be read"),
+        }
+
+    growth = tuple(
+        GrowthPoint(
+            image_size=(side, side),
+            macs=figure(macs * (side / 28) ** 2.4, "MACs"),
+            latency=figure(latency_ms["torch"] * (side / 28) ** 2.0, "ms"),
+        )
+        for side in (28, 56, 112, 224)
+    )
+    return Measured(
+        network={
+            "parameters": figure(5.5e6, "parameters"),
+            "macs": Figure(macs, "MACs", "computed", "operators"),
+            "exponentials": figure(1e5, "exponentials"),
+            "train_step": figure(120.0, "ms"),
+            "train_memory": figure(9e8, "bytes"),
+        },
+        precisions={precision: of(precision, 0.27 if precision == "int8" else 1.0) for precision in PRECISIONS},
+        growth=growth,
+    )
+
+
+def write_comparison(path: Path, *, limits: Limits = Limits(), images: int = 156) -> CompareFolder:
+    """Write a comparison of eight mechanisms of one network with three seeds, of which one failed and one waits."""
+    folder = CompareFolder(path)
+    names = ("softmax", "sequence_norm", "sima", "kv", "kv_pos", "soft", "adaptive", "local")
+    kinds = [kind(name) for name in names] + [kind(None, "resnet_18_small")]
+    refused = (Refused(model="resnet_18_small", attention="kv", reason="a convolutional network has no attention"),)
+    plan = plan_of(kinds, seeds=(0, 1, 2), limits=limits, refused=refused)
+    path.mkdir(parents=True, exist_ok=True)
+    write_plan(folder, plan)
+    generator = np.random.default_rng(7)
+    truth = np.arange(images) % 4 > 0
+    patients = [f"p{number // 2}" for number in range(images)]
+    hardness = generator.normal(size=images)
+    for number, each in enumerate(kinds):
+        strength = 1.6 - 0.06 * number + (0.5 if each.attention is None else 0)
+        for seed in plan.seeds:
+            cell = Cell(kind=each, seed=seed)
+            if each.attention == "adaptive":
+                write_states(folder, cell, failed="train: ended with status 70: E-BUG: the loss is no number")
+                continue
+            if each.attention == "local" and seed == 2:
+                continue
+            logits = strength * truth + 0.9 * hardness + 0.5 * generator.normal(size=images)
+            scores = np.round(1 / (1 + np.exp(-logits)), 6)
+            won = (scores[truth][:, None] > scores[~truth][None]).mean()
+            won += (scores[truth][:, None] == scores[~truth][None]).mean() / 2
+            write_run(folder, cell, scores, truth, patients, float(won))
+            if each.attention == "soft":
+                write_states(folder, cell, "train", "export", failed="quantize: no rung keeps the drop within 0.005")
+                continue
+            write_states(folder, cell, "train", "export", "quantize")
+            write_int8(folder, cell, (0.001, -0.002, 0.004 + 0.001 * seed))
+        if each.attention != "adaptive":
+            latency = {"torch": 9.0 - 0.6 * number, "float32": 5.0 - 0.35 * number, "int8": 3.4 - 0.2 * number}
+            if each.attention == "soft":
+                latency.pop("int8")
+            folder.measured(each).parent.mkdir(exist_ok=True)
+            write_json(folder.measured(each), measured(latency, 150 - 4 * number, 4e7 - 2e6 * number).to_json())
+    return folder
