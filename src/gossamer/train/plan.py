@@ -66,8 +66,8 @@ def _plan_classification(dataset: Dataset, wishes: Wishes, choice: Choice) -> tu
     given = {key: value for key in ("patch_size", "stem") if (value := getattr(wishes, key)) is not None}
     first = choice.config(**given)  # what does not fit is refused before any image is read
     found = survey(dataset, wishes.seed)
-    image_size = wishes.image_size or _choose_size(first, found, wishes, choice)
-    model, notes = _choose_model(dataset, found, given, image_size, choice)
+    image_size = wishes.image_size or choose_size(first, found, wishes, choice)
+    model, notes = choose_model(dataset, found, given, image_size, choice)
     run = RunConfig(
         data=dataset.source,
         layout=dataset.layout,
@@ -85,7 +85,7 @@ def _plan_classification(dataset: Dataset, wishes: Wishes, choice: Choice) -> tu
     return run, (*notes, *_balance_notes(dataset, run.recipe))
 
 
-def _choose_size(first: NetworkConfig, found: Survey, wishes: Wishes, choice: Choice) -> tuple[int, int]:
+def choose_size(first: NetworkConfig, found: Survey, wishes: Wishes, choice: Choice) -> tuple[int, int]:
     """Return the size of the network's input: its own where weights or layers are bound to it, or the images'."""
     if choice.initial is not None or first.fixed_image_size:
         return first.image_size
@@ -94,9 +94,14 @@ def _choose_size(first: NetworkConfig, found: Survey, wishes: Wishes, choice: Ch
     return choose_image_size(found.shape, first.multiple if first.multiple > 1 else None)
 
 
-def _choose_model(
+def choose_model(
     dataset: Dataset, found: Survey, given: dict[str, Any], image_size: tuple[int, int], choice: Choice
 ) -> tuple[NetworkConfig, list[Note]]:
+    """Return the network of a run at this image size, and notes on what the recipe changed in it.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` or ``E-UNSUPPORTED``, where the parts do not fit each other.
+    """
     images, notes = len(dataset.split("train")), []
     overrides = dict(given)
     if choice.initial is None and isinstance(choice.described, ViTConfig):

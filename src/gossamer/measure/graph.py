@@ -1,0 +1,56 @@
+"""The memory of a process that opens an ONNX file and runs it, and does nothing else.
+
+Run as a module, this file is that process. Nothing here needs torch, whose memory would be counted too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.measure.machine import process_memory
+from gossamer.runtime.engines import EngineName, load_engine
+
+
+def measure_graph_memory(model: Path, shape: tuple[int, ...], *, engine: EngineName, threads: int) -> int | None:
+    """Return the peak resident memory in bytes of a fresh process that runs a graph, None where no system tells it.
+
+    Args:
+        model: an ONNX file with one input and one output.
+        shape: ``(batch, channels, rows, columns)`` of the input.
+        engine: what computes it.
+        threads: of the processor.
+    """
+    if process_memory() is None:
+        return None
+    request = {"model": str(model.absolute()), "shape": shape, "engine": engine, "threads": threads}
+    finished = subprocess.run(
+        [sys.executable, "-m", "gossamer.measure.graph"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        check=True,
+    )
+    return json.loads(finished.stdout)["process"]
+
+
+def _probe(request: dict[str, Any]) -> dict[str, int]:
+    model = Path(request["model"])
+    engine = load_engine(request["engine"], model.read_bytes(), model, request["threads"])
+    images = np.random.default_rng(0).standard_normal(request["shape"], dtype=np.float32)
+    for _ in range(2):
+        engine.run(images)
+    after = process_memory()
+    assert after is not None
+    return {"process": after.peak_bytes}
+
+
+if __name__ == "__main__":
+    json.dump(_probe(json.load(sys.stdin)), sys.stdout)

@@ -1,0 +1,80 @@
+"""``gossamer plan`` through the command line: what it lists, says and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.cli.main import run
+
+FEW = ["--models", "vit_nano", "--attention", "kv,softmax", "--threads", "1", "--engine", "onnxruntime"]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert run(["plan", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_without_time_everything_is_forecast(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, str(phantom), "--max-latency-ms", "1e6", "--budget-minutes", "0", *FEW)
+    assert found["candidates"] == 6
+    assert (found["measured"], found["timed"]) == (0, 0)
+    assert {row["precision"] for row in found["rows"]} == {"torch"}
+    assert {row["latency"]["how"] for row in found["rows"]} == {"modelled"}
+    assert {row["meets"] for row in found["rows"]} == {"yes"}
+    macs = [row["macs"] for row in found["rows"]]
+    assert macs == sorted(macs, reverse=True)
+    assert found["nearest"] is None
+
+
+def test_nothing_meets_an_impossible_limit(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(phantom), "--max-memory-mb", "20", "--image-sizes", "16x24", "--budget-minutes", "0", *FEW]
+    found = answer(capsys, *arguments)
+    if found["nearest"] is None:  # memory cannot be read here
+        assert {row["meets"] for row in found["rows"]} == {"unavailable"}
+        return
+    assert found["nearest"]["image_size"] == [16, 24]
+    assert run(["plan", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "Nothing meets the limits. Nearest is vit_nano with " in shown
+    assert "by forecast" in shown
+
+
+def test_a_small_network_is_measured(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Long enough to begin with one network, too short for a second.
+    arguments = ["--max-latency-ms", "1e5", "--image-sizes", "16x24", "--budget-minutes", "0.01", *FEW]
+    assert run(["plan", str(phantom), *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "Limits: 100000 ms an image, 1 thread" in shown
+    assert "nothing is said about quality: gossamer compare" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--max-latency-ms, --max-memory-mb or both"),
+        (["--max-latency-ms", "0"], "--max-latency-ms: 0.0 is not above 0"),
+        (["--max-latency-ms", "9", "--models", "vit_nono"], "vit_nono"),
+        (["--max-latency-ms", "9", "--models", "cvt_small"], "cvt_small is a network to segment"),
+        (["--max-latency-ms", "9", "--attention", "hard"], "hard"),
+        (["--max-latency-ms", "9", "--engine", "tensorflow"], "there is no engine 'tensorflow'"),
+        (["--max-latency-ms", "9", "--image-sizes", "big"], "--image-sizes: 'big' is not HxW"),
+        (["--max-latency-ms", "9", "--budget-minutes", "-1"], "--budget-minutes: -1.0 is less than 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    phantom: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(["plan", str(phantom), *arguments]) == 78
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_data_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", str(tmp_path / "nowhere"), "--max-latency-ms", "9"]) == 66
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
