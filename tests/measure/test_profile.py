@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 import gossamer
+from gossamer.errors import GossamerError
 from gossamer.measure.latency import time_calls
 from gossamer.measure.machine import describe_machine, usable_cpus
 from gossamer.measure.memory import measure_peak_memory
-from gossamer.measure.profile import profile_model
+from gossamer.measure.profile import check_agreement, profile_model
 
 
 def test_profile_of_a_small_network() -> None:
@@ -41,3 +44,23 @@ def test_machine() -> None:
     assert 1 <= usable_cpus() <= 4096
     assert found["packages"]["numpy"]
     assert found["memory_bytes"] > 1e8
+
+
+def test_counts_that_disagree_are_an_error() -> None:
+    model = gossamer.create_model("vit_nano", attention="kv", image_size=(32, 24), patch_size=8, num_classes=2)
+    check_agreement(model, 1004, 1000)
+    for counted in (1006, 994):
+        with pytest.raises(GossamerError, match=r"in closed form: .*[+-]0\.60 %"):
+            check_agreement(model, counted, 1000)
+    pruning = gossamer.create_model("apformer_small", image_size=(32, 64))
+    check_agreement(pruning, 300, 1000)
+    with pytest.raises(GossamerError, match=r"where 0\.5 % are allowed"):
+        check_agreement(pruning, 1006, 1000)
+
+
+def test_forecasts_stand_beside_what_is_measured() -> None:
+    model = gossamer.create_model("vit_nano", image_size=(32, 24), patch_size=8, num_classes=2)
+    figures = profile_model(model, seconds=0.05, forecasts=True)
+    assert figures["peak_memory_forecast"].how in ("modelled", "unavailable")
+    if figures["peak_memory"].value is not None and figures["peak_memory_forecast"].value is not None:
+        assert figures["peak_memory"].value == pytest.approx(figures["peak_memory_forecast"].value, rel=0.15)

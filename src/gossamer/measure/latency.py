@@ -41,14 +41,19 @@ def time_calls(
 
 
 def time_together(
-    calls: Mapping[str, Callable[[], object]], *, seconds: float = 3.0, min_rounds: int = 15, max_rounds: int = 300
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float = 3.0,
+    min_rounds: int = 15,
+    max_rounds: int = 300,
+    warm_up: int = 3,
 ) -> dict[str, Latency]:
     """Call each of ``calls`` in turn, again and again, and return the distribution of the times of each by its name.
 
     What disturbs the machine for a while disturbs all of them, so that their ratios hold where their times do not.
     """
     for call in calls.values():
-        for _ in range(3):
+        for _ in range(warm_up):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     begin, rounds = time.perf_counter(), 0

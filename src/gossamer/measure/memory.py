@@ -1,6 +1,7 @@
-"""Peak resident memory, measured in a fresh process so that nothing else's memory is counted.
+"""Peak resident memory of an evaluation: a forecast from shapes, and what a fresh process measures.
 
-Run as a module, this file is that process: it reads a network's config from standard input and writes what it measured.
+The measured process does nothing else, so that nothing else's memory is counted. Run as a module, this file is that
+process: it reads a network's config from standard input and writes what it measured.
 """
 
 from __future__ import annotations
@@ -9,12 +10,27 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
 from gossamer import config
+from gossamer.measure.live_bytes import LiveBytes
 from gossamer.measure.machine import process_memory, reset_peak_memory
 from gossamer.nn.models import NetworkConfig, config_from_json
+
+BUILD_BYTES = 6 * 2**20
+"""What a process gains when it builds its first network, besides the weights: code that is read for the first time."""
+KERNEL_BYTES = 14 * 2**20
+"""What a process gains in its first call, besides tensors: code of the kernels, and their workspaces."""
+COMPILER_BYTES = 66 * 2**20
+"""What torch's compiler takes, which torch imports when an operator first runs that is not its own."""
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+"""Environment under which glibc hands every larger piece of memory back to the system when it is freed."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +46,101 @@ class PeakMemory:
     forward_bytes: int
 
 
-def measure_peak_memory(model: NetworkConfig, *, batch: int, threads: int) -> PeakMemory | None:
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes that an evaluation takes, without running it.
+
+    Attributes:
+        weights: of the network, with its buffers.
+        images: of one call.
+        activations: the most that tensors and the workspaces of convolutions take at once in a call.
+        custom_operators: whether operators run that are not torch's own.
+    """
+
+    weights: int
+    images: int
+    activations: int
+    custom_operators: bool = False
+
+    @property
+    def forward_bytes(self) -> int:
+        """By how much the first call raises the memory of a process."""
+        return self.activations + KERNEL_BYTES + (COMPILER_BYTES if self.custom_operators else 0)
+
+    def process_bytes(self, bare: int) -> int:
+        """Return the peak of a process that holds ``bare`` bytes before it builds the network."""
+        return bare + BUILD_BYTES + self.weights + self.images + self.forward_bytes
+
+
+def forecast_memory(model: NetworkConfig, *, batch: int = 1) -> MemoryForecast | None:
+    """Return what one evaluation of ``model`` takes, from shapes alone; None where torch cannot follow it.
+
+    Networks that prune are forecast without pruning, the most that they take.
+
+    Args:
+        model: the network.
+        batch: images of one call.
+    """
+    with torch.device("meta"):
+        network = model.build().eval()
+    counter = LiveBytes(workspaces=True, assume_dense=True)
+    try:
+        with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+            # Caches are keyed by addresses, which fake tensors have none of; nothing is kept here.
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            network.to_empty(device="cpu")
+            images = torch.zeros(batch, model.in_channels, *model.image_size)
+            with torch.no_grad(), counter:  # inference mode would hide what composite operators hold
+                network(images)
+    except DataDependentOutputException:
+        return None
+    held = [*network.parameters(), *network.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in held)
+    return MemoryForecast(weights, images.numel() * images.element_size(), counter.peak, counter.custom_operators)
+
+
+@lru_cache(maxsize=1)
+def bare_process_bytes() -> int | None:
+    """Return what a fresh process holds that imports torch and the networks, and runs nothing; None if unknown."""
+    return None if process_memory() is None else _ask({"threads": 1}, returning=False)["resident_bytes"]
+
+
+def measure_peak_memory(
+    model: NetworkConfig, *, batch: int, threads: int, returning: bool = False
+) -> PeakMemory | None:
     """Return the peak memory of one evaluation of ``model``, or None where the system cannot tell.
 
     Args:
         model: config of the network; its weights do not matter.
         batch: images of one call.
         threads: of torch in the process.
+        returning: whether the allocator hands freed memory back at once; else it keeps and splits pieces as it does for
+            every user, which takes more, by an amount that depends on what came before.
     """
     if process_memory() is None:
         return None
-    request = json.dumps({"model": config.to_json(model), "batch": batch, "threads": threads})
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    answer = _ask({"model": config.to_json(model), "batch": batch, "threads": threads}, returning=returning)
+    return PeakMemory(answer["process_bytes"], answer["forward_bytes"])
+
+
+def _ask(request: dict[str, Any], *, returning: bool) -> dict[str, int]:
+    environment = {**os.environ, **(RETURNING if returning else {}), "OMP_NUM_THREADS": str(request["threads"])}
     finished = subprocess.run(
         [sys.executable, "-m", "gossamer.measure.memory"],
-        input=request,
+        input=json.dumps(request),
         capture_output=True,
         text=True,
         env=environment,
         check=True,
     )
-    answer = json.loads(finished.stdout)
-    return PeakMemory(answer["process_bytes"], answer["forward_bytes"])
+    return json.loads(finished.stdout)
 
 
 def _probe(request: dict[str, Any]) -> dict[str, int]:
-    import torch
-
+    if "model" not in request:
+        bare = process_memory()
+        assert bare is not None
+        return {"resident_bytes": bare.resident_bytes}
     torch.set_num_threads(request["threads"])
     description = config_from_json(request["model"])
     model = description.build().eval()

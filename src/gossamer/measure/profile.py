@@ -5,17 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.measure.figure import Figure
 from gossamer.measure.latency import time_calls
 from gossamer.measure.macs import count_macs
-from gossamer.measure.memory import measure_peak_memory
+from gossamer.measure.memory import bare_process_bytes, forecast_memory, measure_peak_memory
+from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.models import Network
 
 Profile = dict[str, Figure]
+AGREEMENT = 0.005
+"""Share by which the two counts of multiply-accumulates may differ."""
 
 
 def profile_model(
-    model: Network, *, images: Tensor | None = None, batch: int = 1, seconds: float = 2.0, memory: bool = True
+    model: Network,
+    *,
+    images: Tensor | None = None,
+    batch: int = 1,
+    seconds: float = 2.0,
+    memory: bool = True,
+    forecasts: bool = False,
 ) -> Profile:
     """Return parameters, MACs, exponentials, latency and peak memory of ``model`` at its own image size.
 
@@ -25,12 +35,18 @@ def profile_model(
         batch: images of one timed call.
         seconds: about how long to time.
         memory: whether to measure memory too, which takes a fresh process and some seconds.
+        forecasts: whether to set the forecast of the memory beside it, which takes another process.
+
+    Raises:
+        GossamerError: ``E-UNSUPPORTED``, for an operator without a formula; ``E-BUG``, where the counted
+            multiply-accumulates and those of the closed form differ by more than ``AGREEMENT``.
     """
     description = model.config
     threads = torch.get_num_threads()
     shape = (description.in_channels, *description.image_size)
     counted = count_macs(model, torch.zeros(1, *shape))
     closed = model.cost()
+    check_agreement(model, counted.total, closed.macs)
     images = torch.zeros(batch, *shape) if images is None else images
     batch = len(images)
     was_training = model.training
@@ -52,7 +68,27 @@ def profile_model(
     }
     if memory:
         profile.update(_memory_figures(model, batch, threads))
+    if forecasts:
+        profile.update(_forecasts(model, batch))
     return profile
+
+
+def check_agreement(model: Network, counted: int, closed: int) -> None:
+    """Raise where the operators of ``model`` and its closed form do not tell of the same work.
+
+    Networks that prune may do less than their closed form, which is of the dense network; none may do more.
+
+    Raises:
+        GossamerError: ``E-BUG``, for a difference above ``AGREEMENT``.
+    """
+    prunes = any(isinstance(module, AdaptiveAttention) and module.pruning for module in model.modules())
+    difference = counted / closed - 1.0
+    if difference > AGREEMENT or (difference < -AGREEMENT and not prunes):
+        problem = (
+            f"{counted:,} multiply-accumulates counted, {closed:,} in closed form: {100 * difference:+.2f} %, where "
+            f"{100 * AGREEMENT:g} % are allowed"
+        )
+        raise GossamerError(ErrorCode.BUG, model.config.name, problem, "one of the two is wrong; please report it")
 
 
 def _memory_figures(model: Network, batch: int, threads: int) -> Profile:
@@ -62,9 +98,23 @@ def _memory_figures(model: Network, batch: int, threads: int) -> Profile:
         return {"peak_memory": missing, "forward_memory": missing}
     return {
         "peak_memory": Figure(
-            peak.process_bytes, "bytes", "measured", f"whole fresh process with torch, batch {batch}"
+            peak.process_bytes,
+            "bytes",
+            "measured",
+            f"whole fresh process with torch, its usual allocator, batch {batch}",
         ),
         "forward_memory": Figure(
             peak.forward_bytes, "bytes", "measured", f"rise of the same process in a call, batch {batch}"
         ),
     }
+
+
+def _forecasts(model: Network, batch: int) -> Profile:
+    names = ("peak_memory_forecast", "forward_memory_forecast")
+    forecast, bare = forecast_memory(model.config, batch=batch), bare_process_bytes()
+    if forecast is None or bare is None:
+        why = "this system does not report memory" if bare is None else "the work depends on the images' contents"
+        return dict.fromkeys(names, Figure(None, "bytes", "unavailable", why))
+    how = f"from shapes, batch {batch}, for an allocator that returns what is freed; the usual one keeps more"
+    values = (forecast.process_bytes(bare), forecast.forward_bytes)
+    return {name: Figure(value, "bytes", "modelled", how) for name, value in zip(names, values, strict=True)}

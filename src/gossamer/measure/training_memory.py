@@ -6,16 +6,12 @@ its end, through the backward pass. Added are the two moments of AdamW. What lib
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from gossamer.measure.live_bytes import LiveBytes
 from gossamer.nn.models import NetworkConfig, Segmenter
 from gossamer.nn.recompute import recompute_blocks
 
@@ -61,7 +57,7 @@ def forecast_training_memory(
     network.begin_epoch(0.0)
     if recompute:
         recompute_blocks(network)
-    counter = _LiveBytes()
+    counter = LiveBytes()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             network.to_empty(device="cpu")
@@ -86,33 +82,3 @@ def forecast_training_memory(
         return None
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     return TrainingMemory(weights, MOMENTS * weights, counter.peak)
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operators return, for as long as they live."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._now = 0
-        self._sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._count(leaf)
-        return out
-
-    def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._sizes:
-            return
-        self._sizes[key] = storage.nbytes()
-        self._now += storage.nbytes()
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self._now -= self._sizes.pop(key, 0)

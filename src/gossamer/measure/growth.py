@@ -1,0 +1,236 @@
+"""How the cost of a network grows with the image: the same network over a range of sizes, with fitted exponents.
+
+An exponent is the slope of the logarithm of a cost against the logarithm of the number of pixels: 1 where the cost
+follows the pixels, 2 where every pixel meets every other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.measure.figure import Figure
+from gossamer.measure.latency import time_together
+from gossamer.measure.machine import available_memory_bytes
+from gossamer.measure.memory import MemoryForecast, forecast_memory
+from gossamer.nn.attention import Attention
+from gossamer.nn.models import NetworkConfig
+
+USABLE = 0.7
+"""Share of the free memory that a forecast may ask for."""
+SECONDS_A_CALL = 20.0
+"""Sizes whose call is forecast to take longer are not timed."""
+MIN_ROUNDS, MAX_ROUNDS = 3, 100
+
+
+@dataclass(frozen=True)
+class SizeCost:
+    """What one image of one size costs.
+
+    Attributes:
+        image_size: ``(rows, columns)``.
+        tokens: the largest number of tokens that an attention of the network sees; None without attention.
+        macs: closed form.
+        memory: forecast rise of a process in a call.
+        latency: median of a call.
+    """
+
+    image_size: tuple[int, int]
+    tokens: int | None
+    macs: Figure
+    memory: Figure
+    latency: Figure
+
+    @property
+    def pixels(self) -> int:
+        """Rows times columns."""
+        return math.prod(self.image_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the costs as data."""
+        figures = {name: getattr(self, name).to_json() for name in ("macs", "memory", "latency")}
+        return {"image_size": list(self.image_size), "tokens": self.tokens, **figures}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Costs over image sizes, smallest first.
+
+    Attributes:
+        sizes: one entry a size.
+        macs_exponent: of the multiply-accumulates, against pixels.
+        memory_exponent: of the forecast memory of tensors, without what libraries take.
+        latency_exponent: of the measured time.
+    """
+
+    sizes: tuple[SizeCost, ...]
+    macs_exponent: Figure
+    memory_exponent: Figure
+    latency_exponent: Figure
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the growth as data."""
+        exponents = {name: getattr(self, f"{name}_exponent").to_json() for name in ("macs", "memory", "latency")}
+        return {"sizes": [size.to_json() for size in self.sizes], "exponents": exponents}
+
+
+def measure_growth(
+    model: NetworkConfig,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    batch: int = 1,
+    seconds: float = 10.0,
+    seconds_a_call: float = SECONDS_A_CALL,
+    memory_limit: int | None = None,
+) -> Growth:
+    """Return what ``model`` costs at each of ``sizes``, built anew for each, all timed in turns.
+
+    A size that is forecast to take longer than ``seconds_a_call``, at the rate of the sizes below it, or more memory
+    than ``memory_limit``, is not run; its figures say so.
+
+    Args:
+        model: the network; its own image size does not matter.
+        sizes: ``(rows, columns)`` of each image, two or more of different area.
+        batch: images of one timed call.
+        seconds: about how long to time all sizes together.
+        seconds_a_call: the longest call that is timed.
+        memory_limit: bytes; the usable part of what is free if left out.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for sizes that the network does not take or that do not differ in area.
+    """
+    ordered = sorted({(rows, columns) for rows, columns in sizes}, key=math.prod)
+    if len({math.prod(size) for size in ordered}) < 2:
+        problem = f"{len(ordered)} size without another of different area cannot show growth"
+        raise GossamerError(ErrorCode.CONFIG, "sizes", problem, "give two or more, such as 128x128,256x256")
+    models = [dataclasses.replace(model, image_size=size) for size in ordered]
+    if memory_limit is None:
+        free = available_memory_bytes()
+        memory_limit = None if free is None else int(USABLE * free)
+    macs = [_closed_form(each) for each in models]
+    forecasts = [forecast_memory(each, batch=batch) for each in models]
+    latencies = _time(models, macs, forecasts, batch, seconds, seconds_a_call, memory_limit)
+    found = tuple(
+        SizeCost(each.image_size, _tokens(each), _macs_figure(count), _memory_figure(forecast, batch), latency)
+        for each, count, forecast, latency in zip(models, macs, forecasts, latencies, strict=True)
+    )
+    return Growth(
+        found,
+        fit_exponent([(size.pixels, size.macs.value) for size in found], "computed"),
+        fit_exponent(
+            [
+                (size.pixels, forecast and float(forecast.activations))
+                for size, forecast in zip(found, forecasts, strict=True)
+            ],
+            "modelled",
+        ),
+        fit_exponent([(size.pixels, size.latency.value) for size in found], "measured"),
+    )
+
+
+def fit_exponent(points: Sequence[tuple[int, float | None]], how: Any) -> Figure:
+    """Return the slope of log cost against log pixels by least squares, over the points that have a cost."""
+    known = [(math.log(pixels), math.log(cost)) for pixels, cost in points if cost]
+    if len({x for x, _ in known}) < 2:
+        return Figure(None, "", "unavailable", "fewer than two sizes have a cost")
+    mean_x, mean_y = (sum(values) / len(known) for values in zip(*known, strict=True))
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in known) / sum((x - mean_x) ** 2 for x, _ in known)
+    detail = f"cost ~ pixels^{slope:.2f}, least squares of the logarithms over {len(known)} sizes"
+    return Figure(slope, "", how, detail)
+
+
+def _time(
+    models: Sequence[NetworkConfig],
+    macs: Sequence[int],
+    forecasts: Sequence[MemoryForecast | None],
+    batch: int,
+    seconds: float,
+    seconds_a_call: float,
+    memory_limit: int | None,
+) -> list[Figure]:
+    """Return the latency of each size, or why there is none. Sizes are tried from the smallest up."""
+    calls: dict[str, Callable[[], object]] = {}
+    reasons: dict[str, str] = {}
+    last: tuple[float, int] | None = None  # seconds and work of a call of the size below
+    held = 0
+    for each, work, forecast in zip(models, macs, forecasts, strict=True):
+        name = _name(each)
+        if forecast is None:
+            reasons[name] = "its memory could not be forecast"
+        elif memory_limit is not None and held + forecast.weights + forecast.forward_bytes > memory_limit:
+            needed = (held + forecast.weights + forecast.forward_bytes) / 2**30
+            reasons[name] = f"forecast to need {needed:.1f} GiB, {memory_limit / 2**30:.1f} GiB may be used"
+        elif last is not None and (expected := last[0] * work / last[1]) > seconds_a_call:
+            reasons[name] = f"a call is forecast to take {expected:.0f} s, more than {seconds_a_call:g} s"
+        else:
+            held += forecast.weights + forecast.images
+            calls[name] = _call(each, batch)
+            first = time_together({name: calls[name]}, seconds=0, min_rounds=1, max_rounds=1, warm_up=1)[name]
+            last = first.p50_ms / 1e3, work
+    with torch.inference_mode():
+        times = time_together(calls, seconds=seconds, min_rounds=MIN_ROUNDS, max_rounds=MAX_ROUNDS, warm_up=1)
+    figures = []
+    for each in models:
+        name = _name(each)
+        if name in reasons:
+            figures.append(Figure(None, "ms", "unavailable", f"not run: {reasons[name]}"))
+            continue
+        detail = (
+            f"median of {times[name].calls} calls in turns with the other sizes, torch float32, batch {batch}, "
+            f"{torch.get_num_threads()} threads"
+        )
+        figures.append(Figure(times[name].p50_ms, "ms", "measured", detail))
+    return figures
+
+
+def _call(model: NetworkConfig, batch: int) -> Callable[[], object]:
+    network = model.build().eval()
+    images = torch.zeros(batch, model.in_channels, *model.image_size)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return network(images)
+
+    return call
+
+
+def _closed_form(model: NetworkConfig) -> int:
+    with torch.device("meta"):
+        return model.build().cost().macs
+
+
+def _tokens(model: NetworkConfig) -> int | None:
+    seen: list[int] = []
+
+    def note(tokens: Tensor, *_: Any, **__: Any) -> Tensor:
+        seen.append(tokens.shape[1])
+        return tokens
+
+    with torch.device("meta"), torch.no_grad():
+        network = model.build().eval()
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.forward = note  # what attention computes has the shape of its tokens
+        network(torch.zeros(1, model.in_channels, *model.image_size))
+    return max(seen, default=None)
+
+
+def _name(model: NetworkConfig) -> str:
+    return "x".join(str(side) for side in model.image_size)
+
+
+def _macs_figure(count: int) -> Figure:
+    return Figure(count, "MACs", "computed", "closed form of the network's equations, one image")
+
+
+def _memory_figure(forecast: MemoryForecast | None, batch: int) -> Figure:
+    if forecast is None:
+        return Figure(None, "bytes", "unavailable", "the work depends on the contents of the images")
+    return Figure(forecast.forward_bytes, "bytes", "modelled", f"forecast rise of a process in a call, batch {batch}")

@@ -1,0 +1,114 @@
+"""How many bytes of tensors live at once while a network runs, counted from shapes alone.
+
+Run under fake tensors, nothing is allocated and nothing is computed. Every storage that an operator returns is counted
+from its birth to its end. Of what libraries take besides, only convolutions are modelled, since theirs is large: oneDNN
+copies images and filters into blocks of channels, and writes its result twice. The workspaces of matrix products and
+of fused attention stay below some MiB for each thread and are not seen.
+"""
+
+from __future__ import annotations
+
+import weakref
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+CHANNEL_BLOCK = 16
+"""Channels are padded to a multiple of this where a processor has AVX-512; narrower ones take less."""
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that operators return, for as long as they live.
+
+    Attributes:
+        peak: the most that lived at once.
+        custom_operators: whether an operator ran that is not torch's own.
+    """
+
+    def __init__(self, *, workspaces: bool = False, assume_dense: bool = False) -> None:
+        """Start at nothing.
+
+        Args:
+            workspaces: whether to count what convolutions take besides their result.
+            assume_dense: whether a question about contents ("are all tokens kept?") is answered with yes, which is the
+                dense form of networks that prune; else such a question ends the count with torch's own error.
+        """
+        super().__init__()
+        self.peak = 0
+        self.custom_operators = False
+        self._workspaces, self._assume_dense = workspaces, assume_dense
+        self._now = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self._assume_dense and func is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+            return True
+        self.custom_operators |= func.namespace == "gossamer"
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:  # a view of a weight is not new
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor):
+                    self._count(leaf)
+        if self._workspaces and func is torch.ops.aten.convolution.default:
+            self.peak = max(self.peak, self._now + convolution_workspace(*args[:9], out=out))
+        return out
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._sizes:
+            return
+        self._sizes[key] = storage.nbytes()
+        self._now += storage.nbytes()
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self._now -= self._sizes.pop(key, 0)
+
+
+def convolution_workspace(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    *,
+    out: Tensor,
+) -> int:
+    """Return the bytes that a convolution on a CPU takes while it runs, besides images, weights and result."""
+    backend = torch._C._select_conv_backend(  # pyright: ignore[reportAttributeAccessIssue]
+        images,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        transposed,
+        output_padding,
+        groups,
+        bias_sizes=None if bias is None else list(bias.shape),
+    )
+    size, kernel = images.element_size(), weight.shape[2:]
+    if str(backend).endswith("Slow2d"):
+        unfolded = prod(kernel) > 1 or any(side != 1 for side in stride) or any(padding)
+        return size * images.shape[0] * images.shape[1] * prod(kernel) * prod(out.shape[2:]) if unfolded else 0
+    blocked_out = size * out.shape[0] * _blocked(out.shape[1]) * prod(out.shape[2:])
+    # Images of few channels are read as they lie.
+    few = images.shape[1] < CHANNEL_BLOCK
+    blocked_images = 0 if few else size * images.shape[0] * _blocked(images.shape[1]) * prod(images.shape[2:])
+    filters = size * weight.numel()
+    # First the blocked images and filters with a blocked result; then that result, and the plain one.
+    return max(blocked_images + filters + blocked_out - size * out.numel(), blocked_out)
+
+
+def _blocked(channels: int) -> int:
+    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
