@@ -37,6 +37,7 @@ class CellResult:
         epochs: that it was trained.
         best_epoch: whose weights were kept.
         training_seconds: of its training.
+        wanted: the stages that the plan has for it.
     """
 
     cell: Cell
@@ -50,6 +51,7 @@ class CellResult:
     epochs: int | None = None
     best_epoch: int | None = None
     training_seconds: float | None = None
+    wanted: tuple[str, ...] = STAGES
 
     @property
     def state(self) -> Literal["waiting", "under way", "done", "failed"]:
@@ -58,7 +60,7 @@ class CellResult:
             return "failed"
         if not self.stages:
             return "waiting"
-        return "done" if self.stages == STAGES else "under way"
+        return "done" if set(self.wanted) <= set(self.stages) else "under way"
 
     def has(self, precision: Precision) -> bool:
         """Return whether the network is there in a precision."""
@@ -69,13 +71,14 @@ class CellResult:
         return CellResult(cell=self.cell, stages=(), failed=reason)
 
 
-def read_cell(folder: CompareFolder, cell: Cell, task: str) -> CellResult:
+def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[str, ...] = STAGES) -> CellResult:
     """Return what a cell came to. What cannot be read has failed, so that the others can still be compared.
 
     Args:
         folder: of the comparison.
         cell: which.
         task: ``classify`` or ``segment``.
+        wanted: the stages that the plan has for it.
     """
     stages: list[str] = []
     failed: str | None = None
@@ -86,7 +89,7 @@ def read_cell(folder: CompareFolder, cell: Cell, task: str) -> CellResult:
                 stages.append(stage)
             elif state is not None:
                 failed = failed or f"{stage}: {state.failed}"
-        result = CellResult(cell=cell, stages=tuple(stages), failed=failed)
+        result = CellResult(cell=cell, stages=tuple(stages), failed=failed, wanted=wanted)
         return _with_outputs(folder, result, task) if "train" in stages else result
     except GossamerError as error:
         return CellResult(cell=cell, stages=(), failed=f"cannot be read: {error}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gossamer import config
-from gossamer.compare.folder import Cell, CompareFolder, Kind, key_of
+from gossamer.compare.folder import PRECISIONS, Cell, CompareFolder, Kind, key_of
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_json, write_json
 
@@ -104,6 +104,14 @@ class ComparePlan:
     def cells(self) -> tuple[Cell, ...]:
         """Every training, one seed of all kinds after the other, so that a comparison cut short is a fair one."""
         return tuple(Cell(kind=kind, seed=seed) for seed in self.seeds for kind in self.kinds)
+
+    def stages(self, cell: Cell) -> tuple[str, ...]:
+        """Return what is done with a cell: bundles are made of some seeds and in some precisions alone."""
+        precisions = self.options.get("precisions", PRECISIONS)
+        if cell.seed not in self.options.get("bundle_seeds", self.seeds):
+            return ("train",)
+        bundles = (("float32", "export"), ("int8", "quantize"))
+        return ("train", *(stage for precision, stage in bundles if precision in precisions))
 
 
 def write_plan(folder: CompareFolder, plan: ComparePlan) -> None:

@@ -154,7 +154,7 @@ def read_results(folder: CompareFolder, plan: ComparePlan) -> Results:
     """
     metric, label = PRIMARY[plan.task]
     cells = {
-        kind: tuple(read_cell(folder, cell, plan.task) for cell in plan.cells if cell.kind == kind)
+        kind: tuple(read_cell(folder, cell, plan.task, plan.stages(cell)) for cell in plan.cells if cell.kind == kind)
         for kind in plan.kinds
     }
     trained = [cell for row in cells.values() for cell in row if cell.scores is not None]

@@ -1,0 +1,248 @@
+"""``gossamer compare``: which light transformer for my data and my machine?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
+
+from gossamer.cli.answer import Answer, Common, parse_size, require_torch, say, set_threads
+from gossamer.errors import ErrorCode, GossamerError, from_os_error
+
+if TYPE_CHECKING:
+    from gossamer.compare.asked import Asked
+    from gossamer.compare.folder import CompareFolder
+    from gossamer.compare.plan_file import ComparePlan
+    from gossamer.compare.results import Results
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class CompareOptions:
+    """What may be chosen; whatever is left out, the recipe chooses from the data, for all kinds alike.
+
+    Attributes:
+        models: presets of gossamer models, with commas; vit_tiny or transunet_small if left out.
+        attention: mechanisms of gossamer models, with commas; softmax is the twin that others are compared with.
+        seeds: trainings of each kind, with the seeds 0, 1, ...
+        budget_minutes: for the training of the slowest kind; it is turned into epochs, the same for all, beforehand.
+        epochs: of every training, in the place of a budget.
+        image_size: rows x columns of the networks' input, such as 64x64.
+        batch_size: images of a step.
+        precisions: of torch, float32 and int8, with commas: in which kinds are measured.
+        max_drop: of the metric that int8 may cost.
+        max_latency_ms: that one image may take on this machine, for the recommendation.
+        max_memory_mb: that a process may take, for the recommendation.
+    """
+
+    models: str | None = None
+    attention: str = "softmax,sequence_norm,kv"
+    seeds: int = 3
+    budget_minutes: float | None = None
+    epochs: int | None = None
+    image_size: str | None = None
+    batch_size: int | None = None
+    precisions: str = "torch,float32,int8"
+    max_drop: float = 0.005
+    max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
+
+    def asked(self, data: Path, threads: int) -> Asked:
+        """Return the options as a comparison takes them."""
+        from gossamer.compare.asked import Asked, parse_names
+        from gossamer.compare.plan_file import Limits
+
+        return Asked(
+            data=str(data),
+            models=parse_names(self.models or ""),
+            attention=parse_names(self.attention),
+            seeds=self.seeds,
+            epochs=self.epochs,
+            budget_minutes=self.budget_minutes,
+            image_size=parse_size(self.image_size),
+            batch_size=self.batch_size,
+            precisions=parse_names(self.precisions),  # type: ignore[arg-type]  # it says itself what it does not know
+            max_drop=self.max_drop,
+            threads=threads,
+            limits=Limits(latency_ms=self.max_latency_ms, memory_mb=self.max_memory_mb),
+        )
+
+
+def compare(
+    data: Path,
+    /,
+    *,
+    out: Path | None = None,
+    plan: bool = False,
+    retry: bool = False,
+    threads: int | None = None,
+    options: CompareOptions = CompareOptions(),
+    common: Common = Common(),
+) -> Answer:
+    """Train networks with several mechanisms alike, measure them side by side, and say which to take.
+
+    Every network with every mechanism that fits is trained with the same data, order, seeds and epochs, evaluated,
+    exported, quantized and measured on this machine. OUT gets results.csv, summary.json and report.html after every
+    training. The same command goes on where it was stopped.
+
+    Example: gossamer compare chest/ --models vit_tiny --attention softmax,sequence_norm,kv --out compared/chest
+    Example: gossamer compare chest/ --attention softmax,kv --budget-minutes 20 --plan
+
+    Args:
+        data: labelled images.
+        out: folder of the comparison.
+        plan: say what it would take, and write nothing; a few steps of each kind are timed.
+        retry: try again what failed.
+        threads: of the processor; all that this process may use if left out.
+        options: choices.
+        common: options of every verb.
+    """
+    require_torch("compare")
+    asked = options.asked(data, set_threads(threads))
+    if plan:
+        from gossamer.compare.plan import make_plan
+
+        made, _ = make_plan(asked, on_stage=say)
+        return Answer(_plan_data(made), _plan_table(made))
+    if out is None:
+        problem = "is missing: a comparison keeps its cells in a folder, where it can go on"
+        raise GossamerError(ErrorCode.CONFIG, "--out", problem, "name a folder, or give --plan to look only")
+    return _run(asked, out, retry=retry)
+
+
+def _run(asked: Asked, out: Path, *, retry: bool) -> Answer:
+    from gossamer.compare.child import Children, Stopped, locked
+    from gossamer.compare.folder import CompareFolder
+    from gossamer.compare.run import Runner
+    from gossamer.report.compare_page import write_results
+
+    folder = CompareFolder(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, out) from error
+    if not folder.plan.exists() and any(path.name != _LOCK for path in out.iterdir()):
+        raise GossamerError(ErrorCode.OUTPUT, out, "exists and holds no comparison", "give another --out")
+    with locked(out / _LOCK) as lock:
+        plan = _plan(asked, folder)
+        children = Children(asked.threads, lock)
+
+        def show() -> None:
+            write_results(folder)
+
+        runner = Runner(folder, plan, asked.data, children, on_stage=say, on_cell=show, retry=retry)
+        with children.catching():
+            try:
+                runner.run()
+            except Stopped as stop:
+                with contextlib.suppress(GossamerError):
+                    write_results(folder)
+                say(f"gossamer: stopped by {stop}; go on with: {plan.command}")
+                sys.exit(128 + stop.number)
+        results = write_results(folder)
+    summary = json.loads(folder.summary.read_text())
+    return Answer(summary, _results_table(results, summary["recommendation"]["headline"], folder))
+
+
+def _plan(asked: Asked, folder: CompareFolder) -> ComparePlan:
+    """Return the plan of the folder, which is made where there is none and held against what is asked where there is.
+
+    Limits may change; they decide what is recommended.
+    """
+    import dataclasses
+
+    from gossamer import config
+    from gossamer.compare.asked import Asked as Options
+    from gossamer.compare.plan import make_plan, require_same_data
+    from gossamer.compare.plan_file import read_plan, write_plan
+
+    if not folder.plan.exists():
+        plan, _ = make_plan(asked, command=_command(), on_stage=say)
+        write_plan(folder, plan)
+    else:
+        plan = read_plan(folder.plan)
+        begun = config.from_json(Options, plan.options["asked"], str(folder.plan))
+        asked.require_same(begun, folder.path)
+        require_same_data(plan, asked.data)
+        plan = dataclasses.replace(plan, limits=asked.limits)
+        write_plan(folder, plan)
+        say(f"going on with {folder.path}")
+    for refused in plan.refused:
+        say(f"note: {refused.kind.name} is left out: {refused.reason}")
+    for note in plan.options["notes"]:
+        say(f"note: {note}")
+    return plan
+
+
+def _results_table(results: Results, headline: str, folder: CompareFolder) -> Any:
+    """Return the kinds with how good they are and what they cost, and the recommendation."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from gossamer.compare.folder import PRECISIONS
+    from gossamer.report.page import quantity
+
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    seeds = len(results.plan.seeds)
+    table.title = f"{results.label} of {results.samples} samples, mean of {seeds} seed{'' if seeds == 1 else 's'}"
+    headings = ("kind", results.label, "95 %", "latency torch", "float32", "int8", "state")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("kind", "state") else "right")
+    for result in results.kinds:
+        quality = result.quality
+        value = ("", "") if quality is None else (f"{quality.value:.4f}", f"{quality.low:.4f} to {quality.high:.4f}")
+        figures = [result.cost("latency_p50", precision) for precision in PRECISIONS]
+        latencies = [
+            "" if figure is None or figure.value is None else quantity(figure.value, figure.unit) for figure in figures
+        ]
+        table.add_row(result.kind.name, *value, *latencies, result.state)
+    return Group(table, headline, f"report: {folder.report}")
+
+
+_LOCK = ".lock"
+
+
+def _command() -> str:
+    return shlex.join(["gossamer", *(word for word in sys.argv[1:] if word not in ("--json", "--debug", "--retry"))])
+
+
+def _plan_data(plan: ComparePlan) -> dict[str, Any]:
+    from gossamer import config
+    from gossamer.compare.plan import stages_of
+
+    return {**config.to_json(plan), "seconds": sum(stage.seconds for stage in stages_of(plan))}
+
+
+def _plan_table(plan: ComparePlan) -> Any:
+    """Return what the comparison would take, kind by kind, and in all."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from gossamer.compare.folder import key_of
+    from gossamer.compare.plan import stages_of
+    from gossamer.compare.run import in_words
+
+    options = plan.options
+    table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left")
+    size = "x".join(str(side) for side in options["image_size"])
+    epochs = f"{plan.epochs} epoch{'' if plan.epochs == 1 else 's'}"
+    table.title = f"{plan.data}: {epochs} of {size} px in batches of {options['batch_size']}, {plan.threads} threads"
+    for heading in ("kind", "parameters", "step", "epoch", "training", "memory"):
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for kind in plan.kinds:
+        found = options["forecast"][key_of(kind)]
+        memory = "unknown" if found["memory_bytes"] is None else f"{found['memory_bytes'] / 2**20:.0f} MiB"
+        table.add_row(
+            kind.name, f"{found['parameters']:,}", f"{1e3 * found['step_s']:.0f} ms", in_words(found["epoch_s"]),
+            in_words(found["train_s"]), memory,
+        )  # fmt: skip
+    left_out = [f"left out: {refused.kind.name}: {refused.reason}" for refused in plan.refused]
+    total = in_words(sum(stage.seconds for stage in stages_of(plan)))
+    count = f"{len(plan.cells)} trainings, {len(plan.seeds)} of each kind"
+    return Group(table, *left_out, *options["notes"], f"{count}: about {total} with export, int8 and measuring")

@@ -1,0 +1,129 @@
+"""``gossamer compare`` as a whole: real trainings of a small phantom, killed and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.cli.main import run
+
+OPTIONS = [
+    "--models", "vit_nano", "--attention", "softmax,kv", "--epochs", "2", "--seeds", "1", "--threads", "1",
+    "--precisions", "torch",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom of 60 images of 24x28 pixels."""
+    from gossamer.data.datasets.phantom import write_phantom
+
+    return write_phantom(tmp_path_factory.mktemp("compare") / "chest", count=60, size=(24, 28))
+
+
+def begin(data: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gossamer", "compare", str(data), *OPTIONS, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until_trained_for_an_epoch(out: Path, process: subprocess.Popen[str], cell: str) -> None:
+    end = time.monotonic() + 240
+    while not (out / "cells" / cell / "run" / "metrics.csv").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """Return everything that the trainings came to, without what depends on the clock."""
+    found: dict[str, Any] = {}
+    for cell in sorted((out / "cells").iterdir()):
+        summary = json.loads((cell / "run" / "summary.json").read_text())
+        predictions = (cell / "run" / "predictions.csv").read_text()
+        with (cell / "run" / "metrics.csv").open() as file:
+            history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        found[cell.name] = (summary["metrics"], predictions, history)
+    return found
+
+
+def test_plan_writes_nothing(phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(phantom.rglob("*"))
+    assert run(["compare", str(phantom), *OPTIONS, "--out", str(tmp_path / "out"), "--plan"]) == 0
+    text = capsys.readouterr().out
+    assert "2 epochs of 16x16 px" in text
+    assert "vit_nano with kv" in text
+    assert "2 trainings, 1 of each kind: about" in text
+    assert not (tmp_path / "out").exists()
+    assert sorted(phantom.rglob("*")) == before
+
+
+def test_what_cannot_be_a_comparison(phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", str(phantom), *OPTIONS]) == 78
+    assert "--out: is missing" in capsys.readouterr().err
+    (tmp_path / "thesis.txt").touch()
+    assert run(["compare", str(phantom), *OPTIONS, "--out", str(tmp_path)]) == 73
+    assert "holds no comparison" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.slow
+def test_killed_stopped_and_begun_again_it_ends_with_the_same_table(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(["compare", str(data), *OPTIONS, "--out", str(whole), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["complete"]
+    assert len(summary["kinds"]) == 2
+
+    killed = begin(data, broken)
+    until_trained_for_an_epoch(broken, killed, "vit_nano-softmax-0")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    stopped = begin(data, broken)
+    until_trained_for_an_epoch(broken, stopped, "vit_nano-kv-0")
+    stopped.send_signal(signal.SIGTERM)
+    _, said = stopped.communicate()
+    assert stopped.returncode == 128 + signal.SIGTERM, said
+    assert f"go on with: gossamer compare {data}" in said
+    assert (broken / "report.html").exists()
+    ended = begin(data, broken)
+    _, said = ended.communicate()
+    assert ended.returncode == 0, said
+    assert outcome(broken) == outcome(whole)
+    for out in (whole, broken):
+        measured = json.loads((out / "measured" / "vit_nano-kv.json").read_text())
+        assert measured["precisions"]["torch"]["latency_p50"]["how"] == "measured"
+        assert measured["network"]["macs"]["value"] < 1e8
+        assert [point["image_size"] for point in measured["growth"]] == [[24, 28], [48, 56], [96, 112]]
+
+    # Other options are refused, other limits are not; nothing is done twice.
+    assert run(["compare", str(data), *OPTIONS[:-4], "--threads", "1", "--out", str(whole)]) == 78
+    assert "--precisions torch, now torch,float32,int8" in capsys.readouterr().err
+    assert run(["compare", str(data), *OPTIONS, "--out", str(whole), "--max-latency-ms", "0.001"]) == 0
+    text = capsys.readouterr()
+    assert "train" not in text.err
+    assert "No cell" in text.out
+
+    # A training that fails is a row with its reason, and the others stay.
+    cell = broken / "cells" / "vit_nano-kv-0"
+    shutil.rmtree(cell)
+    (broken / "measured" / "vit_nano-kv.json").unlink()
+    cell.mkdir()
+    (cell / "run").write_text("in the way")
+    assert run(["compare", str(data), *OPTIONS, "--out", str(broken), "--json"]) == 0
+    text = capsys.readouterr()
+    assert "[2/3] train vit_nano with kv, seed 0: failed: E-OUTPUT" in text.err
+    assert not (broken / "measured" / "vit_nano-kv.json").exists()
+    assert "exists already" in (broken / "report.html").read_text()
+    assert (cell / "run").read_text() == "in the way"

@@ -1,0 +1,53 @@
+"""What a user asks of a comparison, and whether it is what was asked before."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer import config
+from gossamer.compare.asked import Asked, parse_names
+from gossamer.compare.plan_file import Limits
+from gossamer.errors import GossamerError
+
+ASKED = Asked(data="chest", models=("vit_nano",), seeds=2, image_size=(24, 28), threads=1)
+
+
+def test_commas_inside_of_braces_belong_to_json() -> None:
+    assert parse_names('softmax, {"name": "soft", "inverse": "cholesky"},kv,') == (
+        "softmax", '{"name": "soft", "inverse": "cholesky"}', "kv",
+    )  # fmt: skip
+
+
+def test_the_same_again_is_accepted_with_other_limits_and_at_another_place() -> None:
+    again = dataclasses.replace(ASKED, limits=Limits(latency_ms=5), data="elsewhere/chest")
+    read = config.from_json(Asked, config.to_json(ASKED), "plan.json")
+    assert read == ASKED
+    again.require_same(read, Path("out"))
+
+
+def test_every_difference_is_named() -> None:
+    other = dataclasses.replace(ASKED, epochs=7, attention=("softmax", "sima"), image_size=None)
+    with pytest.raises(GossamerError, match="--attention softmax,sequence_norm,kv, now softmax,sima") as error:
+        other.require_same(ASKED, Path("out"))
+    assert "--epochs left out, now 7" in str(error.value)
+    assert "--image-size 24,28, now left out" in str(error.value)
+    assert "--seeds" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seeds": 0}, "--seeds: 0 is not above 0"),
+        ({"budget_minutes": -1.0}, "--budget-minutes: -1.0"),
+        ({"budget_minutes": 3.0, "epochs": 2}, "and --epochs both"),
+        ({"attention": ("kv", "kv")}, "kv is named twice"),
+        ({"precisions": ("torch", "int4")}, "there is no 'int4'"),
+    ],
+)
+def test_nonsense_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(GossamerError, match=words):
+        dataclasses.replace(ASKED, **changes)
