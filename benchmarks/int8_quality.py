@@ -29,7 +29,7 @@ def quantize(run: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     if not answer.exists():
         command = [sys.executable, "-m", "gossamer", "quantize", str(run), "--out", str(folder), "--json"]
         command += ["--max-drop", str(options.max_drop)]
-        command += ["--data", str(options.data / run_data(run).name)] if options.data else []
+        command += ["--data", str(next(options.data.rglob(run_data(run).name)))] if options.data else []
         command += ["--threads", str(options.threads)] if options.threads else []
         began = time.monotonic()
         finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/int8"))
-    parser.add_argument("--data", type=Path, help="folder of the data sets, where they are not where they were")
+    parser.add_argument("--data", type=Path, help="folder below which the data sets lie now")
     parser.add_argument("--max-drop", type=float, default=0.005)
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()

@@ -45,7 +45,7 @@ def write_quantized(out: Path, source: Source, outcome: Outcome) -> Manifest:
         seal(made, manifest)
         bundle = open_bundle(made, threads=source.bundle.threads)
         reference, candidate = bundle_pipeline(source.bundle), bundle_pipeline(bundle)
-        parity = measure_parity(reference, candidate, source.dataset, parity_samples(source.dataset), tolerance=None)
+        parity = measure_parity(reference, candidate, source.dataset, parity_samples(source.dataset), strict=False)
         cost = {name: figure.to_json() for name, figure in measure_bundle(bundle).items()}
         cost["machine"] = machine_of_bundles()
         manifest = seal(made, dataclasses.replace(manifest, parity=parity, cost=cost))
