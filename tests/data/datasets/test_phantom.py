@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from gossamer.cli.demo import NODULE_RADIUS as DEMO_RADIUS
 from gossamer.data import open_dataset
-from gossamer.data.datasets.phantom import draw_chest, write_phantom
+from gossamer.data.datasets.phantom import NODULE_RADIUS, draw_chest, write_phantom
 
 
 def test_an_image_is_a_function_of_seed_and_number() -> None:
@@ -25,11 +27,25 @@ def test_only_the_nodule_tells_the_classes_apart() -> None:
     assert 5 < changed.sum() < 0.05 * changed.size
 
 
-def test_brightness_alone_does_not_tell_them_apart() -> None:
+def test_a_larger_nodule_covers_more_and_leaves_the_anatomy_as_it_is() -> None:
+    size = (48, 56)
+    clear, usual, large = (
+        draw_chest(0, 3, nodule=nodule, size=size, nodule_radius=radius).astype(int)
+        for nodule, radius in ((False, (0.05, 0.085)), (True, (0.05, 0.085)), (True, (0.075, 0.12)))
+    )
+    np.testing.assert_array_equal(usual, draw_chest(0, 3, nodule=True, size=size))
+    usual_pixels, large_pixels = (int((np.abs(other - clear) > 40).sum()) for other in (usual, large))
+    assert 1.5 * usual_pixels < large_pixels < 0.1 * clear.size
+
+
+@pytest.mark.parametrize("radius", [NODULE_RADIUS, DEMO_RADIUS])
+def test_brightness_alone_does_not_tell_them_apart(radius: tuple[float, float]) -> None:
     import torch
     from torchmetrics.functional.classification import binary_auroc
 
-    images = [draw_chest(0, number, nodule=bool(number % 2), size=(32, 32)) for number in range(200)]
+    images = [
+        draw_chest(0, number, nodule=bool(number % 2), size=(32, 32), nodule_radius=radius) for number in range(200)
+    ]
     truth = torch.arange(200) % 2
     for statistic in (np.mean, np.std, np.max):
         score = torch.tensor([float(statistic(image)) for image in images])

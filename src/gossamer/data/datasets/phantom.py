@@ -19,9 +19,18 @@ from gossamer.files import replacing, write_text
 
 CLASSES = ("clear", "nodule")
 GREY_LEVELS = 4095
+NODULE_RADIUS = (0.05, 0.085)
+"""Least and largest, as a share of the side of an image."""
 
 
-def draw_chest(seed: int, number: int, *, nodule: bool, size: tuple[int, int]) -> np.ndarray:
+def draw_chest(
+    seed: int,
+    number: int,
+    *,
+    nodule: bool,
+    size: tuple[int, int],
+    nodule_radius: tuple[float, float] = NODULE_RADIUS,
+) -> np.ndarray:
     """Return one radiograph as uint16 ``(rows, columns)`` with values of 12 bits.
 
     Args:
@@ -29,6 +38,7 @@ def draw_chest(seed: int, number: int, *, nodule: bool, size: tuple[int, int]) -
         number: of the image; the same number gives the same anatomy with and without a nodule.
         nodule: whether one of the lungs holds a nodule.
         size: ``(rows, columns)``.
+        nodule_radius: least and largest, as a share of the side.
     """
     anatomy, lesion = (np.random.default_rng([seed, number, part]) for part in (0, 1))
     rows, columns = size
@@ -44,13 +54,20 @@ def draw_chest(seed: int, number: int, *, nodule: bool, size: tuple[int, int]) -
     picture += 0.10 * _vessels(anatomy, y, x, centres) * lung
     picture += 0.05 * texture(anatomy, size)
     if nodule:
-        picture += _nodule(lesion, y, x, centres, radii)
+        picture += _nodule(lesion, y, x, centres, radii, nodule_radius)
     picture = anatomy.normal(0.0, 0.03) + picture * np.exp(anatomy.normal(0.0, 0.08))
     picture += anatomy.normal(0.0, 0.02, size)
     return np.round(np.clip(picture, 0.0, 1.0) * GREY_LEVELS).astype(np.uint16)
 
 
-def write_phantom(folder: Path, *, count: int = 480, size: tuple[int, int] = (64, 64), seed: int = 0) -> Path:
+def write_phantom(
+    folder: Path,
+    *,
+    count: int = 480,
+    size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+    nodule_radius: tuple[float, float] = NODULE_RADIUS,
+) -> Path:
     """Write ``count`` 16-bit PNG images and a ``manifest.csv`` with patients and splits; return ``folder``.
 
     A patient has one to three images, all of one class. Half of the patients have a nodule.
@@ -69,7 +86,7 @@ def write_phantom(folder: Path, *, count: int = 480, size: tuple[int, int] = (64
             samples.append(Sample(f"images/{len(samples):05d}.png", (patient % 2,), "", f"P{patient:04d}"))
         patient += 1
     for number, sample in enumerate(samples):
-        array = draw_chest(seed, number, nodule=bool(sample.labels[0]), size=size)
+        array = draw_chest(seed, number, nodule=bool(sample.labels[0]), size=size, nodule_radius=nodule_radius)
         with replacing(folder / sample.id) as temporary:
             PillowImage.fromarray(array).save(temporary, format="PNG")
     table = io.StringIO()
@@ -125,10 +142,11 @@ def _nodule(
     x: np.ndarray,
     centres: list[tuple[float, float]],
     radii: list[tuple[float, float]],
+    bounds: tuple[float, float],
 ) -> np.ndarray:
     side = int(generator.integers(2))
     angle, reach = generator.uniform(0, 2 * np.pi), 0.65 * np.sqrt(generator.uniform())
     cy = centres[side][0] + reach * radii[side][0] * np.sin(angle)
     cx = centres[side][1] + reach * radii[side][1] * np.cos(angle)
-    radius, contrast = generator.uniform(0.05, 0.085), generator.uniform(0.2, 0.32)
+    radius, contrast = generator.uniform(*bounds), generator.uniform(0.2, 0.32)
     return contrast * soft_step(1 - np.hypot(y - cy, x - cx) / radius, 0.15)
