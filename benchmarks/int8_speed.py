@@ -48,9 +48,10 @@ def prepare(options: argparse.Namespace, attention: str) -> tuple[Path, Path, Pa
     if not data.exists():
         gossamer("data", "phantom", data, "--count", 240, "--image-size", options.image_size)
     run, float32, int8 = (folder / name for name in ("run", "float32", "int8"))
-    if not float32.exists():
+    if not run.exists():
         given = ["--model", options.model, "--attention", attention, "--image-size", options.image_size]
         gossamer("train", data, *given, "--patch-size", PATCH, "--epochs", 1, "--out", run)
+    if not float32.exists():
         gossamer("export", run, "--out", float32)
     if not int8.exists():
         gossamer("quantize", run, "--rung", "static", "--max-drop", 1, "--out", int8)

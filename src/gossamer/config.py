@@ -17,6 +17,9 @@ from gossamer.errors import ErrorCode, GossamerError
 
 Config = TypeVar("Config")
 
+_LONGEST = 60
+"""Characters of a value in a message."""
+
 
 def to_json(config: Any) -> Any:
     """Return a dataclass as plain JSON values; a class attribute ``name`` is written first."""
@@ -56,12 +59,8 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
     try:
         return _adapter(cls).validate_python(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or cls.__name__
-        met = f"{first.get('input')!r}: {first['msg']}"
-        annotation = next((field.type for field in dataclasses.fields(cls) if field.name == first["loc"][0]), None)  # type: ignore[arg-type]
-        remedy = f"give {annotation}" if isinstance(annotation, str) else "correct the value"
-        raise GossamerError(ErrorCode.CONFIG, where, f"{key} {met}", remedy) from error
+        problem, remedy = _in_words(cls, error.errors()[0])
+        raise GossamerError(ErrorCode.CONFIG, where, problem, remedy) from error
 
 
 def lookup(table: Mapping[str, Config], name: object, what: str) -> Config:
@@ -80,6 +79,29 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _in_words(cls: type, fault: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a fault that pydantic found is, in short, and its remedy."""
+    key = ".".join(str(part) for part in fault["loc"]) or cls.__name__
+    if fault["type"] == "missing":
+        return f"{key} is missing", "add it"
+    met = f"{key} {_shortened(fault['input'])}"
+    if fault["type"] == "literal_error":
+        return (
+            f"{met} is not known",
+            f"use one of {fault['ctx']['expected'].replace(' or ', ', ').replace(chr(39), '')}",
+        )
+    # Of a part of a field, the type of the whole says little.
+    annotation = next((field.type for field in dataclasses.fields(cls) if fault["loc"] == (field.name,)), None)
+    remedy = f"give {annotation}" if isinstance(annotation, str) else "correct the value"
+    return f"{met}: {fault['msg']}", remedy
+
+
+def _shortened(value: object) -> str:
+    """Return ``value`` as it is written in Python, its end left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 @cache

@@ -99,5 +99,40 @@ def test_a_classifier_has_thresholds_and_a_stored_type(manifest: Manifest) -> No
         )
     )
     for words in ("cvt_small, int8", "| effusion | 0.125 |", "sensitivity + specificity", "any multiple of 8",
-                  "stored as uint8", "Not measured", "- layers: 12", "a loss of quality was limited"):  # fmt: skip
+                  "stored as uint8", "Not measured", "- layers: 12", "a loss of quality was limited",
+                  "the most probable wins", "threshold below decides nothing"):  # fmt: skip
         assert words in card, words
+
+
+def test_thresholds_of_several_labels_decide(manifest: Manifest) -> None:
+    thresholds = {"rule": "f1", "labels": ["liver", "spleen"], "values": [0.25, 0.75], "kept": []}
+    output = OutputSpec(classes=("liver", "spleen"), multi_label=True, thresholds=thresholds)
+    card = render_card(replace(manifest, task="classify", output=output))
+    assert "| spleen | 0.75 |" in card
+    assert "above its threshold" in card
+    assert "decides nothing" not in card
+
+
+def test_what_8_bits_lose_is_a_table_and_counts_are_words(manifest: Manifest) -> None:
+    drop = {"value": 0.001447, "low": -0.002, "high": None}
+    lost = {
+        "split": "val", "metric": "brier", "samples": 78, "groups": 61, "float32": 0.1, "int8": 0.101447,
+        "drop": drop, "sqnr_db": None, "flips": 0.0128,
+    }  # fmt: skip
+    record = {
+        "rung": "mixed", "products": {"Conv": 20, "Gemm": 1}, "products_in_float32": ["stem", "head"],
+        "executed_by_onnxruntime_here": {}, "share_of_weights": 0.9991, "max_drop": 0.005, "validation": lost,
+        "test": None, "bytes": {"float32": 12 * 2**20, "int8": 3 * 2**20, "ratio": 0.25}, "speed": ["a: 1 ms", "b: 2"],
+    }  # fmt: skip
+    card = render_card(replace(manifest, precision="int8", quantization=record))
+    for words in (
+        "- rung: mixed", "in float32: 20 Conv, 1 Gemm", "floating point: stem, head", "quantized: none", ": 99.9%",
+        "3.0 MiB, of 12.0 MiB in float32", "a: 1 ms; b: 2", "0.005 was allowed", "There is no test split",
+        "| validation | 78 | 61 | Brier score (lower is better) | 0.1000 | 0.1014 | 0.0014 (-0.0020 to –)",
+        "– | 1.28% |",
+    ):  # fmt: skip
+        assert words in card, words
+    assert not set('{}[]"') & set(card.split("## Quantization")[1])
+    both = render_card(replace(manifest, precision="int8", quantization={**record, "test": {**lost, "flips": 0.5}}))
+    assert "| test | 78 |" in both
+    assert "no test split" not in both

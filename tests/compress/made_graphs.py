@@ -106,6 +106,14 @@ def perceptron(width: int = 160, planted: int | None = None) -> Any:
     return b.model((1, 16, 24), 3)
 
 
+def convolutions(classes: int = 2, size: tuple[int, int] = (16, 24)) -> Any:
+    """One convolution, as large as the image, and no matrix product."""
+    b = Builder(2)
+    planes = b.add("Conv", ["images", b.weight("head.weight", classes, 1, *size)], "planes")
+    b.add("Flatten", [planes], "logits")
+    return b.model((1, *size), classes)
+
+
 def write(folder: Path, dataset: Dataset, model: bytes | None = None) -> Path:
     """A bundle of the transformer that names ``dataset`` as what it was trained on."""
     steps = (Channels(1), ScaleIntensity(0, 65535, "uint16"), Resize(16, 24), Standardize(0.4, 0.2))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jaxtyping
 import numpy as np
 import onnx
 import pytest
 import torch
-from made_graphs import write
+from made_graphs import convolutions, write
 
 import gossamer
 from gossamer.cli.main import run
-from gossamer.compress import compare, quantize
+from gossamer.compress import compare, quantize, source
 from gossamer.compress.source import open_source, with_constant_weights
 from gossamer.data.datasets import Dataset, Sample
 from gossamer.errors import ErrorCode, GossamerError
@@ -37,6 +38,12 @@ def losing(monkeypatch: pytest.MonkeyPatch, *drops: float) -> None:
         return 0.9, 0.9 - drop, Estimate(drop, drop, drop)
 
     monkeypatch.setattr(compare, "paired_drop", paired)
+
+
+def a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every folder that is no bundle is a run that classifies."""
+    described = SimpleNamespace(task="classify", data="nowhere")
+    monkeypatch.setattr(source, "RunFolder", lambda path: SimpleNamespace(read_config=lambda: described))
 
 
 def test_a_bundle_becomes_one_in_8_bits(
@@ -120,16 +127,16 @@ def test_where_no_rung_does_nothing_is_written_but_the_report(
 def test_splits_are_read_in_the_order_train_val_test(
     float_bundle: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_source(float_bundle, phantom, 1) as source:
+    with open_source(float_bundle, phantom, 1) as opened:
         seen: list[str] = []
-        assert isinstance(source.dataset, Dataset)
-        reader = source.dataset.reader
+        assert isinstance(opened.dataset, Dataset)
+        reader = opened.dataset.reader
 
         def read(sample: Sample):
             seen.append(sample.split)
             return reader(sample)
 
-        watched = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, reader=read))
+        watched = dataclasses.replace(opened, dataset=dataclasses.replace(opened.dataset, reader=read))
         outcome = quantize.quantize(watched, quantize.Options(max_drop=0.3, rung="static"))
     assert outcome.result is not None
     order = [split for number, split in enumerate(seen) if number == 0 or seen[number - 1] != split]
@@ -149,6 +156,7 @@ def test_a_bundle_needs_the_data_of_its_training(
 
 def test_8_bits_are_not_quantized_again(float_bundle: Path, phantom: Path, tmp_path: Path) -> None:
     manifest = json.loads((float_bundle / "manifest.json").read_text())
+    del manifest["digest"]
     again = tmp_path / "again"
     again.mkdir()
     for path in float_bundle.iterdir():
@@ -157,14 +165,95 @@ def test_8_bits_are_not_quantized_again(float_bundle: Path, phantom: Path, tmp_p
     assert run(options(again, phantom, tmp_path / "out")) == ErrorCode.UNSUPPORTED.exit_status
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--max-drop", "-1"], ["--max-drop", "nan"], ["--images", "64"], ["--metric", "dice"]]
-)
+@pytest.mark.parametrize("wrong", [["--max-drop", "-1"], ["--max-drop", "nan"], ["--images", "64"]])
 def test_options_that_cannot_be_are_refused(
     float_bundle: Path, phantom: Path, tmp_path: Path, wrong: list[str]
 ) -> None:
     assert run([*options(float_bundle, phantom, tmp_path / "out"), *wrong]) == ErrorCode.CONFIG.exit_status
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["foo", "dice"])
+def test_a_metric_of_another_task_is_refused_before_any_work(
+    float_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    def never(*given, **named):
+        pytest.fail("something was done before the metric was refused")
+
+    for work in ("write_bundle", "open_dataset"):
+        monkeypatch.setattr(source, work, never)
+    a_run(monkeypatch)
+    for given in ([str(float_bundle), "--data", "nowhere"], ["a/run"]):
+        wanted = ["quantize", *given, "--out", str(tmp_path / "out"), "--metric", name]
+        assert run(wanted) == ErrorCode.CONFIG.exit_status
+        said = capsys.readouterr().err
+        assert f"--metric: {name!r} is no metric of classification" in said
+        assert "use one of auroc, " in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rung_that_does_not_apply_is_refused_without_a_judgement(
+    phantom: Path, chest: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quantize, "make_judge", None)
+    bundle = write(tmp_path / "convolutions", chest, convolutions().SerializeToString())
+    assert run([*options(bundle, phantom, tmp_path / "out"), "--rung", "dynamic"]) == ErrorCode.UNSUPPORTED.exit_status
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "E-" in line]
+    assert line.startswith("gossamer: E-UNSUPPORTED: --rung: dynamic does not apply: matrix products hold 0% of the")
+    assert line.endswith("convolutions hold the rest; use --rung static")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["convolutions"]
+
+
+def test_mixed_precision_of_a_single_layer_does_not_apply(
+    phantom: Path, chest: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write(tmp_path / "convolutions", chest, convolutions().SerializeToString())
+    assert run([*options(bundle, phantom, tmp_path / "out"), "--rung", "mixed"]) == ErrorCode.UNSUPPORTED.exit_status
+    assert "--rung: mixed does not apply" in capsys.readouterr().err
+
+
+def test_where_smaller_is_better_it_worsens(
+    float_bundle: Path,
+    phantom: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    losing(monkeypatch, 0.3)
+    given = [*options(float_bundle, phantom, tmp_path / "int8"), "--metric", "brier", "--rung", "static"]
+    assert run(given) == ErrorCode.VALUE.exit_status
+    said = capsys.readouterr().err
+    assert "the static rung does not keep the worsening of brier within 0.005 (static: brier worsens by 0.3000" in said
+    assert "drops" not in said
+
+
+def test_an_export_that_fails_says_that_it_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*given, **named):
+        raise GossamerError(ErrorCode.INTEGRITY, "a.png", "1 of 9 decisions differ", "report it")
+
+    a_run(monkeypatch)
+    monkeypatch.setattr(source, "write_bundle", fails)
+    assert run(["quantize", "a/run", "--out", str(tmp_path / "out")]) == ErrorCode.INTEGRITY.exit_status
+    said = capsys.readouterr().err
+    assert "a.png: the export that quantizing a run begins with failed: 1 of 9 decisions differ; report it" in said
+
+
+def test_every_stage_is_said_before_it_begins(
+    float_bundle: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*options(float_bundle, phantom, tmp_path / "int8"), "--max-drop", "0.3", "--rung", "static"]
+    assert run(given) == 0
+    stages = (
+        "reading the data", "preparing 256 images", "validation split in float32", "static: calibrating",
+        "validation split in 8 bits", "static, ", "test split in float32 and", "all metrics of the test split",
+        "timing calls", "comparing it with float32", "measuring its cost",
+    )  # fmt: skip
+    said = capsys.readouterr().err.replace("static: auroc", "static, auroc")
+    found = [said.find(stage) for stage in stages]
+    assert -1 not in found, dict(zip(stages, found, strict=True))
+    assert found == sorted(found)
 
 
 def test_a_folder_that_holds_something_is_refused_at_once(float_bundle: Path, phantom: Path, tmp_path: Path) -> None:

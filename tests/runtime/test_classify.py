@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.runtime.bundle import open_bundle
 from gossamer.runtime.classify import bundle_classifier, classify_pictures, find_pictures
 from gossamer.runtime.decide import probabilities_of
+from gossamer.runtime.predict_masks import find_inputs, predict_masks
 from gossamer.runtime.segment import Inference, MaskModel, bundle_masks
 from made_bundles import WINDOW, numpy_logits, write_classifier, write_segmenter
 
@@ -124,6 +126,34 @@ def test_images_that_a_bundle_does_not_take(
         with pytest.raises(GossamerError, match=text) as caught:
             model(image)
         assert caught.value.code is code
+
+
+@pytest.mark.parametrize(("multi_label", "bad"), [(False, np.nan), (False, np.inf), (True, np.nan)])
+@pytest.mark.parametrize("write", [write_classifier, write_segmenter])
+def test_probabilities_that_are_no_numbers_are_an_error_of_their_image(
+    write: Callable[..., Path], multi_label: bool, bad: float, tmp_path: Path
+) -> None:
+    pictures = [picture(tmp_path / f"{number}.png", (21, 33), number) for number in range(3)]
+    bundle = open_bundle(write(tmp_path / "bundle", multi_label=multi_label), threads=1)
+    calls: list[int] = []
+
+    def spoilt(windows: np.ndarray) -> np.ndarray:
+        logits = bundle.engine.run(windows)
+        calls.append(len(windows))
+        if len(calls) == 2:
+            logits[0, 1] = bad
+        return logits
+
+    broken = replace(bundle, engine=replace(bundle.engine, run=spoilt))
+    if write is write_classifier:
+        results = classify_pictures(bundle_classifier(broken), find_pictures(pictures))
+    else:
+        (tmp_path / "out").mkdir()
+        results = predict_masks(bundle_masks(broken), find_inputs(pictures), tmp_path / "out")
+    assert calls == [1, 1, 1]
+    ((failed, error),) = results.errors
+    assert (failed, error.where, error.code) == (pictures[1], str(pictures[1]), ErrorCode.VALUE)
+    assert "probabilities that are NaN or infinite" in error.problem
 
 
 def test_channels_are_counted_where_no_step_does(tmp_path: Path) -> None:

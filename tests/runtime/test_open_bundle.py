@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gossamer.cli.main import run
 from gossamer.errors import GossamerError
 from gossamer.files import sha256
 from gossamer.runtime.bundle import is_bundle, open_bundle
-from gossamer.runtime.manifest import CARD, MANIFEST, MODEL
+from gossamer.runtime.manifest import CARD, MANIFEST, MODEL, Manifest
 from made_bundles import WINDOW, numpy_logits, onnx_model, write_classifier, write_segmenter
 
 
@@ -150,6 +151,49 @@ def another_window(folder: Path, manifest: dict[str, Any]) -> None:
     manifest["input"]["window"] = [40, 24]
 
 
+def no_preprocessing(folder: Path, manifest: dict[str, Any]) -> None:
+    del manifest["preprocessing"]
+
+
+def an_unknown_precision(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest["precision"] = "float16"
+
+
+def step_of(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(step for step in manifest["preprocessing"] if step["name"] == name)
+
+
+def a_deviation_of_zero(folder: Path, manifest: dict[str, Any]) -> None:
+    step_of(manifest, "standardize")["std"] = 0.0
+
+
+def an_empty_range(folder: Path, manifest: dict[str, Any]) -> None:
+    step_of(manifest, "scale_intensity")["high"] = 0
+
+
+def a_size_of_no_pixels(folder: Path, manifest: dict[str, Any]) -> None:
+    step_of(manifest, "fit_within")["rows"] = 0
+
+
+def a_size_that_the_network_does_not_take(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest["preprocessing"].append({"name": "resize", "rows": 1_000_000, "columns": 40})
+
+
+def a_window_of_too_many_pixels(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest["input"]["window"] = [10_000_000, 40]
+
+
+def a_link_out_of_the_folder(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / CARD).rename(folder.parent / "image.png")
+    (folder / CARD).symlink_to(folder.parent / "image.png")
+
+
+def a_manifest_that_is_a_link(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / MANIFEST).rename(folder.parent / "image.png")
+    (folder / MANIFEST).symlink_to(folder.parent / "image.png")
+    manifest.clear()
+
+
 def no_json(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text("{'schema': 1}")
     manifest.clear()
@@ -219,6 +263,15 @@ FAULTS = [
     (no_schema, "E-CONFIG", 78, "no schema version"),
     (an_unknown_key, "E-CONFIG", 78, "did you mean task"),
     (an_unknown_step, "E-CONFIG", 78, "sharpen"),
+    (no_preprocessing, "E-CONFIG", 78, "manifest.json: preprocessing is missing; add it"),
+    (an_unknown_precision, "E-CONFIG", 78, "precision 'float16' is not known; use one of float32, int8"),
+    (a_deviation_of_zero, "E-CONFIG", 78, "manifest.json: standardize.std: 0.0 is not between 1e-30 and 1e+30"),
+    (an_empty_range, "E-CONFIG", 78, "scale_intensity.low: 0.0 is not below high, 0.0"),
+    (a_size_of_no_pixels, "E-CONFIG", 78, "fit_within.rows: 0 is less than 1"),
+    (a_size_that_the_network_does_not_take, "E-CONFIG", 78, "ends at 1000000x40 pixels, the network takes 24x40"),
+    (a_window_of_too_many_pixels, "E-CONFIG", 78, "10000000x40 are more than 178956970 pixels"),
+    (a_link_out_of_the_folder, "E-SECURITY", 77, "README.md: is a link"),
+    (a_manifest_that_is_a_link, "E-SECURITY", 77, "manifest.json: is a link"),
     (a_negative_window, "E-CONFIG", 78, "-40 is less than 1"),
     (classes_that_occur_twice, "E-CONFIG", 78, "none twice"),
     (thresholds_of_others, "E-VALUE", 65, "thresholds of x"),
@@ -251,10 +304,12 @@ def test_a_bundle_that_was_touched_is_one_line_and_nothing_is_written(
     folder = tmp_path / "bundle"
     shutil.copytree(classifier_bundle, folder)
     manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["digest"]  # so that what it says meets its own law
     spoil(folder, manifest)
     if manifest:
         (folder / MANIFEST).write_text(json.dumps(manifest))
-    PillowImage.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12)).save(tmp_path / "image.png")
+    if not (tmp_path / "image.png").exists():
+        PillowImage.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12)).save(tmp_path / "image.png")
     with pytest.raises(GossamerError) as caught:
         open_bundle(folder)
     assert caught.value.code.label == code
@@ -263,11 +318,51 @@ def test_a_bundle_that_was_touched_is_one_line_and_nothing_is_written(
     captured = capfd.readouterr()
     assert found == status, captured.err
     (line,) = captured.err.splitlines()
-    assert line.startswith(f"gossamer: {code}: {folder}") or spoil is an_unknown_step
+    assert line.startswith(f"gossamer: {code}: {folder}")
+    assert len(line) < 200 + 3 * len(str(folder))
     assert text in line
     assert "; " in line
     assert captured.out == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "image.png"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest["preprocessing"][-2].update(std=0.21),
+        lambda manifest: manifest["output"]["classes"].reverse(),
+        lambda manifest: manifest["source"].update(seed=4),
+        lambda manifest: manifest.update(note="looks good"),
+        lambda manifest: manifest.update(digest=None),
+    ],
+)
+def test_a_manifest_that_was_edited_is_refused(
+    edit: Callable[[dict[str, Any]], object], classifier_bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(classifier_bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    # Written in another way and order it says the same.
+    (folder / MANIFEST).write_text(json.dumps(dict(reversed(manifest.items())), indent=1, ensure_ascii=False))
+    assert open_bundle(folder).manifest == open_bundle(classifier_bundle).manifest
+    without = {key: value for key, value in manifest.items() if key != "digest"}  # as the first bundles are
+    (folder / MANIFEST).write_text(json.dumps(without))
+    assert open_bundle(folder).manifest == open_bundle(classifier_bundle).manifest
+    edit(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(GossamerError, match=r"E-INTEGRITY.*manifest\.json: was changed: its digest"):
+        open_bundle(folder)
+
+
+def test_the_digest_is_that_of_the_values_that_are_read(classifier_bundle: Path) -> None:
+    manifest = replace(
+        open_bundle(classifier_bundle).manifest,
+        quality={"auroc": {"value": 0.1 + 0.2, "low": float("nan"), "trivial": 1e-17}, "dice": {"value": 3}},
+        licence={"weights": "frei für alle \N{SNOWMAN}", "data": None},
+    )
+    found = Manifest.from_json(json.loads(json.dumps(manifest.to_json())), "here")
+    assert found.quality == {"auroc": {"value": 0.1 + 0.2, "low": None, "trivial": 1e-17}, "dice": {"value": 3}}
+    assert found.licence == manifest.licence
 
 
 @pytest.mark.parametrize("value", [{"stack": 2}, {"overlap": 1.0}])
@@ -275,6 +370,7 @@ def test_windows_that_make_no_sense_are_refused(value: dict[str, Any], mask_bund
     folder = tmp_path / "bundle"
     shutil.copytree(mask_bundle, folder)
     manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["digest"]
     manifest["input"] |= value
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert run(["predict", str(folder), str(folder), "--out", str(tmp_path / "out")]) in (65, 78)

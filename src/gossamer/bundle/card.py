@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +26,16 @@ _COST = {
     "latency_p95": "Latency of the network, 95th percentile",
     "peak_memory": "Peak memory of a process",
     "forward_memory": "Of that, added by calls",
+}
+_QUANTIZATION = {
+    "products": "products with weights, in float32",
+    "products_in_int8": "of them in 8 bits",
+    "products_in_float32": "layers kept in floating point",
+    "executed_by_onnxruntime_here": "operators of 8 bits that ONNX Runtime executes on the machine that quantized",
+    "share_of_weights": "share of the weights in 8 bits",
+    "share_of_macs": "share of the work in 8 bits",
+    "bytes": "size of the graph",
+    "speed": "speed on the machine that quantized",
 }
 
 
@@ -135,7 +144,11 @@ def _output(manifest: Manifest) -> Iterator[str]:
     if thresholds is not None:
         rule = "F1" if thresholds["rule"] == "f1" else "sensitivity + specificity - 1"
         yield ""
-        yield f"Thresholds, where {rule} was largest on the validation split:"
+        if output.multi_label:
+            yield f"Thresholds, where {rule} was largest on the validation split:"
+        else:
+            yield "The threshold below decides nothing: `gossamer evaluate` reports sensitivity, specificity and F1 of"
+            yield f"the label at it. It lies where {rule} was largest on the validation split:"
         yield ""
         yield "| label | threshold |"
         yield "|---|---|"
@@ -215,9 +228,54 @@ def _quantization(manifest: Manifest) -> Iterator[str]:
         return
     yield "## Quantization"
     yield ""
-    for key, value in manifest.quantization.items():
-        yield f"- {key.replace('_', ' ')}: {value if isinstance(value, str) else json.dumps(value)}"
+    said = dict(manifest.quantization)
+    splits = {key: found for key in ("validation", "test") if isinstance(found := said.pop(key, None), Mapping)}
+    limit = said.pop("max_drop", None)
+    for key, value in said.items():
+        yield f"- {_QUANTIZATION.get(key, key.replace('_', ' '))}: {_in_words(key, value)}"
     yield ""
+    if not splits:
+        return
+    yield "What 8 bits lose, with the 95 % interval of the paired difference over patients, or over samples where"
+    yield "patients are unknown." + ("" if limit is None else f" On the validation split {limit:g} was allowed.")
+    yield ""
+    yield "| split | samples | groups | metric | float32 | 8 bits | worse by | signal to noise | decided otherwise |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for split, found in splits.items():
+        name, higher = {**METRICS, **MASK_METRICS}.get(found["metric"], (found["metric"], True))
+        drop = found["drop"]
+        worse = f"{_decimal(drop['value'], 4)} ({_decimal(drop['low'], 4)} to {_decimal(drop['high'], 4)})"
+        noise = "–" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f} dB"
+        cells = (
+            split,
+            f"{found['samples']}",
+            f"{found['groups']}",
+            name if higher else f"{name} (lower is better)",
+            _decimal(found["float32"], 4),
+            _decimal(found["int8"], 4),
+            worse,
+            noise,
+            f"{found['flips']:.2%}",
+        )
+        yield f"| {' | '.join(cells)} |"
+    if "test" not in splits:
+        yield ""
+        yield "There is no test split."
+    yield ""
+
+
+def _in_words(key: str, value: Any) -> str:
+    """Return a value of the record of a quantization: counts, sizes, shares and lists as a reader would say them."""
+    match value:
+        case {"float32": before, "int8": after}:
+            return f"{_quantity(after, 'bytes')}, of {_quantity(before, 'bytes')} in float32"
+        case Mapping():
+            return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
+        case list() | tuple():
+            return ("; " if key == "speed" else ", ").join(str(item) for item in value) or "none"
+        case float() if key.startswith("share"):
+            return f"{value:.1%}"
+    return "–" if value is None else str(value)
 
 
 def _origin(manifest: Manifest) -> Iterator[str]:
@@ -244,8 +302,8 @@ def _window(manifest: Manifest) -> str:
     return f"{rows}x{columns} pixels (rows x columns)"
 
 
-def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _decimal(value: float | None, places: int = 3) -> str:
+    return "–" if value is None else f"{value:.{places}f}"
 
 
 def _share(value: float) -> str:

@@ -50,7 +50,7 @@ def quantize(
     Args:
         source: folder of a run, or a bundle in float32.
         out: a new or empty folder.
-        max_drop: largest drop of the metric on the validation split.
+        max_drop: by how much the metric may get worse on the validation split.
         metric: that may drop; auroc of classification and dice of segmentation if left out.
         data: where the training data lie; a bundle does not know, a run knows where it found them.
         rung: the only one to try.
@@ -89,20 +89,23 @@ def quantize(
     licences = {"licence_weights": licence_weights, "licence_data": licence_data}
     with (
         progress("quantizing") as tick,
-        open_source(source, data, used, **licences, on_stage=say, on_progress=tick) as opened,
+        open_source(source, data, used, **licences, metric=metric, on_stage=say, on_progress=tick) as opened,
     ):
         outcome = climb(opened, options, on_stage=say, on_step=lambda step: say(str(step)), on_progress=tick)
         written = write_report(report_folder(out), outcome)
         if outcome.result is None:
             raise _not_met(outcome, written[0])
-        manifest = write_quantized(out, opened, outcome)
+        manifest = write_quantized(out, opened, outcome, on_stage=say)
     answer = {"source": str(source), "out": str(out), "report": str(report_folder(out)), **outcome.to_json()}
     return Answer({**answer, "manifest": manifest.to_json()}, _table(outcome, out))
 
 
 def _not_met(outcome: Outcome, report: Path) -> GossamerError:
-    tried = "; ".join(str(step) for step in outcome.steps) or "; ".join(str(note) for note in outcome.notes)
-    problem = f"no rung keeps the drop of {outcome.metric} within {outcome.options.max_drop:g} ({tried})"
+    from gossamer.compress.compare import worsening
+
+    tried, noun = "; ".join(str(step) for step in outcome.steps), worsening(outcome.metric)[0]
+    rung = "no rung keeps" if outcome.options.rung is None else f"the {outcome.options.rung} rung does not keep"
+    problem = f"{rung} the {noun} of {outcome.metric} within {outcome.options.max_drop:g} ({tried})"
     remedy = f"see {report}; allow more with --max-drop, or train longer"
     return GossamerError(ErrorCode.VALUE, "quantize", problem, remedy)
 
@@ -136,5 +139,5 @@ def _table(outcome: Outcome, out: Path) -> Table:
 
 
 def _loss(found: Comparison) -> str:
-    drop = f"{found.metric} {found.float32:.4f} to {found.int8:.4f}, drop {found.drop.value:.4f} ({found.interval})"
-    return f"{drop}; signal to noise {found.sqnr_db:.1f} dB, {found.flips:.2%} decided otherwise"
+    loss = f"{found.metric} {found.float32:.4f} to {found.int8:.4f}, {found.worse}"
+    return f"{loss}; signal to noise {found.sqnr_db:.1f} dB, {found.flips:.2%} decided otherwise"

@@ -14,7 +14,7 @@ import numpy as np
 from gossamer import config
 from gossamer.compress.calibrate import Data, draw_windows
 from gossamer.compress.verify import require_alive, sqnr_db
-from gossamer.data.datasets import Dataset, SegmentationDataset
+from gossamer.data.datasets import Dataset, SegmentationDataset, Task
 from gossamer.data.datasets.prepare import prepare
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluate.bootstrap import Estimate, bootstrap
@@ -30,6 +30,7 @@ from gossamer.runtime.segment import bundle_masks
 WINDOWS = 32
 """Windows of images with masks, whose logits are compared."""
 OVERLAPS = ("dice", "jaccard", "jaccard_weighted")
+NAMES: dict[Task, str] = {"classify": "classification", "segment": "segmentation"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,11 @@ class Comparison:
             return "no interval: one patient alone" if self.groups < 2 else "no interval"
         return f"{self.drop.low:.4f} to {self.drop.high:.4f}"
 
+    @property
+    def worse(self) -> str:
+        """How much worse 8 bits are, in words."""
+        return f"{worsening(self.metric)[1]}s by {self.drop.value:.4f} ({self.interval})"
+
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as data."""
         return config.to_json(self)
@@ -82,9 +88,25 @@ class Judge(Protocol):
         ...
 
 
-def default_metric(bundle: Bundle) -> str:
-    """Return the metric whose drop is limited unless a user names another."""
-    return "auroc" if bundle.manifest.task == "classify" else "dice"
+def metric_of(task: Task, wanted: str | None) -> str:
+    """Return the metric whose drop is limited: AUROC of classification and Dice of segmentation, if none is wanted.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for one that is not of the task.
+    """
+    known = tuple(METRICS) if task == "classify" else OVERLAPS
+    if wanted is None:
+        return "auroc" if task == "classify" else "dice"
+    if wanted not in known:
+        problem = f"{wanted!r} is no metric of {NAMES[task]} that may drop"
+        raise GossamerError(ErrorCode.CONFIG, "--metric", problem, f"use one of {', '.join(known)}")
+    return wanted
+
+
+def worsening(metric: str) -> tuple[str, str]:
+    """Return the noun and the verb of a metric that gets worse: it drops only where larger is better."""
+    _, larger_is_better = {**METRICS, **MASK_METRICS}[metric]
+    return ("drop", "drop") if larger_is_better else ("worsening", "worsen")
 
 
 def make_judge(bundle: Bundle, dataset: Data, split: str, metric: str, seed: int) -> Judge:
@@ -94,17 +116,14 @@ def make_judge(bundle: Bundle, dataset: Data, split: str, metric: str, seed: int
         bundle: the network in floating point.
         dataset: that it was trained on.
         split: whose images judge.
-        metric: what may drop: one of ``METRICS``, or an overlap of masks.
+        metric: what may drop, see ``metric_of``.
         seed: of the bootstrap.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a metric that is not one of the task, ``E-VALUE`` where it is undefined on the
             split, ``E-MISSING`` without the split, or what reading raises.
     """
-    known = METRICS if isinstance(dataset, Dataset) else OVERLAPS
-    if metric not in known:
-        problem = f"there is no metric {metric!r} of this task"
-        raise GossamerError(ErrorCode.CONFIG, "--metric", problem, f"use one of {', '.join(known)}")
+    metric = metric_of(bundle.manifest.task, metric)
     if isinstance(dataset, Dataset):
         return ImageJudge(bundle, dataset, split, metric, seed)
     return MaskJudge(bundle, dataset, split, metric, seed)

@@ -73,7 +73,7 @@ class Step:
             return f"{self.rung}{kept}: refused, {self.refused}"
         found = self.comparison
         noise = f"signal to noise {found.sqnr_db:.1f} dB, {found.flips:.2%} decided otherwise"
-        return f"{self.rung}{kept}: {found.metric} drops by {found.drop.value:.4f} ({found.interval}); {noise}"
+        return f"{self.rung}{kept}: {found.metric} {found.worse}; {noise}"
 
 
 def in_float(count: int) -> str:

@@ -7,7 +7,7 @@ the network that was chosen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from gossamer import config
 from gossamer.compress.calibrate import USUAL, Calibration, calibration_data, require_enough
-from gossamer.compress.compare import Comparison, default_metric, logits_of, make_judge, quality_of, with_model
+from gossamer.compress.compare import Comparison, logits_of, make_judge, metric_of, quality_of, with_model, worsening
 from gossamer.compress.cost import Speed, compare_speed
 from gossamer.compress.ladder import Candidate, Rung, Step, climb
 from gossamer.compress.products import Product, prepared, products_of, weight_count, with_macs
@@ -177,17 +177,20 @@ def quantize(
         on_progress: called with the number of layers whose sensitivity was measured, and their total.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED`` for a network without products with weights, and what calibration raises.
+        GossamerError: ``E-CONFIG`` for a metric of another task, ``E-UNSUPPORTED`` for a network without products with
+            weights and for the one rung that was asked for where it does not apply, and what calibration raises.
     """
     bundle, dataset = source.bundle, source.dataset
-    metric = options.metric or default_metric(bundle)
-    on_stage("calibration data")
+    metric = metric_of(bundle.manifest.task, options.metric)
+    on_stage(f"preparing {options.images} images or windows of the training split for calibration")
     calibration = calibration_data(bundle, dataset, options.images, options.seed)
     model = prepared(source.quantizable)
     products = with_macs(model, products_of(model), calibration.windows[:1])
     if not products:
         problem = "has no convolution and no matrix product with a weight"
         raise GossamerError(ErrorCode.UNSUPPORTED, bundle.path, problem, "there is nothing to quantize")
+    if options.rung == "dynamic" and (reason := _no_dynamic(products)) is not None:
+        raise GossamerError(ErrorCode.UNSUPPORTED, "--rung", f"dynamic does not apply: {reason}", "use --rung static")
     on_stage(f"{metric} of the validation split in float32")
     judge = make_judge(bundle, dataset, "val", metric, options.seed)
     numbers = weight_count(model)
@@ -195,6 +198,7 @@ def quantize(
 
     def examine(candidate: Candidate) -> tuple[Comparison, Proof]:
         proof = prove(model, candidate.model, products, candidate.chosen, numbers)
+        on_stage(f"{metric} of the validation split in 8 bits")
         return judge(with_model(bundle, candidate.model)), proof
 
     with StaticQuantizer(model, calibration.windows, options.scheme) as static:
@@ -202,13 +206,15 @@ def quantize(
         winner, steps = climb(ladder.candidates(), examine, options.max_drop, on_step)
         if options.sensitivities:
             ladder.sensitivities()
+    if not steps:
+        problem = "mixed does not apply: without the most sensitive layer, less than half of the work is in 8 bits"
+        raise GossamerError(ErrorCode.UNSUPPORTED, "--rung", problem, "use --rung static")
     result = None
     if winner is not None:
         last = steps[-1]
         assert last.comparison is not None
         assert last.proof is not None
-        on_stage("the test split, and the time of a call")
-        result = _result(source, options, metric, winner, last.comparison, last.proof, calibration)
+        result = _result(source, options, metric, winner, last.comparison, last.proof, calibration, on_stage)
     notes = [*dataset.notes, *calibration.notes, *ladder.notes]
     if held < MATRIX_WEIGHTS:
         text = f"products with weights hold {held:.0%} of all numbers, the rest stay in floating point; where attention"
@@ -250,13 +256,16 @@ class _Ladder:
     def candidates(self) -> Iterator[Candidate]:
         """Yield them."""
         wanted = get_args(Rung) if self.options.rung is None else (self.options.rung,)
-        if "dynamic" in wanted and self._dynamic_pays():
+        without = _no_dynamic(self.products) if "dynamic" in wanted else None
+        if without is not None:
+            self.notes.append(Note(ErrorCode.UNSUPPORTED, "dynamic", f"left out: {without}"))
+        if "dynamic" in wanted and without is None:
             chosen = self._all_but(self.ends, matrices=True)
             self.on_stage("dynamic: weights of matrix products")
             yield self._candidate("dynamic", quantize_dynamically(self.model, chosen, self.options.scheme), chosen)
         if "static" in wanted:
             chosen = self._all_but(self.ends)
-            self.on_stage("static: calibrated convolutions and matrix products")
+            self.on_stage("static: calibrating convolutions and matrix products")
             yield self._candidate("static", self.static(chosen), chosen)
         if "mixed" in wanted:
             for kept in keep_sensitive(self.sensitivities(), self.ends):
@@ -284,16 +293,18 @@ class _Ladder:
     def _all_but(self, kept: tuple[Product, ...], *, matrices: bool = False) -> tuple[Product, ...]:
         return tuple(p for p in self.products if p not in kept and not (matrices and p.kind == "Conv"))
 
-    def _dynamic_pays(self) -> bool:
-        shares = []
-        for count in (lambda product: product.weights, lambda product: product.macs):
-            held = sum(count(product) for product in self.products if product.kind != "Conv")
-            shares.append(held / max(1, sum(count(product) for product in self.products)))
-        if shares[0] >= MATRIX_WEIGHTS and shares[1] >= MATRIX_MACS:
-            return True
-        text = f"left out: matrix products hold {shares[0]:.0%} of the weights and {shares[1]:.0%} of the work"
-        self.notes.append(Note(ErrorCode.UNSUPPORTED, "dynamic", f"{text}, the rest are convolutions"))
-        return False
+
+def _no_dynamic(products: Sequence[Product]) -> str | None:
+    """Return why the dynamic rung, which leaves convolutions alone, is none for a network; None where it is one."""
+    shares = []
+    for count in (lambda product: product.weights, lambda product: product.macs):
+        held = sum(count(product) for product in products if product.kind != "Conv")
+        shares.append(held / max(1, sum(count(product) for product in products)))
+    if shares[0] >= MATRIX_WEIGHTS and shares[1] >= MATRIX_MACS:
+        return None
+    least = f"of which it wants {MATRIX_WEIGHTS:.0%} and {MATRIX_MACS:.0%}"
+    held = f"matrix products hold {shares[0]:.0%} of the weights and {shares[1]:.0%} of the work"
+    return f"{held}, {least}; convolutions hold the rest"
 
 
 def _result(
@@ -304,21 +315,20 @@ def _result(
     validation: Comparison,
     proof: Proof,
     calibration: Calibration,
+    on_stage: Callable[[str], None],
 ) -> Result:
     bundle, dataset, seed = source.bundle, source.dataset, options.seed
     chosen = with_model(bundle, winner.model)
     test = None
     if any(sample.split == "test" for sample in dataset.samples):
+        on_stage(f"{metric} of the test split in float32 and in 8 bits")
         test = make_judge(bundle, dataset, "test", metric, seed)(chosen)
     evaluated = bundle.manifest.source.get("evaluated", "val" if test is None else "test")
-    return Result(
-        candidate=winner,
-        validation=validation,
-        proof=proof,
-        test=test,
-        quality=quality_of(chosen, dataset, evaluated, seed),
-        speeds=compare_speed(source.float32, winner.model, calibration.windows[:1], bundle.threads),
-    )
+    on_stage(f"all metrics of the {evaluated} split in 8 bits")
+    quality = quality_of(chosen, dataset, evaluated, seed)
+    on_stage("timing calls in float32 and in 8 bits")
+    speeds = compare_speed(source.float32, winner.model, calibration.windows[:1], bundle.threads)
+    return Result(candidate=winner, validation=validation, proof=proof, test=test, quality=quality, speeds=speeds)
 
 
 def _remarks(where: str, options: Options, result: Result) -> Iterator[Note]:
@@ -326,10 +336,9 @@ def _remarks(where: str, options: Options, result: Result) -> Iterator[Note]:
     found = result.validation
     if not found.drop.high <= options.max_drop:
         more = "more" if math.isnan(found.drop.high) else f"as much as {found.drop.high:.4f}"
-        text = (
-            f"{found.metric} may drop by {more}: the {found.groups} patients of the validation split cannot exclude it"
-        )
-        yield Note(ErrorCode.VALUE, where, text)
+        text = f"{found.metric} may {worsening(found.metric)[1]} by {more}"
+        few = f"the {found.groups} patients of the validation split cannot exclude it"
+        yield Note(ErrorCode.VALUE, where, f"{text}: {few}")
     if found.sqnr_db < GOOD_SQNR_DB or found.flips > FEW_FLIPS:
         text = f"signal to noise {found.sqnr_db:.1f} dB (usually {GOOD_SQNR_DB:.0f} or more), {found.flips:.1%} decided"
         yield Note(ErrorCode.VALUE, where, f"{text} otherwise (usually {FEW_FLIPS:.0%} or less)")

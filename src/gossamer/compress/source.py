@@ -13,6 +13,7 @@ from gossamer.bundle.export_onnx import export_onnx
 from gossamer.bundle.write import write_bundle
 from gossamer.checkpoint import load_model
 from gossamer.compress.calibrate import Data
+from gossamer.compress.compare import metric_of
 from gossamer.data import open_dataset
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes
@@ -49,6 +50,7 @@ def open_source(
     *,
     licence_weights: str | None = None,
     licence_data: str | None = None,
+    metric: str | None = None,
     on_stage: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Source]:
@@ -60,12 +62,14 @@ def open_source(
         threads: of the processor.
         licence_weights: of a run: under which the weights may be used.
         licence_data: of a run: under which the training data may be used.
+        metric: that may drop, which is refused before any work where it is none of the task.
         on_stage: told what is being done.
         on_progress: called with the number of images compared, and their total.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a bundle without data, ``E-UNSUPPORTED`` for one that is in 8 bits already,
-            ``E-INTEGRITY`` for data that are not those of the training, and what exporting and reading raise.
+        GossamerError: ``E-CONFIG`` for a bundle without data and for such a metric, ``E-UNSUPPORTED`` for one that is
+            in 8 bits already, ``E-INTEGRITY`` for data that are not those of the training, and what exporting, which
+            is named, and reading raise.
     """
     if is_bundle(path):
         if data is None:
@@ -75,27 +79,45 @@ def open_source(
         if bundle.manifest.precision != "float32":
             problem = f"is in {bundle.manifest.precision} already"
             raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, "quantize the run, or its bundle in float32")
+        metric_of(bundle.manifest.task, metric)
         model = read_bytes(path / MODEL)
+        on_stage("reading the data of the training")
         yield Source(bundle, model, model, _trained_on(bundle, data))
         return
-    data = data or Path(RunFolder(path).read_config().data)
+    described = RunFolder(path).read_config()
+    metric_of(described.task, metric)
+    data = data or Path(described.data)
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         exported = Path(folder) / "float32"
-        write_bundle(
-            path,
-            exported,
-            licence_weights=licence_weights,
-            licence_data=licence_data,
-            data=data,
-            threads=threads,
-            on_stage=on_stage,
-            on_progress=on_progress,
-        )
+        with _exporting():
+            write_bundle(
+                path,
+                exported,
+                licence_weights=licence_weights,
+                licence_data=licence_data,
+                data=data,
+                threads=threads,
+                on_stage=on_stage,
+                on_progress=on_progress,
+            )
         bundle = open_bundle(exported, threads=threads)
-        model = read_bytes(exported / MODEL)
-        other = with_constant_weights(load_model(path))
-        quantizable = model if other is None else export_onnx(other)
+        model = quantizable = read_bytes(exported / MODEL)
+        if (other := with_constant_weights(load_model(path))) is not None:
+            on_stage("exporting the network again in an order whose weights are constants, about a minute")
+            with _exporting():
+                quantizable = export_onnx(other)
+        on_stage("reading the data of the training")
         yield Source(bundle, model, quantizable, _trained_on(bundle, data))
+
+
+@contextmanager
+def _exporting() -> Iterator[None]:
+    """Let an error of the block say that it is one of exporting: who quantizes a run has not asked for a bundle."""
+    try:
+        yield
+    except GossamerError as error:
+        problem = f"the export that quantizing a run begins with failed: {error.problem}"
+        raise GossamerError(error.code, error.where, problem, error.remedy) from error
 
 
 def with_constant_weights(network: Network) -> Network | None:

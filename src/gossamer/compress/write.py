@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,13 +18,16 @@ from gossamer.runtime.bundle import open_bundle
 from gossamer.runtime.manifest import MODEL, Manifest
 
 
-def write_quantized(out: Path, source: Source, outcome: Outcome) -> Manifest:
+def write_quantized(
+    out: Path, source: Source, outcome: Outcome, *, on_stage: Callable[[str], None] = lambda text: None
+) -> Manifest:
     """Write the bundle of a network in 8 bits and return its manifest. Nothing is left of a bundle that fails.
 
     Args:
         out: folder of the bundle; it does not exist, or is empty.
         source: the network in floating point.
         outcome: of quantizing it, which has met its limit.
+        on_stage: told what is being done.
 
     Raises:
         GossamerError: ``E-OUTPUT`` or ``E-NOSPACE`` where it cannot be written.
@@ -45,7 +49,10 @@ def write_quantized(out: Path, source: Source, outcome: Outcome) -> Manifest:
         seal(made, manifest)
         bundle = open_bundle(made, threads=source.bundle.threads)
         reference, candidate = bundle_pipeline(source.bundle), bundle_pipeline(bundle)
-        parity = measure_parity(reference, candidate, source.dataset, parity_samples(source.dataset), strict=False)
+        samples = parity_samples(source.dataset)
+        on_stage(f"comparing it with float32 on {len(samples)} images of the validation split")
+        parity = measure_parity(reference, candidate, source.dataset, samples, strict=False)
+        on_stage("measuring its cost")
         cost = {name: figure.to_json() for name, figure in measure_bundle(bundle).items()}
         cost["machine"] = machine_of_bundles()
         manifest = seal(made, dataclasses.replace(manifest, parity=parity, cost=cost))

@@ -11,6 +11,8 @@ from gossamer.data.geometry import Geometry, check_spacing
 from gossamer.errors import Note
 
 SPATIAL_AXES = ("slices", "rows", "columns")
+MAX_FRAME_PIXELS = 178_956_970
+"""Of one slice: what claims more is refused before memory is taken for it."""
 
 
 @dataclass(frozen=True, eq=False)

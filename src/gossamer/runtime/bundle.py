@@ -60,12 +60,9 @@ class Bundle:
         """
         spec, sides = self.manifest.input, windows.shape[2:]
         channels = spec.channels * spec.stack
-        fits = all(side and side % spec.multiple == 0 for side in sides) if spec.dynamic else sides == spec.window
-        if windows.ndim != 4 or windows.shape[1] != channels or not fits:
-            law = f"multiples of {spec.multiple}" if spec.dynamic else f"{spec.window[0]}x{spec.window[1]}"
-            problem = (
-                f"windows of {'x'.join(map(str, windows.shape[1:]))}, the bundle takes {channels} channels of {law}"
-            )
+        if windows.ndim != 4 or windows.shape[1] != channels or not spec.takes(sides):
+            met = "x".join(map(str, windows.shape[1:]))
+            problem = f"windows of {met}, the bundle takes {channels} channels of {spec.sides}"
             raise GossamerError(ErrorCode.GEOMETRY, self.path, problem, "use the preprocessing of the bundle")
         logits = self.engine.run(np.ascontiguousarray(windows, dtype=np.float32))
         wanted = (len(windows), self.outputs, *(sides if self.manifest.task == "segment" else ()))
@@ -85,9 +82,9 @@ def open_bundle(folder: Path | str, *, engine: EngineName = "onnxruntime", threa
 
     Raises:
         GossamerError: ``E-MISSING`` for a file that is not there, ``E-INTEGRITY`` for one that was changed or is too
-            many, ``E-SECURITY`` for a name or a model that leads out of the folder, ``E-UNSUPPORTED`` for a manifest of
-            a later version, ``E-FORMAT``, ``E-CONFIG`` or ``E-VALUE`` where it does not fit together, ``E-CODEC``
-            for an engine that is not installed.
+            many, ``E-SECURITY`` for a name, a link or a model that leads out of the folder, ``E-UNSUPPORTED`` for
+            a manifest of a later version, ``E-FORMAT``, ``E-CONFIG`` or ``E-VALUE`` where it does not fit together,
+            ``E-CODEC`` for an engine that is not installed.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -102,7 +99,21 @@ def open_bundle(folder: Path | str, *, engine: EngineName = "onnxruntime", threa
     loaded = load_engine(engine, model, folder / MODEL, threads)
     bundle = Bundle(folder, manifest, AcceptedImages(steps, manifest.input), thresholds, loaded, threads)
     _require_shapes(bundle)
+    _require_size(bundle)
     return bundle
+
+
+def _require_size(bundle: Bundle) -> None:
+    """Raise where the preprocessing of a classifier ends at a size that the network does not take.
+
+    A segmenter looks at images of any size through its windows.
+    """
+    spec, size = bundle.manifest.input, bundle.preprocessing.output_size
+    if bundle.manifest.task == "classify" and size is not None and not spec.takes(size):
+        problem = f"ends at {size[0]}x{size[1]} pixels, the network takes {spec.sides}"
+        raise GossamerError(
+            ErrorCode.CONFIG, f"{bundle.path / MANIFEST}: preprocessing", problem, "export the bundle again"
+        )
 
 
 def _require_shapes(bundle: Bundle) -> None:

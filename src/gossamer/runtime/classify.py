@@ -14,7 +14,7 @@ from gossamer.data.io import RASTER_SUFFIXES, read_image
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.runtime.bundle import Bundle
-from gossamer.runtime.decide import Thresholds, chosen_classes, names_of, probabilities_of
+from gossamer.runtime.decide import Thresholds, chosen_classes, names_of, probabilities_of, require_finite
 from gossamer.runtime.stages import Lap, timed, untimed
 
 
@@ -42,9 +42,11 @@ class Classifier:
         """Return the probability of each class, ``(classes,)``.
 
         Raises:
-            GossamerError: the image cannot be used.
+            GossamerError: the image cannot be used; ``E-VALUE`` where its probabilities are no numbers.
         """
-        return self.network(self.preprocessing.network_input(image)[None])[0]
+        probabilities = self.network(self.preprocessing.network_input(image)[None])[0]
+        require_finite(probabilities, image.source)
+        return probabilities
 
     def decide(self, probabilities: np.ndarray) -> str:
         """Return the classes that are predicted of one image, joined by ``|``; ``-`` for none."""

@@ -96,10 +96,26 @@ def probabilities_of(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
         values += 1
         values *= np.float32(0.5)
         return values
-    values = logits - logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of infinite logits NaN, which is refused with its image's name
+        values = logits - logits.max(axis=1, keepdims=True)
     np.exp(values, out=values)
     values /= values.sum(axis=1, keepdims=True)
     return values
+
+
+def require_finite(probabilities: np.ndarray, source: str) -> None:
+    """Refuse what a network says of an image where that is no number, whatever the cause.
+
+    Args:
+        probabilities: of any shape; their sum is finite exactly where all of them are.
+        source: the image.
+
+    Raises:
+        GossamerError: ``E-VALUE``.
+    """
+    if not np.isfinite(probabilities.sum()):
+        problem = "gets probabilities that are NaN or infinite"
+        raise GossamerError(ErrorCode.VALUE, source, problem, "check its values, then the model with other images")
 
 
 def chosen_classes(probabilities: np.ndarray, *, multi_label: bool, thresholds: Thresholds | None = None) -> np.ndarray:

@@ -1,17 +1,22 @@
 """What stands in a bundle's ``manifest.json``: all that is needed to run the network, and where it comes from.
 
 A bundle is a folder: ``model.onnx``, ``manifest.json`` and a ``README.md`` that is written from it. The manifest lists
-every other member with its size and SHA-256; nothing else may lie in the folder.
+every other member with its size and SHA-256; nothing else may lie in the folder. Its own ``digest`` is the SHA-256 of
+the rest of it, as JSON with sorted keys and no spaces: it says that nobody edited the manifest, not who wrote it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gossamer import config
+from gossamer.data.image import MAX_FRAME_PIXELS
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.files import finite, sha256
 
 SCHEMA = 1
 MANIFEST, MODEL, CARD = "manifest.json", "model.onnx", "README.md"
@@ -52,9 +57,21 @@ class InputSpec:
         for name, value in counts.items():
             if value < 1:
                 raise GossamerError(ErrorCode.CONFIG, f"input.{name}", f"{value} is less than 1", "use 1 or more")
+        if math.prod(self.window) > MAX_FRAME_PIXELS:
+            problem = f"{self.window[0]}x{self.window[1]} are more than {MAX_FRAME_PIXELS} pixels"
+            raise GossamerError(ErrorCode.CONFIG, "input.window", problem, "export the bundle again")
         if any(side % self.multiple for side in self.window):
             problem = f"{self.window[0]}x{self.window[1]} is not a multiple of {self.multiple}"
             raise GossamerError(ErrorCode.CONFIG, "input.window", problem, "export the bundle again")
+
+    def takes(self, sides: tuple[int, ...]) -> bool:
+        """Return whether the network takes images of so many rows and columns."""
+        return all(side and side % self.multiple == 0 for side in sides) if self.dynamic else sides == self.window
+
+    @property
+    def sides(self) -> str:
+        """Which rows and columns the network takes, in words."""
+        return f"multiples of {self.multiple}" if self.dynamic else f"{self.window[0]}x{self.window[1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +171,17 @@ class Manifest:
     quantization: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as data."""
-        return config.to_json(self)
+        """Return the manifest as data, with its digest; a number that JSON cannot hold becomes None."""
+        content = finite(config.to_json(self))
+        return {**content, "digest": _digest(content)}
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Manifest:
         """Return the manifest that ``to_json`` wrote.
 
         Raises:
-            GossamerError: ``E-UNSUPPORTED`` for a schema of a later version, ``E-CONFIG`` where it is no manifest.
+            GossamerError: ``E-UNSUPPORTED`` for a schema of a later version, ``E-INTEGRITY`` where its digest is not
+                that of its content, ``E-CONFIG`` where it is no manifest.
         """
         schema = data.get("schema") if isinstance(data, Mapping) else None
         if not isinstance(schema, int) or isinstance(schema, bool):
@@ -170,9 +189,17 @@ class Manifest:
         if schema > SCHEMA:
             problem = f"has schema {schema}, this version reads up to {SCHEMA}"
             raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "update Gossamer")
+        content = {key: value for key, value in data.items() if key != "digest"}
+        if "digest" in data and data["digest"] != _digest(content):  # the first bundles have none
+            problem = "was changed: its digest is not that of its content"
+            raise GossamerError(ErrorCode.INTEGRITY, where, problem, "copy or export the bundle again")
         try:
-            return config.from_json(cls, data, where)
+            return config.from_json(cls, content, where)
         except GossamerError as error:  # a part that checks itself does not know the file that it stands in
             if error.where.startswith(where):
                 raise
             raise GossamerError(error.code, f"{where}: {error.where}", error.problem, error.remedy) from error
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

@@ -21,8 +21,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a bundle.
 
     Raises:
-        GossamerError: ``E-MISSING`` where there is none, ``E-FORMAT``, ``E-CONFIG`` or ``E-UNSUPPORTED`` where it
-            cannot be read.
+        GossamerError: ``E-MISSING`` where there is none, ``E-SECURITY`` for a link, ``E-INTEGRITY`` where it was
+            changed, ``E-FORMAT``, ``E-CONFIG`` or ``E-UNSUPPORTED`` where it cannot be read.
     """
     if not folder.is_dir():
         problem = "is not a bundle: it is no folder" if folder.exists() else "there is no such folder"
@@ -31,6 +31,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         problem = f"is not a bundle: it has no {MANIFEST}"
         raise GossamerError(ErrorCode.MISSING, folder, problem, "name a folder that gossamer export wrote")
+    _refuse_link(path)
     return Manifest.from_json(read_json(path), str(path))
 
 
@@ -38,8 +39,8 @@ def read_members(folder: Path, members: Mapping[str, Member]) -> bytes:
     """Check every member of a bundle, and return the content of its model, which is read once.
 
     Raises:
-        GossamerError: ``E-SECURITY`` for a name that is no plain file name, ``E-MISSING`` for a member that is not
-            there, ``E-INTEGRITY`` for one that was changed, and for a file that is no member.
+        GossamerError: ``E-SECURITY`` for a name that is no plain file name, or a link, ``E-MISSING`` for a member that
+            is not there, ``E-INTEGRITY`` for one that was changed, and for a file that is no member.
     """
     for name in members:
         if not _is_plain(name):
@@ -66,7 +67,14 @@ def _is_plain(name: str) -> bool:
     return name not in ("", ".", "..", MANIFEST) and not set(name) & set("/\\:\0")
 
 
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        problem = "is a link, which may lead out of the folder; a plain file is wanted"
+        raise GossamerError(ErrorCode.SECURITY, path, problem, "copy the files that the links name")
+
+
 def _read(path: Path, member: Member) -> bytes:
+    _refuse_link(path)
     if not path.is_file():
         raise GossamerError(ErrorCode.INTEGRITY, path, "is no file", _AGAIN)
     size = path.stat().st_size

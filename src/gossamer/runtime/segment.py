@@ -13,7 +13,7 @@ from gossamer.data.transforms import Preprocessing, resample_planes
 from gossamer.data.windows import Predict, bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.runtime.bundle import Bundle
-from gossamer.runtime.decide import HALF, probabilities_of
+from gossamer.runtime.decide import HALF, probabilities_of, require_finite
 from gossamer.runtime.stages import Lap, timed, untimed
 
 
@@ -68,7 +68,7 @@ class MaskModel:
         class, or a bit for each class that may overlap others.
 
         Raises:
-            GossamerError: the image cannot be used.
+            GossamerError: the image cannot be used; ``E-VALUE`` where its probabilities are no numbers.
         """
         stack = self.preprocessing.network_stack(image)
         shape = (image.spatial_shape[-2], image.spatial_shape[-1])
@@ -79,6 +79,7 @@ class MaskModel:
         wide = with_neighbours(stack, self.inference.stack)
         del stack
         for band in bands(wide, self.inference.window, self.network, self.inference.overlap):
+            require_finite(band.values, image.source)
             if not resampled:
                 decided[..., band.slices, band.rows, :] = self.choose(band.values)
                 self.lap("postprocess")

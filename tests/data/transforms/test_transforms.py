@@ -14,8 +14,10 @@ from gossamer.data.transforms import (
     Pad,
     Preprocessing,
     Resize,
+    Respace,
     ScaleIntensity,
     Standardize,
+    StandardizeEach,
 )
 from gossamer.errors import ErrorCode, GossamerError
 
@@ -116,6 +118,58 @@ def test_an_unknown_step_or_key_is_named(data: list[dict[str, object]]) -> None:
     with pytest.raises(GossamerError) as caught:
         Preprocessing.from_json(data)
     assert caught.value.code is ErrorCode.CONFIG
+
+
+NAN, INFINITE = float("nan"), float("inf")
+BROKEN = [
+    (Channels, {"count": 0}, "count"),
+    *((kind, {"rows": 0, "columns": 3}, "rows") for kind in (Resize, FitWithin, Pad)),
+    *((kind, {"rows": 3, "columns": -2}, "columns") for kind in (Resize, FitWithin, Pad)),
+    *((kind, {"rows": 20_000, "columns": 10_000}, "rows") for kind in (Resize, FitWithin, Pad)),
+    (Pad, {"rows": 3, "columns": 2, "value": NAN}, "value"),
+    *((Respace, {"rows_mm": mm, "columns_mm": 1.5}, "rows_mm") for mm in (0.0, -1.0, NAN, INFINITE)),
+    (Respace, {"rows_mm": 1.5, "columns_mm": 0.0}, "columns_mm"),
+    (Respace, {"rows_mm": 1.5, "columns_mm": 1.0, "tolerance": 0.9}, "tolerance"),
+    (ScaleIntensity, {"low": NAN, "high": 1.0, "stored": None}, "low"),
+    (ScaleIntensity, {"low": 0.0, "high": INFINITE, "stored": None}, "high"),
+    (ScaleIntensity, {"low": 2.0, "high": 2.0, "stored": "uint8"}, "low"),
+    (ScaleIntensity, {"low": 0.0, "high": -3.0, "stored": "uint8"}, "low"),
+    (ScaleIntensity, {"low": 0.0, "high": 1e-60, "stored": "uint8"}, "low"),
+    *((Standardize, {"mean": 0.5, "std": std}, "std") for std in (0.0, -1.0, NAN, INFINITE, 1e-60, 1e60)),
+    (Standardize, {"mean": -INFINITE, "std": 1.0}, "mean"),
+    *((StandardizeEach, {"percent": percent}, "percent") for percent in (-0.5, 50.0, NAN)),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "field"), BROKEN)
+def test_numbers_that_would_spoil_every_image_are_refused(kind: type, values: dict[str, float], field: str) -> None:
+    with pytest.raises(GossamerError) as caught:
+        kind(**values)
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, f"{kind.name}.{field}")  # type: ignore[attr-defined]
+    with pytest.raises(GossamerError, match=rf"E-CONFIG: run\.yaml: {kind.name}\.{field}: "):  # type: ignore[attr-defined]
+        Preprocessing.from_json([{"name": kind.name, **values}], "run.yaml")  # type: ignore[attr-defined]
+
+
+def test_respacing_to_more_pixels_than_are_read_is_refused() -> None:
+    step = Respace(1e-6, 2e-6)
+    with pytest.raises(GossamerError, match="would have 3000000x2000000 pixels") as caught:
+        step(grey(np.zeros((3, 4), np.uint8), spacing_mm=(1.0, 1.0)))
+    assert caught.value.code is ErrorCode.LIMIT
+
+
+@pytest.mark.parametrize(
+    ("steps", "size"),
+    [
+        ((Resize(7, 5), Standardize(0.4, 0.2)), (7, 5)),
+        ((FitWithin(7, 5), Pad(9, 8)), (9, 8)),
+        ((Pad(9, 8), Resize(4, 3)), (4, 3)),
+        ((Resize(7, 5), Respace(1.0, 2.0)), None),
+        ((FitWithin(7, 5),), None),
+        ((Channels(1),), None),
+    ],
+)
+def test_the_size_that_every_image_comes_to(steps: tuple[object, ...], size: tuple[int, int] | None) -> None:
+    assert Preprocessing(steps).output_size == size
 
 
 def test_an_image_cannot_be_changed() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from gossamer.data.image import MAX_FRAME_PIXELS
 from gossamer.errors import ErrorCode, GossamerError
 
-MAX_FRAME_PIXELS = 178_956_970
 MAX_INFLATED_BYTES = 1 << 30
 
 

@@ -15,6 +15,7 @@ from gossamer.data.image import Image
 from gossamer.data.transforms.channels import Channels
 from gossamer.data.transforms.intensity import ScaleIntensity, Standardize, StandardizeEach
 from gossamer.data.transforms.spatial import FitWithin, Pad, Resize, Respace, nearest_planes, resample_planes
+from gossamer.errors import GossamerError
 
 
 class Step(Protocol):
@@ -58,6 +59,17 @@ class Preprocessing:
         array = np.moveaxis(array, -1, 1) if "channels" in prepared.axes else array[:, None]
         return np.ascontiguousarray(array, dtype=np.float32)
 
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """Rows and columns that every image has after the steps; None where they depend on the image."""
+        size = None
+        for step in self.steps:
+            if isinstance(step, Resize | Pad):
+                size = step.rows, step.columns
+            elif isinstance(step, FitWithin | Respace):
+                size = None
+        return size
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return the steps as data."""
         return config.to_json(self.steps)
@@ -67,12 +79,17 @@ class Preprocessing:
         """Return the preprocessing that ``to_json`` wrote.
 
         Raises:
-            GossamerError: ``E-CONFIG``, for a step or a key that does not exist.
+            GossamerError: ``E-CONFIG``, for a step or a key that does not exist, or a number that cannot be.
         """
         steps = []
         for entry in data:
-            kind = config.lookup(STEPS, entry.get("name"), "preprocessing step")
-            steps.append(config.from_json(kind, entry, f"{where}: {entry['name']}"))
+            try:
+                kind = config.lookup(STEPS, entry.get("name"), "preprocessing step")
+                steps.append(config.from_json(kind, entry, f"{where}: {entry['name']}"))
+            except GossamerError as error:  # a step that checks itself does not know what it is read from
+                if error.where.startswith(where):
+                    raise
+                raise GossamerError(error.code, f"{where}: {error.where}", error.problem, error.remedy) from error
         return cls(tuple(steps))
 
 

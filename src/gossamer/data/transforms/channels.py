@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from gossamer.data.image import Image
+from gossamer.data.transforms.laws import require
 from gossamer.errors import ErrorCode, GossamerError
 
 
@@ -16,12 +17,16 @@ class Channels:
     """Give an image ``count`` channels: grey is repeated for colour, and colour with equal channels becomes grey.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED`` for a coloured image where one channel is wanted, and for a grey one where two,
-            or more than three, are: those are different measurements.
+        GossamerError: ``E-CONFIG`` for a count below 1, when it is made; ``E-UNSUPPORTED`` for a coloured image where
+            one channel is wanted, and for a grey one where two, or more than three, are: those are different
+            measurements.
     """
 
     count: int
     name: ClassVar[str] = "channels"
+
+    def __post_init__(self) -> None:
+        require(self.count >= 1, self.name, "count", f"{self.count} is less than 1", "use 1 or more")
 
     def __call__(self, image: Image) -> Image:
         """Return ``image`` with ``count`` channels."""

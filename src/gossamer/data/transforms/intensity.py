@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from gossamer.data.image import Image
+from gossamer.data.transforms.laws import LEAST, require, require_number, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 
 
@@ -22,13 +23,19 @@ class ScaleIntensity:
             values mean the same in every kind, such as Hounsfield units.
 
     Raises:
-        GossamerError: ``E-VALUE`` for NaN or infinite values, or for values of another kind.
+        GossamerError: ``E-CONFIG`` unless ``low`` is below ``high``, when it is made; ``E-VALUE`` for NaN or infinite
+            values, or for values of another kind.
     """
 
     low: float
     high: float
     stored: str | None
     name: ClassVar[str] = "scale_intensity"
+
+    def __post_init__(self) -> None:
+        require_number(self.name, low=self.low, high=self.high)
+        problem = f"{self.low} is not below high, {self.high}"
+        require(self.high - self.low >= LEAST, self.name, "low", problem, "use the range of the stored values")
 
     def __call__(self, image: Image) -> Image:
         """Return the image with float32 values in 0..1."""
@@ -44,11 +51,19 @@ class ScaleIntensity:
 
 @dataclass(frozen=True)
 class Standardize:
-    """Subtract ``mean`` and divide by ``std``, one number for all channels."""
+    """Subtract ``mean`` and divide by ``std``, one number for all channels.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a ``std`` that is not above 0, or a number that is not finite, when it is made.
+    """
 
     mean: float
     std: float
     name: ClassVar[str] = "standardize"
+
+    def __post_init__(self) -> None:
+        require_number(self.name, mean=self.mean)
+        require_positive(self.name, std=self.std)
 
     def __call__(self, image: Image) -> Image:
         """Return the standardized image, float32."""
@@ -67,12 +82,17 @@ class StandardizeEach:
         percent: values below this percentile and above the opposite one are clipped first.
 
     Raises:
-        GossamerError: ``E-VALUE`` for NaN or infinite values.
+        GossamerError: ``E-CONFIG`` for a percentile outside 0..50, when it is made; ``E-VALUE`` for NaN or infinite
+            values.
     """
 
     over: Literal["case", "slice"] = "case"
     percent: float = 0.5
     name: ClassVar[str] = "standardize_each"
+
+    def __post_init__(self) -> None:
+        problem = f"{self.percent} is not in [0, 50): two percentiles face each other"
+        require(0 <= self.percent < 50, self.name, "percent", problem, "use 0.5")
 
     def __call__(self, image: Image) -> Image:
         """Return the standardized image, float32."""

@@ -14,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from gossamer.data.geometry import fit_within, resized_spacing
-from gossamer.data.image import Image
+from gossamer.data.image import MAX_FRAME_PIXELS, Image
+from gossamer.data.transforms.laws import require, require_frame, require_number, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 
 _NEAR = 2**18
@@ -23,11 +24,18 @@ _NEAR = 2**18
 
 @dataclass(frozen=True)
 class Resize:
-    """Resample an image to ``rows`` x ``columns``; proportions may change."""
+    """Resample an image to ``rows`` x ``columns``; proportions may change.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a size of no pixels, or too many, when it is made.
+    """
 
     rows: int
     columns: int
     name: ClassVar[str] = "resize"
+
+    def __post_init__(self) -> None:
+        require_frame(self.name, self.rows, self.columns)
 
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32."""
@@ -36,11 +44,18 @@ class Resize:
 
 @dataclass(frozen=True)
 class FitWithin:
-    """Resample an image to the largest size within ``rows`` x ``columns`` that keeps its proportions."""
+    """Resample an image to the largest size within ``rows`` x ``columns`` that keeps its proportions.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a size of no pixels, or too many, when it is made.
+    """
 
     rows: int
     columns: int
     name: ClassVar[str] = "fit_within"
+
+    def __post_init__(self) -> None:
+        require_frame(self.name, self.rows, self.columns)
 
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32."""
@@ -53,13 +68,18 @@ class Pad:
     """Centre an image in ``rows`` x ``columns`` pixels, the border filled with ``value``.
 
     Raises:
-        GossamerError: ``E-GEOMETRY`` for an image that is larger.
+        GossamerError: ``E-CONFIG`` for a size of no pixels, or too many, or a ``value`` that is not finite, when it is
+            made; ``E-GEOMETRY`` for an image that is larger.
     """
 
     rows: int
     columns: int
     value: float = 0.0
     name: ClassVar[str] = "pad"
+
+    def __post_init__(self) -> None:
+        require_frame(self.name, self.rows, self.columns)
+        require_number(self.name, value=self.value)
 
     def __call__(self, image: Image) -> Image:
         """Return the padded image."""
@@ -90,7 +110,8 @@ class Respace:
         tolerance: largest ratio of two spacings that count as one.
 
     Raises:
-        GossamerError: ``E-GEOMETRY`` for an image without spacing, where it is required.
+        GossamerError: ``E-CONFIG`` for a distance that is not above 0, or a tolerance below 1, when it is made;
+            ``E-GEOMETRY`` for an image without spacing, where it is required; ``E-LIMIT`` for one of too many pixels.
     """
 
     rows_mm: float
@@ -98,6 +119,10 @@ class Respace:
     required: bool = True
     tolerance: float = 1.05
     name: ClassVar[str] = "respace"
+
+    def __post_init__(self) -> None:
+        require_positive(self.name, rows_mm=self.rows_mm, columns_mm=self.columns_mm, tolerance=self.tolerance)
+        require(self.tolerance >= 1, self.name, "tolerance", f"{self.tolerance} is less than 1", "use 1 or more")
 
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32, or the image as it is."""
@@ -112,6 +137,9 @@ class Respace:
         rows, columns = (
             max(1, round(size * ratio)) for size, ratio in zip(image.spatial_shape[-2:], ratios, strict=True)
         )
+        if rows * columns > MAX_FRAME_PIXELS:
+            problem = f"would have {rows}x{columns} pixels of {self.rows_mm}x{self.columns_mm} mm, too many"
+            raise GossamerError(ErrorCode.LIMIT, image.source, problem, "check its spacing, or cut it into tiles")
         return _resample(image, (rows, columns))
 
 
