@@ -72,8 +72,15 @@ def test_an_exception_inside_keeps_the_old_file(tmp_path: Path) -> None:
 
 def test_a_missing_folder_and_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(GossamerError) as caught:
-        write_bytes(tmp_path / "absent" / "a", b"")
-    assert caught.value.code is ErrorCode.MISSING
+        write_bytes(tmp_path / "absent" / "deep" / "a", b"")
+    assert caught.value.code is ErrorCode.OUTPUT
+    assert caught.value.problem == f"there is no folder {tmp_path / 'absent'}"
+    (tmp_path / "file").write_bytes(b"")
+    for write in (lambda path: write_bytes(path, b""), lambda path: new_folder(path).__enter__()):
+        with pytest.raises(GossamerError) as caught:
+            write(tmp_path / "file" / "a")
+        assert caught.value.code is ErrorCode.OUTPUT
+        assert caught.value.problem == f"{tmp_path / 'file'} is a file, not a folder"
     with pytest.raises(GossamerError) as caught:
         read_bytes(tmp_path / "absent")
     assert caught.value.code is ErrorCode.MISSING

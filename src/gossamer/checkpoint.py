@@ -26,7 +26,8 @@ from gossamer.nn.models import Network, config_from_json
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
-_HEADER_KEY = "gossamer"
+HEADER_KEY = "gossamer"
+"""Of the header of a file of ours: what it carries beside tensors."""
 
 
 def save_model(model: Network, folder: Path) -> None:
@@ -78,7 +79,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One entry, since safetensors writes several in random order, and equal weights should be equal files.
     header = {"version": __version__, "metadata": metadata, "digest": _digest(plain, metadata)}
-    write_bytes(path, safetensors.torch.save(plain, metadata={_HEADER_KEY: json.dumps(header)}))
+    write_bytes(path, safetensors.torch.save(plain, metadata={HEADER_KEY: json.dumps(header)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -91,7 +92,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     try:
         tensors = safetensors.torch.load(data)
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(_HEADER_KEY, "{}"))
+        header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(HEADER_KEY, "{}"))
         metadata = header.get("metadata")
     except (SafetensorError, ValueError, struct.error) as error:
         raise GossamerError(

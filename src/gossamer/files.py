@@ -26,9 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary file is removed and ``path`` is untouched.
 
     Raises:
-        GossamerError: ``E-NOSPACE`` or ``E-OUTPUT``, when the system refuses to write.
+        GossamerError: ``E-OUTPUT`` when its folder is not there; ``E-NOSPACE`` or ``E-OUTPUT``, when the system refuses
+            to write.
     """
     path = Path(path)
+    require_place(path)
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -62,6 +64,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", "give another --out")
+    require_place(path, parents=True)
     above = [folder for folder in path.parents if not folder.exists()]
     finished = False
     try:
@@ -83,6 +86,30 @@ def new_folder(path: Path) -> Iterator[Path]:
             for folder in above:
                 if folder.exists():
                     folder.rmdir()
+
+
+def require_place(path: Path, *, parents: bool = False) -> None:
+    """Raise unless ``path`` lies in a folder.
+
+    Args:
+        path: of what shall be written.
+        parents: whether folders above it are made where they are missing.
+
+    Raises:
+        GossamerError: ``E-OUTPUT``, naming what is missing above it or is a file.
+    """
+    above = Path(path).absolute().parents
+    try:
+        nearest = next((number for number, folder in enumerate(above) if folder.exists()), len(above))
+        found = above[nearest].is_dir() if nearest < len(above) else True
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    if not found:
+        problem = f"{above[nearest]} is a file, not a folder"
+        raise GossamerError(ErrorCode.OUTPUT, path, problem, "give another --out")
+    if nearest and not parents:
+        problem = f"there is no folder {above[nearest - 1]}"
+        raise GossamerError(ErrorCode.OUTPUT, path, problem, f"make it with mkdir -p {above[0]}, or give another --out")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ import gossamer.bundle.write
 from gossamer.checkpoint import load_model
 from gossamer.cli.main import run as command
 from gossamer.data import open_dataset
+from gossamer.data.datasets.phantom import write_phantom
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.runtime.bundle import Bundle, open_bundle
 from gossamer.train.run import RunFolder
@@ -144,3 +145,13 @@ def test_the_bundle_gives_the_logits_of_the_network(trained: Path, exported: Pat
     images = np.random.default_rng(1).normal(size=(5, 1, *network.config.image_size)).astype(np.float32)
     with torch.no_grad():
         assert_allclose(bundle.predict(images), network(torch.from_numpy(images)).numpy(), atol=1e-5)
+
+
+def test_data_of_another_run_are_told_apart(trained: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "other", count=24, size=(24, 40), seed=5)
+    with pytest.raises(GossamerError) as caught:
+        gossamer.bundle.write.write_bundle(trained, tmp_path / "out", data=tmp_path / "other")
+    assert caught.value.code is ErrorCode.INTEGRITY
+    run = RunFolder(trained).read_config()
+    assert run.data_fingerprint[:12] in caught.value.problem
+    assert f"give an unchanged copy of {Path(run.data).name!r} to --data" in caught.value.remedy

@@ -94,6 +94,10 @@ def epochs(root: Path) -> tuple[Path, list[str]]:
     return classes(root, "a", "b"), ["--epochs", "0"]
 
 
+def threads(root: Path) -> tuple[Path, list[str]]:
+    return classes(root, "a", "b"), ["--threads", "5000"]
+
+
 def seed(root: Path) -> tuple[Path, list[str]]:
     return classes(root, "a", "b"), ["--seed", "-1"]
 
@@ -116,6 +120,7 @@ def seed(root: Path) -> tuple[Path, list[str]]:
         (attention, 78, "E-CONFIG", "did you mean sequence_norm"),
         (epochs, 78, "E-CONFIG", "0 is not positive"),
         (seed, 78, "E-CONFIG", "negative"),
+        (threads, 78, "E-CONFIG", "5000 is more than"),
     ],
 )
 def test_training_refuses(
@@ -252,3 +257,29 @@ def test_a_fault_of_ours_is_one_line_with_the_trace_in_a_file(
     trace = Path(line.split()[-1])
     assert "ZeroDivisionError" in trace.read_text()
     trace.unlink()
+
+
+def test_predictions_need_a_place_before_they_are_made(
+    trained: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for out, text in (("file/x", "is a file, not a folder"), ("no/dir/x.csv", f"there is no folder {tmp_path / 'no'}")):
+        assert run(["predict", str(trained), str(phantom), "--out", str(tmp_path / out)]) == 73
+        assert text in capsys.readouterr().err
+    assert run(["predict", str(trained), str(phantom), "--rle-order", "columns"]) == 78
+    assert "--rle-order: is an option of segmentation" in capsys.readouterr().err
+
+
+def test_memory_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gossamer.published.source
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 32212254720 bytes.")
+
+    monkeypatch.setattr(gossamer.published.source, "read_source", fail)
+    assert run(["import-weights", "a", "--model", "vit_tiny", "--out", str(tmp_path / "new")]) == 75
+    line = capsys.readouterr().err
+    assert "one piece of 30.0 GiB was asked for" in line
+    assert line.endswith("; use a smaller --image-size\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -62,8 +64,17 @@ def finished(chest: Path, tmp_path_factory: pytest.TempPathFactory, _few_resampl
     """The run folder of a small network that was trained on ``chest``; do not write into it."""
     folder = tmp_path_factory.mktemp("multi-run") / "run"
     options = ["--model", "vit_nano", "--epochs", "2", "--batch-size", "8", "--precision", "float32", "--threads", "1"]
-    assert run(["train", str(chest), "--out", str(folder), *options]) == 0
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        assert run(["train", str(chest), "--out", str(folder), *options]) == 0
+    (folder.parent / "told.txt").write_text(told.getvalue())
     return folder
+
+
+def test_every_note_of_the_summary_was_said(finished: Path) -> None:
+    told = (finished.parent / "told.txt").read_text()
+    notes = [note["text"] for note in json.loads((finished / "summary.json").read_text())["notes"]]
+    assert any(note.startswith("no validation image has") for note in notes)
+    assert [note for note in notes if told.count(note) != 1] == []
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:

@@ -42,6 +42,10 @@ def test_softmax_grows_with_the_square_and_sequence_norm_with_the_pixels() -> No
     assert growth.sizes[1].macs.value == vit("softmax", image_size=(256, 128)).build().cost().macs
     # Of a fused attention nothing grows with the square of the tokens.
     assert growth.memory_exponent.value == pytest.approx(1.0, abs=0.05)
+    # The column that the exponent is of, and beside it what libraries add at every size alike.
+    least, most = growth.sizes[0], growth.sizes[-1]
+    assert most.tensors.value / least.tensors.value == pytest.approx(8**growth.memory_exponent.value, rel=0.05)  # type: ignore[operator]
+    assert most.memory.value - most.tensors.value == least.memory.value - least.tensors.value > 0  # type: ignore[operator]
     # Only the smallest was run: the others would have taken longer than nothing.
     assert [size.latency.how for size in growth.sizes] == ["measured", "unavailable", "unavailable"]
     assert "a call is forecast to take" in growth.sizes[1].latency.detail
@@ -77,5 +81,7 @@ def test_networks_that_prune_or_have_no_tokens_have_a_growth_too() -> None:
 def test_one_size_shows_no_growth() -> None:
     with pytest.raises(GossamerError, match="cannot show growth"):
         measure_growth(vit("kv"), [(8, 12), (12, 8)])
-    with pytest.raises(GossamerError, match="pad to 12x16"):
+    with pytest.raises(GossamerError, match=r"^E-CONFIG: --growth: .*pad to 12x16, or choose another --patch-size"):
         measure_growth(vit("kv"), [(8, 12), (9, 16)])
+    with pytest.raises(GossamerError, match=r"pad to 32x32$"):
+        measure_growth(model_config("unet_16"), [(32, 32), (64, 64), (17, 18)])

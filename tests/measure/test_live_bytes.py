@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from gossamer.measure.live_bytes import LiveBytes, convolution_workspace
+from gossamer.measure.live_bytes import LiveBytes, OverLimitError, convolution_workspace
 
 
 def test_what_ended_is_no_longer_counted() -> None:
@@ -65,3 +65,12 @@ def test_questions_about_contents_are_answered_with_yes_where_asked_for() -> Non
             assert bool(kept.all())
         with LiveBytes(), pytest.raises(DataDependentOutputException):
             bool(kept.all())
+
+
+def test_a_count_ends_at_its_limit() -> None:
+    with FakeTensorMode(), torch.no_grad(), LiveBytes(limit=3 * 7 * 4) as counter:
+        made = [torch.zeros(7) for _ in range(3)]
+        with pytest.raises(OverLimitError):
+            torch.zeros(7)
+    assert len(made) == 3
+    assert counter.peak == 4 * 7 * 4

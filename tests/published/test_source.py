@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from gossamer.checkpoint import write_tensors
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import sha256
 from gossamer.published import quarantine, source, unpickle
@@ -192,6 +193,19 @@ def test_only_tensors_under_names_are_handed_back(value: Any, text: str) -> None
     found = unpickle._foreign(unpickle._unwrapped(value)[0])
     assert found is not None
     assert text in found
+
+
+def test_a_checkpoint_says_what_to_save_alone(tmp_path: Path) -> None:
+    error = refusal(saved(tmp_path / "a.pth", {"epoch": 3, "model": STATE}), trust_pickle=True)
+    assert error.code is ErrorCode.SECURITY
+    assert error.remedy == "save its ['model'] alone, as a file of its own"
+
+
+def test_weights_of_our_own_are_not_imported(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "model.safetensors", STATE, {})
+    error = refusal(tmp_path / "model.safetensors")
+    assert error.code is ErrorCode.UNSUPPORTED
+    assert error.remedy == f"start from it with gossamer train --init {tmp_path}"
 
 
 @pytest.mark.parametrize(

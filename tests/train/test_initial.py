@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import yaml
 from gossamer.cli.main import run
 from gossamer.data import open_dataset
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.train.initial import read_initial
 from gossamer.train.plan import plan_run, run_name
 from gossamer.train.plan_memory import plan_memory
+from gossamer.train.recipe import Recipe
 from gossamer.train.wishes import Wishes
 
 
@@ -57,6 +60,19 @@ def test_what_the_weights_have_decided_is_not_decided_again(trained: Path, phant
     )
 
 
+def test_a_choice_of_queries_that_would_change_nothing_is_refused(trained: Path, phantom: Path) -> None:
+    for wanted in ("sima", "softmax"):
+        with pytest.raises(GossamerError, match=f"{wanted} attention has its own") as caught:
+            run_name(open_dataset(phantom), Wishes(init=trained, attention=wanted, query="mean"))
+        assert caught.value.code is ErrorCode.CONFIG
+
+
+def test_a_bundle_has_nothing_to_train_on(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(GossamerError, match="name the run that it was exported from"):
+        read_initial(tmp_path)
+
+
 def test_weights_that_changed_since_the_plan_are_refused(trained: Path, phantom: Path, tmp_path: Path) -> None:
     from gossamer.train.initial import start_from
     from gossamer.train.run import InitialWeights
@@ -69,21 +85,40 @@ def test_weights_that_changed_since_the_plan_are_refused(trained: Path, phantom:
 
 def test_a_run_that_does_not_fit_says_what_would(phantom: Path) -> None:
     made, _ = plan(phantom, model="vit_small", attention="softmax", batch_size=64, precision="float32")
-    fits, line = plan_memory(made, 0, available=8 * 2**30)
+    fits, line = plan_memory(made.model, made.recipe, 0, available=8 * 2**30)
     assert line is not None
-    assert not fits.recipe.recompute
+    assert not fits.recompute
     needed = float(line.split("about ")[1].split(" GiB")[0]) * 2**30
-    again, line = plan_memory(made, 0, available=int(0.8 * needed))
+    again, line = plan_memory(made.model, made.recipe, 0, available=int(0.8 * needed))
     assert line is not None
-    assert again.recipe.recompute
+    assert again.recompute
     assert "evaluated again" in line
     with pytest.raises(GossamerError) as caught:
-        plan_memory(made, 0, recompute=False, available=int(0.8 * needed))
-    assert caught.value.code is ErrorCode.LIMIT
+        plan_memory(made.model, made.recipe, 0, recompute=False, available=int(0.8 * needed))
+    assert caught.value.code is ErrorCode.BUSY
     assert "--recompute needs about" in str(caught.value)
     batch = int(str(caught.value).split("--batch-size ")[1].split()[0])
     assert 1 <= batch <= 32
-    with pytest.raises(GossamerError, match="the images alone take"):
-        plan_memory(made, 10**7, available=2**30)
+    told: list[str] = []
+    large = dataclasses.replace(made.model, image_size=(4096, 2048))
+    with pytest.raises(GossamerError, match=r"needs more than .* GiB.*not even one image fits") as caught:
+        plan_memory(large, made.recipe, 0, recompute=False, available=2**27, on_stage=told.append)
+    assert told == ["forecasting the memory of a batch of 64 images of 4096x2048"]
+    with pytest.raises(GossamerError, match="prepared images of"):
+        plan_memory(made.model, made.recipe, 10**7, available=2**30)
     with pytest.raises(GossamerError, match="not even one image fits"):
-        plan_memory(made, 0, available=2**20)
+        plan_memory(made.model, made.recipe, 0, available=2**20)
+
+
+def test_what_cannot_be_trained_is_refused_before_images_are_read_at_its_size(
+    phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.train import plan as module
+
+    monkeypatch.setattr(module, "fit_preprocessing", lambda *_: pytest.fail("was read"))
+
+    def refuse(model: object, recipe: object) -> Recipe:
+        raise GossamerError(ErrorCode.BUSY, "memory", "too large", "use less")
+
+    with pytest.raises(GossamerError, match="too large"):
+        plan_run(open_dataset(phantom), Wishes(), refuse)

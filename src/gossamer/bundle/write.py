@@ -65,8 +65,7 @@ def write_bundle(
         raise GossamerError(ErrorCode.MISSING, str(data or described.data), problem, "say where they are with --data")
     dataset = open_dataset(data or described.data, seed=described.seed, task=described.task)
     if dataset.fingerprint() != described.data_fingerprint:
-        problem = "samples, labels or splits are not those that the run was trained with"
-        raise GossamerError(ErrorCode.INTEGRITY, str(data or described.data), problem, "name them with --data")
+        raise _other_data(described, data, dataset.fingerprint())
     samples = parity_samples(dataset)
     network, thresholds = load_model(run), folder.read_thresholds(described)
     with new_folder(out) as made:
@@ -180,6 +179,19 @@ def _source(run: RunConfig, summary: dict[str, Any]) -> dict[str, Any]:
         "evaluated": summary["split"],
         **{key: summary[key] for key in kept if key in summary},
     }
+
+
+def _other_data(run: RunConfig, given: Path | None, fingerprint: str) -> GossamerError:
+    """Return the error for data whose samples, labels or splits are not those that the run was trained with."""
+    name = Path(run.data).name
+    problem = (
+        f"samples, labels or splits have the fingerprint {fingerprint[:12]}, and those of {name!r}, which the run was "
+        f"trained on, had {run.data_fingerprint[:12]}: these are not the run's data"
+    )
+    changed = f"restore them as they were, or name an unchanged copy of {name!r} with --data"
+    other = f"give an unchanged copy of {name!r} to --data, or export a run that was trained on these"
+    where = str(given or run.data)
+    return GossamerError(ErrorCode.INTEGRITY, where, problem, changed if given is None else other)
 
 
 def _read_summary(folder: RunFolder) -> dict[str, Any]:

@@ -56,6 +56,9 @@ def import_weights(
     require_torch("import-weights")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, out, "exists and is not an empty folder", "give another --out")
+    from gossamer.files import require_place
+
+    require_place(out, parents=True)
     size = parse_size(image_size)
     from gossamer.published.load import import_weights as load
     from gossamer.published.source import read_source

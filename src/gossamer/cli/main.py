@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -52,6 +53,16 @@ SUMMARIES: dict[str, str] = {
     "doctor": "Say what this machine offers, what is missing, and how to get it.",
     "demo": "Train networks and their softmax twins on phantoms, and compare them.",
 }
+
+SMALLER: dict[str, str] = {
+    "train": "--batch-size or --image-size",
+    "compare": "--batch-size or --image-size",
+    "profile": "--batch or --image-size",
+    "plan": "--image-sizes",
+    "import-weights": "--image-size",
+    "data": "--image-size",
+}
+"""Options of a verb that decide how much memory it takes; the others take images as they come."""
 
 
 def build_app(asked: str | None = None) -> App:
@@ -110,7 +121,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _fail_unexpected(error, as_json=as_json)
+        return _fail_unexpected(error, arguments[0] if arguments else "", as_json=as_json)
 
 
 def _show(answer: Answer, *, as_json: bool) -> None:
@@ -130,11 +141,22 @@ def _fail(kind: str | None, message: str, status: int, data: dict[str, Any], *, 
     return status
 
 
-def _fail_unexpected(error: Exception, *, as_json: bool) -> int:
+def _out_of_memory(error: Exception, verb: str) -> GossamerError:
+    """Return the line for a piece of memory that was not to be had: its size, what is free, what to make smaller."""
+    from gossamer.measure.machine import available_memory_bytes
+
+    asked = re.search(r"allocate (\d+) bytes", str(error))  # of torch; numpy gives units
+    named = re.search(r"allocate ([\d.]+ [KMGTPE]iB)", str(error))
+    piece = f"{int(asked[1]) / 2**30:.1f} GiB" if asked else named[1] if named else "more memory than there is"
+    free = available_memory_bytes()
+    left = "" if free is None else f", {free / 2**30:.1f} GiB are free"
+    remedy = f"use a smaller {SMALLER.get(verb, 'number of --threads, or smaller images')}"
+    return GossamerError(ErrorCode.BUSY, "memory", f"one piece of {piece} was asked for{left}", remedy)
+
+
+def _fail_unexpected(error: Exception, verb: str, *, as_json: bool) -> int:
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        failure = GossamerError(
-            ErrorCode.BUSY, "memory", "the machine has not enough of it", "use a smaller --batch-size or --image-size"
-        )
+        failure = _out_of_memory(error, verb)
     else:
         trace = Path(tempfile.mkstemp(prefix="gossamer-", suffix=".txt")[1])
         trace.write_text("".join(traceback.format_exception(error)))

@@ -25,7 +25,7 @@ def predict(
     /,
     *paths: Path,
     out: Path | None = None,
-    rle_order: Literal["rows", "columns"] = "rows",
+    rle_order: Literal["rows", "columns"] | None = None,
     strict: bool = False,
     engine: Literal["onnxruntime", "openvino"] | None = None,
     threads: int | None = None,
@@ -46,7 +46,7 @@ def predict(
         run: folder of a run, or a bundle.
         paths: images, or folders of images.
         out: of classes, a CSV file, or standard output if left out; of masks, a new or empty folder.
-        rle_order: whether run lengths count pixels along rows or columns.
+        rle_order: whether run lengths count pixels along rows or columns, of masks; rows if left out.
         strict: stop at the first image that cannot be read.
         engine: what computes a bundle, onnxruntime if left out; openvino comes with the extra of that name.
         threads: of the processor; all that this process may use if left out.
@@ -54,7 +54,10 @@ def predict(
     """
     model = open_model(run, engine, threads)
     if model.masks is not None:
-        return _predict_masks(model, model.masks, paths, out, rle_order, strict)
+        return _predict_masks(model, model.masks, paths, out, rle_order or "rows", strict)
+    if rle_order is not None:
+        problem = "is an option of segmentation, this run classifies"
+        raise GossamerError(ErrorCode.CONFIG, "--rle-order", problem, "leave it out")
     assert model.classifier is not None
     return _predict_classes(model, model.classifier, paths, out, strict, printed=not common.json)
 
@@ -158,12 +161,14 @@ def _halves(path: Path, lacks: str) -> tuple[Note]:
 def _predict_classes(
     model: Model, classifier: Classifier, paths: Sequence[Path], out: Path | None, strict: bool, *, printed: bool
 ) -> Answer:
-    from gossamer.files import write_text
+    from gossamer.files import require_place, write_text
     from gossamer.runtime.classify import classify_pictures, find_pictures
     from gossamer.runtime.decide import to_csv
 
     if out is not None and out.exists():
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
+    if out is not None:
+        require_place(out)
     for note in model.notes:
         say(f"note: {note}")
     files = find_pictures(paths)
@@ -176,7 +181,8 @@ def _predict_classes(
             write_text(out.parent / "errors.jsonl", "".join(json.dumps(error) + "\n" for error in errors))
     elif printed:
         sys.stdout.write(to_csv(results.table()))
-    thresholds = classifier.thresholds
+    # Of two classes the larger probability decides; their threshold only says where evaluation measures.
+    thresholds = classifier.thresholds if classifier.multi_label else None
     data = {
         **model.facts,
         "thresholds": None if thresholds is None else thresholds.to_json(),
@@ -196,13 +202,14 @@ def _predict_masks(
     rle_order: Literal["rows", "columns"],
     strict: bool,
 ) -> Answer:
-    from gossamer.files import write_text
+    from gossamer.files import require_place, write_text
     from gossamer.runtime.predict_masks import SIZES, find_inputs, predict_masks
 
     if out is None:
         raise GossamerError(ErrorCode.CONFIG, "--out", "is missing: masks need a folder", "give --out FOLDER")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, out, "exists and is not an empty folder", "give another --out")
+    require_place(out, parents=True)
     inputs = find_inputs(paths, model.channels, numbered=model.numbered)
     with _made(out), progress("segmenting") as tick:
         results = predict_masks(masks, inputs, out, order=rle_order, strict=strict, on_progress=tick)

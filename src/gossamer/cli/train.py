@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from gossamer.data import Dataset, SegmentationDataset
     from gossamer.data.datasets.prepare import PreparedSplit
     from gossamer.data.datasets.prepare_masks import PreparedMasks
+    from gossamer.nn.models import NetworkConfig
     from gossamer.report.conclusion import Conclusion
     from gossamer.report.mask_conclusion import MaskConclusion
+    from gossamer.train.recipe import Recipe
     from gossamer.train.run import RunConfig, RunFolder
     from gossamer.train.wishes import Wishes
 
@@ -146,15 +148,25 @@ def new_run(
     folder = RunFolder(out or Path("runs") / run_name(dataset, wishes))
     if global_rank() == 0:
         folder.require_absent()
-    run, notes = plan_run(dataset, wishes)
-    images = len(dataset.samples) if run.task == "classify" else 0
-    run, memory = plan_memory(run, images, recompute=wishes.recompute, processes=world_size())
+    memory: list[str | None] = []
+
+    def settle(model: NetworkConfig, recipe: Recipe) -> Recipe:
+        images = len(dataset.samples) if model.task == "classify" else 0
+        tell = say if global_rank() == 0 else lambda text: None
+        changed, line = plan_memory(
+            model, recipe, images, recompute=wishes.recompute, processes=world_size(), on_stage=tell
+        )
+        memory.append(line)
+        return changed
+
+    run, notes = plan_run(dataset, wishes, settle)
     splits = _read_images(run, dataset)
     if global_rank() == 0:
         folder.create()
         folder.write_config(run, {**describe_machine(), "threads": used, "processes": world_size()})
-    if memory is not None and global_rank() == 0:
-        say(memory)
+    for line in memory:
+        if line is not None and global_rank() == 0:
+            say(line)
     return _train(run, dataset, splits, folder, notes, resume=False), folder
 
 
@@ -166,7 +178,7 @@ def resume_run(path: Path, threads: int | None) -> tuple[Conclusion | MaskConclu
 
     folder = RunFolder(path)
     run = folder.read_config()
-    set_threads(threads or folder.read_threads(), world_size())
+    set_threads(folder.read_threads() if threads is None else threads, world_size())
     dataset = open_dataset(run.data, seed=run.seed, task=run.task)
     if dataset.fingerprint() != run.data_fingerprint:
         problem = "samples, labels or splits are not those that the run was started with"
@@ -232,7 +244,9 @@ def _train(
     if not first:
         return None
     say("evaluating and measuring")
-    return _conclude(folder, run, dataset, fitted, splits, notes)
+    conclusion = _conclude(folder, run, dataset, fitted, splits, notes)
+    _say_notes(dataset, (note for note in conclusion.notes if note not in (*dataset.notes, *notes)))
+    return conclusion
 
 
 def _conclude(
@@ -272,7 +286,11 @@ def _announce(run: RunConfig, dataset: Dataset | SegmentationDataset, notes: Seq
     else:
         stack = f" of {run.inference.stack} slices" if run.inference.stack > 1 else ""
         say(f"{run.preset}{attention}: windows of {size} px{stack}, loss {run.recipe.loss}, seed {run.seed}")
-    for note in (*dataset.notes, *notes):
+    _say_notes(dataset, (*dataset.notes, *notes))
+
+
+def _say_notes(dataset: Dataset | SegmentationDataset, notes: Iterable[Note]) -> None:
+    for note in notes:
         say(f"note: {note.text if note.where == dataset.source else f'{note.where}: {note.text}'}")
 
 

@@ -21,6 +21,10 @@ CHANNEL_BLOCK = 16
 """Channels are padded to a multiple of this where a processor has AVX-512; narrower ones take less."""
 
 
+class OverLimitError(Exception):
+    """More bytes live at once than the caller wanted to know about."""
+
+
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that operators return, for as long as they live.
 
@@ -29,18 +33,20 @@ class LiveBytes(TorchDispatchMode):
         custom_operators: whether an operator ran that is not torch's own.
     """
 
-    def __init__(self, *, workspaces: bool = False, assume_dense: bool = False) -> None:
+    def __init__(self, *, workspaces: bool = False, assume_dense: bool = False, limit: int | None = None) -> None:
         """Start at nothing.
 
         Args:
             workspaces: whether to count what convolutions take besides their result.
             assume_dense: whether a question about contents ("are all tokens kept?") is answered with yes, which is the
                 dense form of networks that prune; else such a question ends the count with torch's own error.
+            limit: bytes above which the count ends with ``OverLimitError``; it goes to the end if left out.
         """
         super().__init__()
         self.peak = 0
         self.custom_operators = False
         self._workspaces, self._assume_dense = workspaces, assume_dense
+        self._limit = limit
         self._now = 0
         self._sizes: dict[int, int] = {}
 
@@ -66,6 +72,8 @@ class LiveBytes(TorchDispatchMode):
         self._now += storage.nbytes()
         self.peak = max(self.peak, self._now)
         weakref.finalize(storage, self._forget, key)
+        if self._limit is not None and self.peak > self._limit:
+            raise OverLimitError
 
     def _forget(self, key: int) -> None:
         self._now -= self._sizes.pop(key, 0)

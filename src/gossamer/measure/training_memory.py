@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from gossamer.measure.live_bytes import LiveBytes
+from gossamer.measure.live_bytes import LiveBytes, OverLimitError
 from gossamer.nn.models import NetworkConfig, Segmenter
 from gossamer.nn.recompute import recompute_blocks
 
@@ -29,11 +29,13 @@ class TrainingMemory:
         weights: of the network.
         optimizer: moments of the weights.
         step: the most that tensors of one step need at once, gradients included.
+        at_least: whether counting ended early, so that a step needs more than this.
     """
 
     weights: int
     optimizer: int
     step: int
+    at_least: bool = False
 
     @property
     def total(self) -> int:
@@ -42,7 +44,7 @@ class TrainingMemory:
 
 
 def forecast_training_memory(
-    model: NetworkConfig, batch: int, *, bfloat16: bool = False, recompute: bool = False
+    model: NetworkConfig, batch: int, *, bfloat16: bool = False, recompute: bool = False, limit: int | None = None
 ) -> TrainingMemory | None:
     """Return what training ``model`` needs; None where its work depends on the contents of the images.
 
@@ -51,13 +53,15 @@ def forecast_training_memory(
         batch: images of one step in this process.
         bfloat16: whether products are in bfloat16, by autocast.
         recompute: whether blocks are evaluated a second time in the backward pass.
+        limit: bytes of a step above which counting ends: what lies far beyond them is found early in the forward pass.
     """
     with torch.device("meta"):
         network = model.build().train()
     network.begin_epoch(0.0)
     if recompute:
         recompute_blocks(network)
-    counter = LiveBytes()
+    counter = LiveBytes(limit=limit)
+    at_least = False
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             network.to_empty(device="cpu")
@@ -78,7 +82,9 @@ def forecast_training_memory(
                 del logits, penalty
             with counter:
                 loss.backward()
+    except OverLimitError:
+        at_least = True
     except DataDependentOutputException:
         return None
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-    return TrainingMemory(weights, MOMENTS * weights, counter.peak)
+    return TrainingMemory(weights, MOMENTS * weights, counter.peak, at_least)

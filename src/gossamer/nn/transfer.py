@@ -73,6 +73,12 @@ def convert_attention(
     return target
 
 
+def has_queries(network: Network) -> bool:
+    """Return whether some attention of a network projects queries apart from its keys."""
+    attentions = [module for module in network.modules() if isinstance(module, Attention)]
+    return any(isinstance(getattr(one, name, None), nn.Linear) for one in attentions for name in ("qkv", "query"))
+
+
 def transfer(source: Network, target: Network, query: Query = "key") -> Transfer:
     """Load into ``target`` what it can take over from ``source``, and say what became of every tensor.
 

@@ -85,7 +85,7 @@ def import_weights(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = own.build().eval()
-        network.load_state_dict(network.state_dict() | _made(source.tensors, found))
+        network.load_state_dict(network.state_dict() | _made(source, found))
         moved = None
         if wanted != own:
             target = wanted.build().eval()
@@ -138,23 +138,25 @@ def _check_attention(preset: NetworkConfig, attention: str | None) -> None:
         raise GossamerError(ErrorCode.UNSUPPORTED, "--attention", problem, remedy)
 
 
-def _made(tensors: Tensors, found: Fit) -> dict[str, Tensor]:
-    return {ours: _checked(made, tensors) for ours, made in found.rules.items()}
+def _made(source: Source, found: Fit) -> dict[str, Tensor]:
+    return {ours: _checked(made, source) for ours, made in found.rules.items()}
 
 
-def _checked(made: Made, tensors: Tensors) -> Tensor:
+def _checked(made: Made, source: Source) -> Tensor:
     """Return one of our tensors, in float32 unless it counts.
 
     Raises:
         GossamerError: ``E-VALUE``, for whole numbers that are no weights and for values that are not finite.
     """
-    parts = [tensors[name] for name in made.names]
+    parts = [source.tensors[name] for name in made.names]
     if made.names[0].endswith(COUNTER):
         return made.make(*parts)
     for name, part in zip(made.names, parts, strict=True):
         if not part.is_floating_point():
-            problem = f"holds {str(part.dtype).removeprefix('torch.')}, weights are floating-point numbers"
-            raise GossamerError(ErrorCode.VALUE, name, problem, "use the weights before they were quantized")
+            stored = str(part.dtype).removeprefix("torch.")
+            problem = f"tensor {name!r} holds {stored}, weights are floating-point numbers"
+            raise GossamerError(ErrorCode.VALUE, source.file, problem, "use the weights before they were quantized")
         if not torch.isfinite(part.float()).all():
-            raise GossamerError(ErrorCode.VALUE, name, "holds NaN or infinity", "use another copy of the weights")
+            problem = f"tensor {name!r} holds NaN or infinity"
+            raise GossamerError(ErrorCode.VALUE, source.file, problem, "use another copy of the weights")
     return made.make(*(part.float() for part in parts))

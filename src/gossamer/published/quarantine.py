@@ -102,6 +102,8 @@ def _result(folder: Path, status: int, path: Path, limit: int) -> tuple[dict[str
         remedy = (
             "use a file of tensors alone, as safetensors" if code is ErrorCode.SECURITY else "copy or download it again"
         )
+        if isinstance(inner := verdict.get("inner"), str):
+            remedy = f"save its [{inner[:40]!r}] alone, as a file of its own"
         raise GossamerError(code, path, str(verdict.get("problem", "cannot be read"))[:200], remedy)
     tensors = folder / TENSORS
     if not tensors.is_file() or tensors.is_symlink() or tensors.stat().st_size > limit:

@@ -17,6 +17,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from gossamer.checkpoint import HEADER_KEY
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes, sha256
 from gossamer.published.quarantine import read_pickle
@@ -66,8 +67,8 @@ def read_source(path: Path, *, trust_pickle: bool = False) -> Source:
             whose makers you trust.
 
     Raises:
-        GossamerError: ``E-MISSING``, ``E-LIMIT``, ``E-FORMAT``, ``E-TRUNCATED``, ``E-UNSUPPORTED`` for another form,
-            ``E-SECURITY`` for a pickle that nobody trusts or that holds more than tensors.
+        GossamerError: ``E-MISSING``, ``E-LIMIT``, ``E-FORMAT``, ``E-TRUNCATED``, ``E-UNSUPPORTED`` for another form or
+            for weights of our own, ``E-SECURITY`` for a pickle that nobody trusts or that holds more than tensors.
     """
     if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
         problem = f"{path.stat().st_size} bytes, at most {MAX_FILE_BYTES} are read"
@@ -79,6 +80,9 @@ def read_source(path: Path, *, trust_pickle: bool = False) -> Source:
     form: Literal["safetensors", "pickle"] = "safetensors"
     if data[8:9] == b"{":
         tensors = _read_safetensors(data, path)
+        if _is_ours(data):
+            remedy = f"start from it with gossamer train --init {path.parent}"
+            raise GossamerError(ErrorCode.UNSUPPORTED, path, "holds weights that Gossamer itself wrote", remedy)
     elif data[:2] == b"PK" or data[:1] == b"\x80":
         _check_pickle(data, path, trust_pickle=trust_pickle)
         form, (tensors, notes) = "pickle", read_pickle(data, path)
@@ -106,6 +110,12 @@ def _read_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
             problem = f"{len(data)} bytes, its header claims {needed}"
             raise GossamerError(ErrorCode.TRUNCATED, path, problem, COPY) from error
         raise GossamerError(ErrorCode.FORMAT, path, f"is not a safetensors file ({error})", COPY) from error
+
+
+def _is_ours(data: bytes) -> bool:
+    """Return whether the header of a safetensors file that could be read says that ``gossamer.checkpoint`` wrote it."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return HEADER_KEY in header.get("__metadata__", {})
 
 
 def _declared_bytes(header: bytes) -> int:

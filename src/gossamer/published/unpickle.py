@@ -37,14 +37,14 @@ def main() -> None:
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         tensors, notes = _unwrapped(found)
-        problem = _foreign(tensors)
+        problem, inner = _foreign(tensors), _inner(tensors)
         if problem is None:
             plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
             safetensors.torch.save_file(plain, "tensors.safetensors")
     except Exception as error:  # whatever a file of others may cause
         _answer(_refusal(error))
     else:
-        _answer({"notes": notes} if problem is None else {"code": "security", "problem": problem})
+        _answer({"notes": notes} if problem is None else {"code": "security", "problem": problem, "inner": inner})
 
 
 def _leave_the_network() -> None:
@@ -93,6 +93,12 @@ def _foreign(found: Any) -> str | None:
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_quantized:
             return f"holds more than tensors: {name[:60]!r} is {type(value).__name__}"
     return None
+
+
+def _inner(found: Any) -> str | None:
+    """Return under which key a dict of more than tensors has its state dict; None where there is none."""
+    held = found if isinstance(found, Mapping) else {}
+    return next((key for key in _WRAPPERS if isinstance(held.get(key), Mapping)), None)
 
 
 def _refusal(error: Exception) -> dict[str, str]:

@@ -60,8 +60,8 @@ def choose_network(task: Task, wishes: Wishes) -> Choice:
     """Return the network that the wishes name, or the default of the task.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a name that does not exist, or a network of the other task; the folder of
-            weights cannot be read.
+        GossamerError: ``E-CONFIG``, for a name that does not exist, a network of the other task, or a query that
+            replaces none; the folder of weights cannot be read.
     """
     if wishes.init is not None:
         initial = read_initial(wishes.init, wishes.query or "key")
@@ -75,4 +75,7 @@ def choose_network(task: Task, wishes: Wishes) -> Choice:
         raise GossamerError(ErrorCode.CONFIG, "model", problem, f"use one of {fitting}, ...")
     default = DEFAULT_ATTENTION if initial is None and isinstance(described, ViTConfig) else None
     wanted = wishes.attention or default
-    return Choice(preset, described, None if wanted is None else attention_config(wanted), initial)
+    attention = None if wanted is None else attention_config(wanted)
+    if initial is not None and attention is not None and wishes.query is not None:
+        initial.require_query(attention)
+    return Choice(preset, described, attention, initial)

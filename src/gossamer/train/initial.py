@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gossamer.checkpoint import WEIGHTS, load_model
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes, read_json, sha256
-from gossamer.nn.attention import attention_config
+from gossamer.nn.attention import AttentionConfig, attention_config
 from gossamer.nn.models import Network, NetworkConfig
-from gossamer.nn.transfer import Query, Transfer, transfer
+from gossamer.nn.transfer import Query, Transfer, has_queries, transfer
+from gossamer.runtime.members import is_bundle
 from gossamer.train.run import InitialWeights, RunFolder
 
 
@@ -44,6 +47,21 @@ class Initial:
             given["attention"] = attention_config(attention)
         return dataclasses.replace(self.network.config, **given).fitted()
 
+    def require_query(self, attention: AttentionConfig) -> None:
+        """Raise unless ``attention`` lacks queries that the network has, so that something must take their place.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, where a choice of what replaces queries would change nothing.
+        """
+        with torch.device("meta"):
+            target = self.config(attention).build()
+        if has_queries(self.network) and not has_queries(target):
+            return
+        own, name = getattr(self.network.config, "attention", None), attention.name
+        lacking = f"the weights' own {own.name} has none" if own and not has_queries(self.network) else None
+        problem = f"says what takes the place of queries, but {lacking or f'{name} attention has its own'}"
+        raise GossamerError(ErrorCode.CONFIG, "query", problem, "leave it out")
+
     def given_to(self, model: NetworkConfig) -> Transfer:
         """Return what a network of this config takes over.
 
@@ -61,8 +79,11 @@ def read_initial(folder: Path, query: Query = "key") -> Initial:
         query: what takes the place of queries in a mechanism without, as in ``convert_attention``.
 
     Raises:
-        GossamerError: the folder cannot be read.
+        GossamerError: ``E-UNSUPPORTED`` for a bundle; the folder cannot be read.
     """
+    if is_bundle(folder):
+        problem = "is a bundle, whose graph has no weights that can be trained"
+        raise GossamerError(ErrorCode.UNSUPPORTED, folder, problem, "name the run that it was exported from")
     network = load_model(folder)
     run, report = RunFolder(folder), folder / "import.json"
     if run.config.is_file():

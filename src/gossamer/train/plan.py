@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,37 @@ def run_name(dataset: Dataset | SegmentationDataset, wishes: Wishes) -> str:
     return "-".join([Path(dataset.source).stem, choice.preset, *mechanism, str(wishes.seed)])
 
 
-def plan_run(dataset: Dataset | SegmentationDataset, wishes: Wishes) -> tuple[RunConfig, tuple[Note, ...]]:
+Settle = Callable[[NetworkConfig, Recipe], Recipe]
+"""Returns the recipe that a network can be trained with here, or refuses both."""
+
+
+def plan_run(
+    dataset: Dataset | SegmentationDataset, wishes: Wishes, settle: Settle = lambda model, recipe: recipe
+) -> tuple[RunConfig, tuple[Note, ...]]:
     """Return the config of a run, and notes on what was chosen for the user.
+
+    Args:
+        dataset: to train on.
+        wishes: of the user.
+        settle: asked as soon as network and recipe are known, before all images are read at the network's size.
 
     Raises:
         GossamerError: the data cannot be trained with, or the wishes do not fit them or each other.
     """
     choice = choose_network(_task(dataset), wishes)
     if isinstance(dataset, SegmentationDataset):
-        return plan_segmentation(dataset, wishes, choice)
+        run, notes = plan_segmentation(dataset, wishes, choice)
+        return dataclasses.replace(run, recipe=settle(run.model, run.recipe)), notes
     for key in ("stack", "loss"):
         if getattr(wishes, key) is not None:
             problem = "is an option of segmentation, the data are labelled to classify"
             raise GossamerError(ErrorCode.CONFIG, key, problem, "leave it out")
-    return _plan_classification(dataset, wishes, choice)
+    return _plan_classification(dataset, wishes, choice, settle)
 
 
-def _plan_classification(dataset: Dataset, wishes: Wishes, choice: Choice) -> tuple[RunConfig, tuple[Note, ...]]:
+def _plan_classification(
+    dataset: Dataset, wishes: Wishes, choice: Choice, settle: Settle
+) -> tuple[RunConfig, tuple[Note, ...]]:
     """Return the config of a classification run, and notes on what was chosen for the user.
 
     Raises:
@@ -68,6 +83,7 @@ def _plan_classification(dataset: Dataset, wishes: Wishes, choice: Choice) -> tu
     found = survey(dataset, wishes.seed)
     image_size = wishes.image_size or choose_size(first, found, wishes, choice)
     model, notes = choose_model(dataset, found, given, image_size, choice)
+    recipe = settle(model, _choose_recipe(dataset, wishes))
     run = RunConfig(
         data=dataset.source,
         layout=dataset.layout,
@@ -78,7 +94,7 @@ def _plan_classification(dataset: Dataset, wishes: Wishes, choice: Choice) -> tu
         preset=choice.preset,
         model=model,
         preprocessing=fit_preprocessing(dataset, found, image_size, found.channels, wishes.seed),
-        recipe=_choose_recipe(dataset, wishes),
+        recipe=recipe,
         monitor=choose_monitor(_val_targets(dataset)),
         init=None if choice.initial is None else choice.initial.weights,
     )

@@ -29,7 +29,7 @@ import yaml
 from gossamer import __version__, config
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
-from gossamer.files import read_bytes, read_json, write_json, write_text
+from gossamer.files import read_bytes, read_json, require_place, write_json, write_text
 from gossamer.nn.models import NetworkConfig, Task, config_from_json
 from gossamer.runtime.decide import Thresholds, thresholded
 from gossamer.runtime.segment import Inference
@@ -171,11 +171,12 @@ class RunFolder:
         """Raise unless the folder can be made.
 
         Raises:
-            GossamerError: ``E-OUTPUT`` when it exists and is not empty.
+            GossamerError: ``E-OUTPUT`` when it exists and is not empty, or a file is in the way.
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             remedy = f"continue it with --resume {self.path}, or give another --out"
             raise GossamerError(ErrorCode.OUTPUT, self.path, "exists already", remedy)
+        require_place(self.path, parents=True)
 
     def create(self) -> None:
         """Make the folder.
