@@ -45,6 +45,9 @@ def write_states(folder: CompareFolder, cell: Cell, *stages: str, failed: str | 
     folder.cell(cell).mkdir(parents=True, exist_ok=True)
     for stage in stages:
         folder.write_state(cell, State(stage=stage, failed=None, seconds=60.0))  # type: ignore[arg-type]
+        if stage == "export":
+            folder.bundle(cell, "float32").mkdir()
+            (folder.bundle(cell, "float32") / "manifest.json").touch()
     if failed:
         stage, reason = failed.split(": ", 1)
         folder.write_state(cell, State(stage=stage, failed=reason, seconds=3.0))  # type: ignore[arg-type]

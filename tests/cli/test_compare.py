@@ -76,6 +76,43 @@ def test_what_cannot_be_a_comparison(phantom: Path, tmp_path: Path, capsys: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    ("data", "arguments", "status", "words"),
+    [
+        ("nothing", ["--models", "vit_nano"], 66, "no such file"),
+        (None, ["--models", "vit_nanoo"], 78, "did you mean vit_nano"),
+        (None, ["--models", ""], 78, "--models: '' names nothing"),
+        (None, ["--precisions", ","], 78, "--precisions: names nothing"),
+        (None, ["--epochs", "1.5"], 78, "--epochs: '1.5' is not a whole number"),
+        (None, ["--seeds", "two"], 78, "--seeds: 'two' is not a whole number"),
+        (None, ["--max-drop", "nan"], 78, "--max-drop: nan is no drop"),
+        (None, ["--max-latency-ms", "0"], 78, "--max-latency-ms: 0.0 is not above 0"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str | None, arguments: list[str],
+    status: int, words: str,
+) -> None:  # fmt: skip
+    given = str(phantom if data is None else tmp_path / data)
+    there = tmp_path / "there"
+    there.mkdir()
+    for out in (tmp_path / "deep" / "er" / "out", there):
+        assert run(["compare", given, *arguments, "--threads", "1", "--out", str(out)]) == status
+        assert words in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == [there]
+
+
+def test_a_plan_names_what_is_done(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--models", "vit_nano", "--attention", "kv", "--epochs", "1", "--seeds", "1", "--threads", "1"]
+    assert run(["compare", str(phantom), *options, "--precisions", "torch,float32", "--plan"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "1 epoch of 16x16 px in batches of" in text
+    assert ", 1 thread " in text
+    assert "1 training, 1 of each kind: about" in text
+    assert text.endswith("with export and measuring")
+    assert "intervals are wide and rough" in text
+
+
 @pytest.mark.slow
 def test_killed_stopped_and_begun_again_it_ends_with_the_same_table(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

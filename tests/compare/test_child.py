@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from gossamer.compare import child
-from gossamer.compare.child import Children, Stopped, locked
-from gossamer.errors import GossamerError
+from gossamer.compare.child import Children, Stopped, held, locked
+from gossamer.compare.folder import CompareFolder
+from gossamer.errors import ErrorCode, GossamerError
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
 
@@ -89,3 +90,31 @@ def test_two_comparisons_do_not_share_a_folder(tmp_path: Path, monkeypatch: pyte
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(GossamerError, match="another comparison works in this folder"), locked(tmp_path / "lock"):
             pass
+
+
+def test_a_folder_stays_only_where_a_plan_came_into_it(tmp_path: Path) -> None:
+    folder = CompareFolder(tmp_path / "deep" / "out")
+    with held(folder):
+        assert [path.name for path in folder.path.iterdir()] == [".lock"]
+    assert list(tmp_path.iterdir()) == []
+    with held(folder):
+        folder.plan.touch()
+    with pytest.raises(KeyError), held(folder):
+        raise KeyError
+    assert folder.plan.exists()
+
+
+def test_another_comparison_that_is_planned_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_LOCK_S", 0.1)
+    folder = CompareFolder(tmp_path / "out")
+    with held(folder):
+        with pytest.raises(GossamerError, match="another comparison works"), held(folder):
+            pass
+        assert (folder.path / ".lock").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder where nobody can make one")
+def test_a_place_where_nothing_can_be_made_is_an_output_at_fault() -> None:
+    with pytest.raises(GossamerError, match="give another --out") as error, held(CompareFolder(Path("/proc/x"))):
+        pass
+    assert error.value.code is ErrorCode.OUTPUT

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gossamer.compare import plan as planning
@@ -13,7 +14,13 @@ from gossamer.compare.asked import Asked
 from gossamer.compare.folder import Kind, key_of
 from gossamer.compare.forecast import START_S, Timed
 from gossamer.compare.measure_kinds import MOST_KINDS, groups_of
-from gossamer.compare.plan import BUDGET_SHARE, make_plan, require_same_data, stages_of
+from gossamer.compare.plan import BUDGET_SHARE, begun, gone_on_with, make_plan, require_same_data, stages_of
+from gossamer.compare.plan_file import Limits, read_plan
+from gossamer.compare.same_data import contents_of, evaluated_patients
+from gossamer.data import LabelledCase, Sample, SegmentationDataset
+from gossamer.data.datasets.phantom import write_phantom
+from gossamer.data.image import Image
+from gossamer.data.label_map import LabelMap
 from gossamer.errors import GossamerError
 from gossamer.train.run import RunConfig
 
@@ -54,7 +61,8 @@ def test_every_network_with_every_mechanism_and_the_reason_where_it_does_not_fit
     kv = Kind(model="vit_nano", attention="kv")
     assert forecasts[kv].train_s == pytest.approx(START_S + 3 * (2 * 2.0 + 10 * 0.1))
     assert plan.options["forecast"][key_of(kv)]["train_s"] == forecasts[kv].train_s
-    assert plan.options["notes"] == []
+    few = "intervals are wide and rough: the test split has 6 patients, fewer than 10"
+    assert plan.options["notes"] == [few]
     options = asked(phantom, models=("resnet_18_small", "cvt_classifier_small"), image_size=(24, 30))
     odd, _ = make_plan(options)
     assert [refused.kind.name for refused in odd.refused] == [
@@ -62,9 +70,9 @@ def test_every_network_with_every_mechanism_and_the_reason_where_it_does_not_fit
     ]  # fmt: skip
     assert "24x30 is not a multiple of 4" in odd.refused[0].reason
     assert odd.options["image_size"] == [24, 30]
-    assert odd.options["notes"] == []
+    assert odd.options["notes"] == [few]
     local, _ = make_plan(asked(phantom, attention=("local",)))
-    assert local.options["notes"] == ["softmax was not asked for with vit_nano: there is no twin to compare with"]
+    assert local.options["notes"][0] == "softmax was not asked for with vit_nano: there is no twin to compare with"
     with pytest.raises(GossamerError, match="there is no attention 'sofmax'"):
         make_plan(asked(phantom, attention=("sofmax", soft)))
     with pytest.raises(GossamerError, match="unet_16 is a network to segment"):
@@ -110,13 +118,66 @@ def test_groups_hold_the_twin_of_every_kind(phantom: Path, quick: None) -> None:
 
 
 def test_other_data_are_refused(phantom: Path, quick: None, tmp_path: Path) -> None:
-    from gossamer.data.datasets.phantom import write_phantom
-
     plan, _ = make_plan(asked(phantom))
     require_same_data(plan, str(phantom))
     other = write_phantom(tmp_path / "other", count=64, size=(16, 16))
     with pytest.raises(GossamerError, match="not those that the comparison was begun with"):
         require_same_data(plan, str(other))
+
+
+def test_pixels_of_images_and_masks_are_known_again(quick: None, tmp_path: Path) -> None:
+    data = write_phantom(tmp_path / "chest", count=60, size=(18, 14))
+    plan = begun(make_plan(asked(data))[0])
+    require_same_data(plan, str(data))
+    moved = data.rename(tmp_path / "moved")
+    require_same_data(plan, str(moved))
+    first, second = sorted(moved.rglob("*.png"))[:2]
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(GossamerError, match="pixels of images or masks are not those"):
+        require_same_data(plan, str(moved))
+    older = dataclasses.replace(plan, options={k: v for k, v in plan.options.items() if k != "contents"})
+    require_same_data(older, str(moved))  # begun by a version that did not look
+
+
+def test_a_mask_that_changes_is_noticed() -> None:
+    planes = np.zeros((2, 3, 5, 4), bool)
+
+    def made(planes: np.ndarray) -> SegmentationDataset:
+        def read(sample: Sample) -> LabelledCase:
+            image = Image(np.ones((3, 5, 4), np.int16), ("slices", "rows", "columns"), source="a")
+            return LabelledCase(image, LabelMap(planes, ("organ", "tumour"), overlapping=True, source="a"))
+
+        samples = (Sample("a", (), "train"), Sample("b", (), "test", "p"))
+        fields = {
+            "source": "d",
+            "layout": "decathlon",
+            "classes": ("organ", "tumour"),
+            "samples": samples,
+            "volumes": True,
+        }
+        return SegmentationDataset(**fields, overlapping=True, reader=read)
+
+    changed = planes.copy()
+    changed[1, 2, 4, 3] = True
+    assert contents_of(made(planes)) == contents_of(made(planes.copy())) != contents_of(made(changed))
+    assert evaluated_patients(made(planes)) == (1, "patient", "test")
+
+
+def test_what_may_change_is_that_of_the_last_call(phantom: Path, quick: None, tmp_path: Path) -> None:
+    plan, _ = make_plan(asked(phantom), command="gossamer compare once")
+    again = asked(phantom, limits=Limits(latency_ms=7.0))
+    later = gone_on_with(plan, again, "gossamer compare again --max-latency-ms 7", tmp_path / "plan.json")
+    assert later.command.endswith("--max-latency-ms 7")
+    assert later.limits.latency_ms == later.options["asked"]["limits"]["latency_ms"] == 7.0
+    assert later.epochs == plan.epochs
+    with pytest.raises(GossamerError, match="was begun with --seeds 2, now 3"):
+        gone_on_with(plan, asked(phantom, seeds=3), "", tmp_path / "plan.json")
+    damaged = dataclasses.replace(plan, options={"forecast": {}})
+    with pytest.raises(GossamerError, match=r"plan.json: lacks options.asked; give another --out"):
+        gone_on_with(damaged, again, "", tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(GossamerError, match=r"is not JSON .*give another --out"):
+        read_plan(tmp_path / "plan.json")
 
 
 def test_steps_are_timed(phantom: Path) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gossamer.compare.cell_results import STAGES, CellResult
-from gossamer.compare.folder import Cell
+from gossamer.compare.folder import Cell, CompareFolder
 from gossamer.compare.plan_file import Limits
 from gossamer.compare.recommend import Candidate, Recommendation, candidates_of, difference_of, recommend
-from gossamer.compare.results import KindResult, Results
-from gossamer.compare.scores import MeanScores
+from gossamer.compare.results import KindResult, Results, read_results
+from gossamer.compare.run import NO_RUNG
+from gossamer.compare.scores import MeanScores, Scores
 from gossamer.compare.statistics import draw_weights, mean_over_seeds
 from gossamer.evaluate.bootstrap import Estimate
-from made_comparison import kind, measured, plan_of
+from gossamer.files import write_json
+from made_comparison import kind, measured, plan_of, write_int8, write_run, write_states
 
 CASES = 40
 NOISE = np.random.default_rng(0).normal(size=(9, CASES, 2)) * 0.05
@@ -139,6 +143,71 @@ def test_the_difference_of_two_cells_adds_what_8_bits_lose() -> None:
     assert both.high - both.value == pytest.approx(np.hypot(np.hypot(plain.high - plain.value, 0.01), 0.03))
     same = difference_of(results, cells["kv", "float32"], cells["kv", "int8"], weights)
     assert same == Estimate(pytest.approx(0.03), pytest.approx(0.0), pytest.approx(0.06))  # type: ignore[arg-type]
+
+
+def test_of_a_folder_the_fastest_not_told_from_the_best_is_taken_and_what_8_bits_cost_too_much_is_not(
+    tmp_path: Path,
+) -> None:
+    folder = CompareFolder(tmp_path / "made")
+    kinds = [kind("softmax"), kind("kv"), kind("sima"), kind("local")]
+    plan = plan_of(kinds, seeds=(0,), options={"bundle_seeds": [0]})
+    generator = np.random.default_rng(3)
+    truth, noise = np.arange(120) % 2, generator.normal(size=120)
+    # kv is as good as softmax and faster; sima is far worse and the fastest; local is no better than chance.
+    logits = {"softmax": 2.0, "kv": 1.98, "sima": 0.9, "local": 0.0}
+    speeds: dict[str, dict[str, float]] = {
+        "softmax": {"torch": 9.0, "float32": 6.0, "int8": 3.5}, "kv": {"torch": 7.0, "float32": 4.0},
+        "sima": {"torch": 3.0, "float32": 2.0, "int8": 1.0}, "local": {"torch": 2.0, "float32": 1.0, "int8": 0.5},
+    }  # fmt: skip
+    folder.measured(kinds[0]).parent.mkdir(parents=True)
+    for cell in plan.cells:
+        name = str(cell.kind.attention)
+        own = noise + 0.4 * generator.normal(size=120)
+        scores = np.round(1 / (1 + np.exp(-logits[name] * truth - own)), 6)
+        won = float((scores[truth == 1][:, None] > scores[truth == 0][None]).mean())
+        write_run(folder, cell, scores, truth, [f"p{number // 2}" for number in range(120)], won)
+        if name == "kv":
+            write_states(folder, cell, "train", "export", failed=f"quantize: {NO_RUNG}: 0.02 is above 0.005")
+        else:
+            write_states(folder, cell, "train", "export", "quantize")
+            write_int8(folder, cell, (0.05, 0.03, 0.07))  # sure
+        write_json(folder.measured(cell.kind), measured(speeds[name]).to_json())
+    results = read_results(folder, plan)
+    qualities = [result.quality for result in results.kinds]
+    assert qualities[3] is not None
+    assert qualities[3].low < 0.5 < min(quality.low for quality in qualities[:3] if quality is not None)
+    found = recommend(results)
+    assert chosen(found) == ("kv", "float32")
+    assert found.best is not None
+    assert str(found.best.result.kind.attention) == "softmax"
+    assert {(str(c.result.kind.attention), c.precision) for c in found.alike} == {
+        ("softmax", "torch"), ("softmax", "float32"), ("kv", "torch"),
+    }  # fmt: skip
+    limited = recommend(dataclasses.replace(results, plan=dataclasses.replace(plan, limits=Limits(latency_ms=1.5))))
+    assert chosen(limited) == ("sima", "int8")  # local is faster and not shown to beat the trivial answer
+
+
+def test_one_patient_gives_no_recommendation_and_says_why() -> None:
+    made = results_of({"softmax": 0.6, "kv": 0.8}, SPEEDS)
+    alone = [
+        dataclasses.replace(
+            result,
+            cells=tuple(dataclasses.replace(c, scores=_first_case(c.scores)) for c in result.cells),
+            quality=None if result.quality is None else Estimate(result.quality.value, math.nan, math.nan),
+        )
+        for result in made.kinds
+    ]
+    found = recommend(dataclasses.replace(made, kinds=tuple(alone), split="test", samples=1, groups=1))
+    assert found.headline == "No recommendation: 1 test case gives no interval"
+    assert found.chosen is None
+    assert found.best is not None
+    assert str(found.best.result.kind.attention) == "kv"
+    assert "longer training does not change that" in found.sentences[0]
+
+
+def _first_case(scores: Scores | None) -> MeanScores:
+    assert scores is not None
+    return MeanScores(scores.ids[:1], scores.groups[:1], scores.outputs[:1], scores.truth[:1])
 
 
 def test_before_any_training_nothing_is_said() -> None:

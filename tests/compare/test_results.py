@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,45 @@ def test_the_drop_of_8_bits_is_that_of_the_test_split_averaged_over_seeds(folder
     assert (softmax.drop.value, softmax.drop.low, softmax.drop.high) == pytest.approx((0.02, -0.01, 0.05))
     assert softmax.quality_in("int8") == pytest.approx(softmax.quality.value - 0.02)
     assert softmax.state == "done"
+
+
+def test_what_was_not_asked_for_has_no_line(folder: CompareFolder) -> None:
+    options = {"precisions": ["torch", "float32"], "bundle_seeds": [0]}
+    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0, 1), options=options)
+    train(folder, plan.cells[0], 1.0, "export")
+    train(folder, plan.cells[2], 1.2)
+    lines = [line[1:5] for line in table_of(read_results(folder, plan))[1:]]
+    assert lines == [
+        ["softmax", "0", "torch", "done"], ["softmax", "0", "float32", "done"], ["softmax", "1", "torch", "done"],
+        ["kv", "0", "torch", "waiting"], ["kv", "0", "float32", "waiting"], ["kv", "1", "torch", "waiting"],
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_gone_waits_and_takes_its_bundles_along(folder: CompareFolder) -> None:
+    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,))
+    for cell in plan.cells:
+        train(folder, cell, 1.0, "export", "quantize")
+        write_int8(folder, cell, (0.0, -0.1, 0.1))
+    shutil.rmtree(folder.run(plan.cells[1]))
+    softmax, kv = read_results(folder, plan).kinds
+    assert (softmax.state, kv.state) == ("done", "0 of 1 done")
+    assert kv.cells[0].stages == ()
+    assert kv.drop is kv.quality is None
+
+
+@pytest.mark.parametrize(("patient", "note"), [("a", "no intervals and no tests"), ("b", "intervals are wide")])
+def test_few_patients_are_said(folder: CompareFolder, patient: str, note: str) -> None:
+    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,))
+    for cell, strength in zip(plan.cells, (1.0, 0.4), strict=True):
+        scores = scores_of(4, strength)
+        write_run(folder, cell, scores, TRUTH, ["a"] * 9 + [patient], auroc(scores))
+        write_states(folder, cell, "train")
+    results = read_results(folder, plan)
+    assert results.notes[0].startswith(note)
+    assert results.unit == "patient"
+    versus = results.kinds[1].versus
+    assert versus is not None
+    assert (versus.p is None) == (versus.holm is None) == (results.comparisons == 0) == (patient == "a")
 
 
 def test_masks_are_compared_by_dice_with_undefined_classes_left_out(folder: CompareFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from gossamer.compare.run import NO_RUNG, Runner, reason_of
 from gossamer.files import write_json
 
 KINDS = (Kind(model="vit_nano", attention="softmax"), Kind(model="vit_nano", attention="kv"))
+QUANTIZE = "quantize vit_nano-{0}-0 vit_nano-{0}-0"
+EXPORT = "export vit_nano-softmax-0 vit_nano-softmax-0"
 PLAN = ComparePlan(
     data="chest",
     task="classify",
@@ -29,6 +32,13 @@ PLAN = ComparePlan(
         "forecast": {f"vit_nano-{name}": {"train_s": 1.0, "parameters": 7} for name in ("softmax", "kv")},
     },
 )  # fmt: skip
+
+
+SUMMARY = {
+    "split": "test", "metrics": {"auroc": {"value": 1.0, "low": None, "high": None}}, "trivial": {"auroc": 0.5},
+    "labels": {"nodule": {}}, "training": {"epochs": 3, "best_epoch": 2, "seconds": 8.0},
+}  # fmt: skip
+PREDICTIONS = "id,patient,truth,p(nodule)\na,,clear,0.25\nb,,nodule,0.75\n"
 
 
 class StandIns(Children):
@@ -59,8 +69,11 @@ class StandIns(Children):
         out = Path(arguments[arguments.index("--out") + 1 if "--out" in arguments else -3])
         assert "--resume" in arguments or not out.exists()
         out.mkdir(exist_ok=True)
-        for name in ("config.yaml", "summary.json"):
-            (out / name).touch()
+        for name in ("config.yaml", "summary.json", "manifest.json"):
+            (out / name).write_text("{}")
+        if "train" in arguments:
+            (out / "predictions.csv").write_text(PREDICTIONS)
+            write_json(out / "summary.json", SUMMARY)
         return 0
 
 
@@ -131,6 +144,63 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(folder: CompareFolder) -
     go(mended, retry=True)
     assert [line.split()[0] for line in short(mended.calls)] == ["train", "export", "quantize", "quantize", "measure"]
     assert folder.measured(KINDS[0]).exists()
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_is_lost_is_made_again_with_all_that_came_of_it(folder: CompareFolder, retry: bool) -> None:
+    go(StandIns(folder))
+    softmax, kv = (Cell(kind=kind, seed=0) for kind in KINDS)
+    shutil.rmtree(folder.run(softmax))
+    shutil.rmtree(folder.bundle(kv, "int8"))
+    assert folder.read_state(softmax, "train") is folder.read_state(softmax, "quantize") is None
+    assert folder.read_state(kv, "export") is not None
+    children = StandIns(folder, {"quantize .*softmax-0": (130, "")})
+    with pytest.raises(Stopped):
+        go(children, retry=retry)
+    assert short(children.calls) == ["train vit_nano-softmax-0", EXPORT, QUANTIZE.format("softmax")]
+    assert not folder.measured(KINDS[0]).exists()
+    children = StandIns(folder)
+    go(children, retry=retry)
+    assert short(children.calls) == [QUANTIZE.format("softmax"), QUANTIZE.format("kv"), "measure"]
+    assert go(StandIns(folder), retry=retry) == []
+
+
+def test_a_run_that_cannot_be_read_is_trained_again_by_retry_alone(folder: CompareFolder) -> None:
+    go(StandIns(folder))
+    run = folder.run(Cell(kind=KINDS[1], seed=1))
+    (run / "predictions.csv").unlink()
+    (folder.bundle(Cell(kind=KINDS[0], seed=0), "int8") / "manifest.json").write_text("{")
+    assert go(StandIns(folder)) == []
+    children = StandIns(folder)
+    go(children, retry=True)
+    assert short(children.calls) == [QUANTIZE.format("softmax"), "measure", "train vit_nano-kv-1"]
+    assert (run / "predictions.csv").exists()
+    assert go(StandIns(folder), retry=True) == []
+
+
+def test_a_bundle_that_is_mended_is_measured_with_the_others(folder: CompareFolder) -> None:
+    ends = {"quantize .*kv-0": (65, "gossamer: E-BUG: x; y")}
+    go(StandIns(folder, ends))
+    again = StandIns(folder, ends)
+    go(again, retry=True)  # it fails again: what was measured stands
+    assert short(again.calls) == [QUANTIZE.format("kv")]
+    mended = StandIns(folder)
+    go(mended, retry=True)
+    assert short(mended.calls) == [QUANTIZE.format("kv"), "measure"]
+
+
+def test_an_export_that_is_stopped_leaves_nothing(folder: CompareFolder) -> None:
+    cell = folder.cell(Cell(kind=KINDS[0], seed=0))
+
+    class Half(StandIns):
+        def run(self, module: str, arguments: Sequence[str], log: Path) -> int:
+            if "export" in arguments:
+                (cell / ".float32.abc.part").mkdir()
+            return super().run(module, arguments, log)
+
+    with pytest.raises(Stopped):
+        go(Half(folder, {"export": (130, "")}))
+    assert not list(cell.glob(".float32*"))
 
 
 def test_it_goes_on_where_it_was_stopped(folder: CompareFolder) -> None:

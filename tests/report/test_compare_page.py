@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gossamer.compare.plan_file import Limits, write_plan
 from gossamer.report.compare_figures import short_names
 from gossamer.report.compare_page import write_results
 from gossamer.report.place_labels import Label, place_labels
-from made_comparison import kind, plan_of, write_comparison
+from made_comparison import kind, plan_of, write_comparison, write_int8, write_run, write_states
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,61 @@ def test_the_summary_holds_the_table_as_data(written: CompareFolder) -> None:
     assert kinds["softmax"]["versus_twin"] is None
     assert kinds["kv"]["versus_twin"]["p_holm"] >= kinds["kv"]["versus_twin"]["p"]
     assert kinds["kv"]["exponents"]["macs"] == pytest.approx(1.2)
+
+
+def made(path: Path, *, patients: int, precisions: list[str], seeds: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
+    """Return the page and the summary of two mechanisms; bundles are of the first seed alone."""
+    folder = CompareFolder(path)
+    options = {"precisions": precisions, "bundle_seeds": [0]}
+    plan = plan_of([kind("softmax"), kind("kv")], seeds=seeds, options=options, epochs=1)
+    folder.path.mkdir()
+    write_plan(folder, plan)
+    truth = np.arange(12) % 2
+    for number, cell in enumerate(plan.cells):
+        scores = np.round(0.3 + 0.3 * truth + 0.2 * np.random.default_rng(number).random(12), 6)
+        won = (scores[truth == 1][:, None] > scores[truth == 0][None]).mean()
+        write_run(folder, cell, scores, truth, [f"p{k % patients}" for k in range(12)], float(won))
+        write_states(folder, cell, *plan.stages(cell))
+        if "int8" in precisions and cell.seed == 0:
+            write_int8(folder, cell, (0.01, 0.0, 0.02))
+    write_results(folder)
+    return folder.report.read_text(), json.loads(folder.summary.read_text())
+
+
+def test_what_was_not_asked_for_is_not_on_the_page(tmp_path: Path) -> None:
+    page, _ = made(tmp_path / "a", patients=12, precisions=["torch", "float32"], seeds=(0, 1))
+    assert "int8" not in page.replace("forecast", "")
+    assert '<th colspan="2">File, MB</th>' in page
+    page, _ = made(tmp_path / "b", patients=12, precisions=["torch", "float32", "int8"], seeds=(0, 1))
+    assert "Lost in int8" in page
+    assert "The drop to int8 is that of seed 0 alone" in page
+    assert "averaged over the seeds" not in page
+    assert "at most 1 epoch, as many" in page
+    assert ">240 s<" not in page
+    assert "4.0 min" in page
+
+
+def test_one_patient_has_no_interval_and_the_page_says_so(tmp_path: Path) -> None:
+    page, summary = made(tmp_path / "a", patients=1, precisions=["torch"], seeds=(0,))
+    assert "no interval: 1 test patient" in page
+    assert "1 patients" not in page
+    assert "nan" not in page.split("<svg")[0].replace("tenant", "")
+    assert summary["interval"] is None
+    assert summary["recommendation"]["headline"] == "No recommendation: 1 test patient gives no interval"
+    assert summary["kinds"][1]["versus_twin"]["p"] is None
+    assert "no intervals and no tests" in summary["notes"][0]
+
+
+def test_differences_are_drawn_where_there_is_a_pair_alone(tmp_path: Path) -> None:
+    folder = CompareFolder(tmp_path)
+    plan = plan_of([kind("kv")], seeds=(0,))
+    write_plan(folder, plan)
+    write_run(folder, plan.cells[0], np.array([0.2, 0.7, 0.4]), np.array([0, 1, 0]), ["a", "b", "c"], 1.0)
+    write_states(folder, plan.cells[0], "train")
+    write_results(folder)
+    page = folder.report.read_text()
+    assert page.count("<svg") == 1
+    assert "1 network on" in page
 
 
 def test_writing_again_gives_the_same_files(written: CompareFolder) -> None:

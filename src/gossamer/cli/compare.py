@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from gossamer.cli.answer import Answer, Common, parse_size, require_torch, say, set_threads
-from gossamer.errors import ErrorCode, GossamerError, from_os_error
+from gossamer.cli.whole import Whole
+from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
     from gossamer.compare.asked import Asked
@@ -43,11 +45,11 @@ class CompareOptions:
 
     models: str | None = None
     attention: str = "softmax,sequence_norm,kv"
-    seeds: int = 3
+    seeds: Whole = 3
     budget_minutes: float | None = None
-    epochs: int | None = None
+    epochs: Whole | None = None
     image_size: str | None = None
-    batch_size: int | None = None
+    batch_size: Whole | None = None
     precisions: str = "torch,float32,int8"
     max_drop: float = 0.005
     max_latency_ms: float | None = None
@@ -60,7 +62,7 @@ class CompareOptions:
 
         return Asked(
             data=str(data),
-            models=parse_names(self.models or ""),
+            models=() if self.models is None else parse_names(self.models, "--models"),
             attention=parse_names(self.attention),
             seeds=self.seeds,
             epochs=self.epochs,
@@ -81,7 +83,7 @@ def compare(
     out: Path | None = None,
     plan: bool = False,
     retry: bool = False,
-    threads: int | None = None,
+    threads: Whole | None = None,
     options: CompareOptions = CompareOptions(),
     common: Common = Common(),
 ) -> Answer:
@@ -117,19 +119,13 @@ def compare(
 
 
 def _run(asked: Asked, out: Path, *, retry: bool) -> Answer:
-    from gossamer.compare.child import Children, Stopped, locked
+    from gossamer.compare.child import Children, Stopped, held
     from gossamer.compare.folder import CompareFolder
     from gossamer.compare.run import Runner
     from gossamer.report.compare_page import write_results
 
     folder = CompareFolder(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, out) from error
-    if not folder.plan.exists() and any(path.name != _LOCK for path in out.iterdir()):
-        raise GossamerError(ErrorCode.OUTPUT, out, "exists and holds no comparison", "give another --out")
-    with locked(out / _LOCK) as lock:
+    with held(folder) as lock:
         plan = _plan(asked, folder)
         children = Children(asked.threads, lock)
 
@@ -155,24 +151,18 @@ def _plan(asked: Asked, folder: CompareFolder) -> ComparePlan:
 
     Limits may change; they decide what is recommended.
     """
-    import dataclasses
-
-    from gossamer import config
-    from gossamer.compare.asked import Asked as Options
-    from gossamer.compare.plan import make_plan, require_same_data
+    from gossamer.compare.plan import begun, gone_on_with, make_plan
     from gossamer.compare.plan_file import read_plan, write_plan
 
     if not folder.plan.exists():
         plan, _ = make_plan(asked, command=_command(), on_stage=say)
-        write_plan(folder, plan)
+        say("reading all images once, to know them again")
+        write_plan(folder, begun(plan))
     else:
         plan = read_plan(folder.plan)
-        begun = config.from_json(Options, plan.options["asked"], str(folder.plan))
-        asked.require_same(begun, folder.path)
-        require_same_data(plan, asked.data)
-        plan = dataclasses.replace(plan, limits=asked.limits)
-        write_plan(folder, plan)
+        write_plan(folder, gone_on_with(plan, asked, _command(), folder.plan))
         say(f"going on with {folder.path}")
+    plan = read_plan(folder.plan)
     for refused in plan.refused:
         say(f"note: {refused.kind.name} is left out: {refused.reason}")
     for note in plan.options["notes"]:
@@ -185,19 +175,22 @@ def _results_table(results: Results, headline: str, folder: CompareFolder) -> An
     from rich.console import Group
     from rich.table import Table
 
-    from gossamer.compare.folder import PRECISIONS
     from gossamer.report.page import quantity
 
     table = Table(box=None, pad_edge=False, title_justify="left")
-    seeds = len(results.plan.seeds)
-    table.title = f"{results.label} of {results.samples} samples, mean of {seeds} seed{'' if seeds == 1 else 's'}"
-    headings = ("kind", results.label, "95 %", "latency torch", "float32", "int8", "state")
-    for heading in headings:
+    precisions = results.plan.precisions
+    samples, seeds = _count(results.samples, "sample"), _count(len(results.plan.seeds), "seed")
+    table.title = f"{results.label} of {samples}, mean of {seeds}"
+    latencies = [f"latency {precision}" if k == 0 else precision for k, precision in enumerate(precisions)]
+    for heading in ("kind", results.label, "95 %", *latencies, "state"):
         table.add_column(heading, justify="left" if heading in ("kind", "state") else "right")
     for result in results.kinds:
         quality = result.quality
-        value = ("", "") if quality is None else (f"{quality.value:.4f}", f"{quality.low:.4f} to {quality.high:.4f}")
-        figures = [result.cost("latency_p50", precision) for precision in PRECISIONS]
+        value = ("", "")
+        if quality is not None:
+            known = not math.isnan(quality.low)
+            value = (f"{quality.value:.4f}", f"{quality.low:.4f} to {quality.high:.4f}" if known else "no interval")
+        figures = [result.cost("latency_p50", precision) for precision in precisions]
         latencies = [
             "" if figure is None or figure.value is None else quantity(figure.value, figure.unit) for figure in figures
         ]
@@ -205,7 +198,8 @@ def _results_table(results: Results, headline: str, folder: CompareFolder) -> An
     return Group(table, headline, f"report: {folder.report}")
 
 
-_LOCK = ".lock"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _command() -> str:
@@ -231,8 +225,11 @@ def _plan_table(plan: ComparePlan) -> Any:
     options = plan.options
     table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left")
     size = "x".join(str(side) for side in options["image_size"])
-    epochs = f"{plan.epochs} epoch{'' if plan.epochs == 1 else 's'}"
-    table.title = f"{plan.data}: {epochs} of {size} px in batches of {options['batch_size']}, {plan.threads} threads"
+    table.title = (
+        f"{plan.data}: {_count(plan.epochs, 'epoch')} of {size} px in batches of {options['batch_size']}, "
+        f"{_count(plan.threads, 'thread')}"
+    )
+    table.caption = "training: of one seed, from its start to its report; memory: of that process"
     for heading in ("kind", "parameters", "step", "epoch", "training", "memory"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for kind in plan.kinds:
@@ -244,5 +241,7 @@ def _plan_table(plan: ComparePlan) -> Any:
         )  # fmt: skip
     left_out = [f"left out: {refused.kind.name}: {refused.reason}" for refused in plan.refused]
     total = in_words(sum(stage.seconds for stage in stages_of(plan)))
-    count = f"{len(plan.cells)} trainings, {len(plan.seeds)} of each kind"
-    return Group(table, *left_out, *options["notes"], f"{count}: about {total} with export, int8 and measuring")
+    count = f"{_count(len(plan.cells), 'training')}, {len(plan.seeds)} of each kind"
+    made = [what for precision, what in (("float32", "export"), ("int8", "int8")) if precision in plan.precisions]
+    also = f"{', '.join(made)} and measuring" if made else "measuring"
+    return Group(table, *left_out, *options["notes"], f"{count}: about {total} with {also}")

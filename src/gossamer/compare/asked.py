@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,13 +54,18 @@ class Asked:
     def __post_init__(self) -> None:
         for key in ("seeds", "epochs", "budget_minutes", "batch_size", "threads"):
             value = getattr(self, key)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise GossamerError(ErrorCode.CONFIG, _option(key), f"{value} is not above 0", "give a positive number")
+        if not 0 <= self.max_drop < math.inf:
+            problem = f"{self.max_drop} is no drop, a number from 0 on is wanted"
+            raise GossamerError(ErrorCode.CONFIG, "--max-drop", problem, "use 0.005")
         if self.epochs is not None and self.budget_minutes is not None:
             problem = "and --epochs both say how long a cell is trained"
             raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", problem, "give one of them")
         for key in ("models", "attention", "precisions"):
             values = getattr(self, key)
+            if not values and key != "models":
+                raise GossamerError(ErrorCode.CONFIG, _option(key), "names nothing", "name one, or leave it out")
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
                 raise GossamerError(ErrorCode.CONFIG, _option(key), f"{twice} is named twice", "name each once")
@@ -88,8 +94,16 @@ class Asked:
             raise GossamerError(ErrorCode.CONFIG, where, problem, "give the same options, or another --out")
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """Return the parts of a list with commas; commas inside of braces belong to a JSON object."""
+def parse_names(text: str, option: str = "") -> tuple[str, ...]:
+    """Return the parts of a list with commas; commas inside of braces belong to a JSON object.
+
+    Args:
+        text: as it was typed.
+        option: that it was typed for, where it must name something.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` where it must and does not.
+    """
     parts, depth = [""], 0
     for letter in text:
         depth += (letter == "{") - (letter == "}")
@@ -97,7 +111,10 @@ def parse_names(text: str) -> tuple[str, ...]:
             parts.append("")
         else:
             parts[-1] += letter
-    return tuple(part.strip() for part in parts if part.strip())
+    names = tuple(part.strip() for part in parts if part.strip())
+    if option and not names:
+        raise GossamerError(ErrorCode.CONFIG, option, f"{text!r} names nothing", "name one, or leave it out")
+    return names
 
 
 def _option(key: str) -> str:

@@ -17,6 +17,7 @@ from gossamer.files import read_json
 STAGES = ("train", "export", "quantize")
 NEEDED: dict[Precision, str] = {"torch": "train", "float32": "export", "int8": "quantize"}
 """The stage that makes each precision."""
+_UNREADABLE = "cannot be read"
 ROUNDING = 0.005
 """Largest difference of a metric between a run's summary and its table, whose probabilities have six places."""
 
@@ -54,6 +55,11 @@ class CellResult:
     wanted: tuple[str, ...] = STAGES
 
     @property
+    def failed_to_be_read(self) -> bool:
+        """Whether it ended well, and what it left cannot be read."""
+        return self.failed is not None and self.failed.startswith(_UNREADABLE)
+
+    @property
     def state(self) -> Literal["waiting", "under way", "done", "failed"]:
         """How far it has come, in a word."""
         if self.failed:
@@ -66,9 +72,13 @@ class CellResult:
         """Return whether the network is there in a precision."""
         return self.scores is not None and NEEDED[precision] in self.stages
 
+    def shows(self, precision: Precision) -> bool:
+        """Return whether the network is there in a precision, or shall be."""
+        return NEEDED[precision] in (*self.wanted, *self.stages)
+
     def without_scores(self, reason: str) -> CellResult:
         """Return the cell as one that failed."""
-        return CellResult(cell=self.cell, stages=(), failed=reason)
+        return CellResult(cell=self.cell, stages=(), failed=reason, wanted=self.wanted)
 
 
 def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[str, ...] = STAGES) -> CellResult:
@@ -92,7 +102,21 @@ def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[str, .
         result = CellResult(cell=cell, stages=tuple(stages), failed=failed, wanted=wanted)
         return _with_outputs(folder, result, task) if "train" in stages else result
     except GossamerError as error:
-        return CellResult(cell=cell, stages=(), failed=f"cannot be read: {error}")
+        return CellResult(cell=cell, stages=(), failed=f"{_UNREADABLE}: {error}", wanted=wanted)
+
+
+def is_harmed(folder: CompareFolder, cell: Cell, task: str, stage: str) -> bool:
+    """Return whether what a stage left, which ended well, cannot be read."""
+    try:
+        if stage == "train":
+            _with_outputs(folder, CellResult(cell=cell, stages=("train",), failed=None), task)
+        elif stage == "export":
+            read_json(folder.bundle(cell, "float32") / "manifest.json")
+        else:
+            _drop(folder, cell, PRIMARY[task][0])
+    except (GossamerError, KeyError, TypeError, AttributeError):
+        return True
+    return False
 
 
 def _with_outputs(folder: CompareFolder, result: CellResult, task: str) -> CellResult:
@@ -111,7 +135,7 @@ def _with_outputs(folder: CompareFolder, result: CellResult, task: str) -> CellR
             quality=quality,
             trivial=summary["trivial"][metric],
             split=summary["split"],
-            drop=_drop(folder, result, metric) if "quantize" in result.stages else None,
+            drop=_drop(folder, result.cell, metric) if "quantize" in result.stages else None,
             epochs=summary["training"]["epochs"],
             best_epoch=summary["training"]["best_epoch"],
             training_seconds=summary["training"]["seconds"],
@@ -120,9 +144,9 @@ def _with_outputs(folder: CompareFolder, result: CellResult, task: str) -> CellR
         raise GossamerError(ErrorCode.FORMAT, run, f"is not a run ({error!r})", "train the cell again") from error
 
 
-def _drop(folder: CompareFolder, result: CellResult, metric: str) -> Estimate | None:
+def _drop(folder: CompareFolder, cell: Cell, metric: str) -> Estimate | None:
     """Return what 8 bits lose on the evaluated split: the test split where there is one."""
-    manifest = read_json(folder.bundle(result.cell, "int8") / "manifest.json")
+    manifest = read_json(folder.bundle(cell, "int8") / "manifest.json")
     record: Mapping[str, Any] = manifest.get("quantization") or {}
     found = record.get("test") or record.get("validation")
     if not found or found["metric"] != metric:

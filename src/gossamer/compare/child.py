@@ -19,12 +19,15 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from gossamer.compare.folder import CompareFolder
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
+from gossamer.files import require_place
 
 _WAKE_S = 0.2
 _PATIENCE_S = 60.0
 """How long a stage may take to stop well; training stops between two steps."""
 _LOCK_S = 20.0
+_LOCK = ".lock"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -110,6 +113,39 @@ class Children:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def held(folder: CompareFolder) -> Iterator[IO[str] | None]:
+    """Make the folder of a comparison and hold its lock; both go again where the block ends without a plan.
+
+    Args:
+        folder: that is there, or is made with those above it.
+
+    Raises:
+        GossamerError: ``E-OUTPUT`` where it cannot be made or is not a comparison's, ``E-NOSPACE``, or ``E-BUSY``.
+    """
+    path = folder.path
+    require_place(path, parents=True)
+    if path.is_dir() and not folder.plan.exists() and any(each.name != _LOCK for each in path.iterdir()):
+        raise GossamerError(ErrorCode.OUTPUT, path, "exists and holds no comparison", "give another --out")
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = from_os_error(error, path)
+        code = ErrorCode.NOSPACE if found.code is ErrorCode.NOSPACE else ErrorCode.OUTPUT
+        problem = f"cannot be made ({error.strerror or error})"
+        raise GossamerError(code, path, problem, "give another --out") from error
+    with locked(path / _LOCK) as lock:
+        try:
+            yield lock
+        finally:
+            if not folder.plan.exists():
+                (path / _LOCK).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a folder that somebody else has put something into stays
+                    for each in made:
+                        each.rmdir()
 
 
 @contextlib.contextmanager

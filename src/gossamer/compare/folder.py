@@ -107,13 +107,31 @@ class CompareFolder:
         return self.cell(cell) / f"{stage}.log"
 
     def read_state(self, cell: Cell, stage: str) -> State | None:
-        """Return how a stage of a cell ended; None where it did not end yet."""
-        file = self.cell(cell) / f"state-{stage}.json"
-        return config.from_json(State, read_json(file), str(file)) if file.exists() else None
+        """Return how a stage of a cell ended; None where it did not end yet, or what it made is gone."""
+        file = self._state(cell, stage)
+        state = config.from_json(State, read_json(file), str(file)) if file.exists() else None
+        return None if state is not None and state.failed is None and self._lost(cell, stage) else state
 
     def write_state(self, cell: Cell, state: State) -> None:
         """Keep how a stage of a cell ended."""
-        write_json(self.cell(cell) / f"state-{state.stage}.json", config.to_json(state))
+        write_json(self._state(cell, state.stage), config.to_json(state))
+
+    def forget_state(self, cell: Cell, stage: str) -> None:
+        """Remove how a stage of a cell ended, before it is done again."""
+        self._state(cell, stage).unlink(missing_ok=True)
+
+    def _state(self, cell: Cell, stage: str) -> Path:
+        return self.cell(cell) / f"state-{stage}.json"
+
+    def _lost(self, cell: Cell, stage: str) -> bool:
+        """Return whether a file that a stage leaves last is gone; without its run a bundle cannot be told to be its."""
+        run = self.run(cell) / "summary.json"
+        left = {
+            "train": (run,),
+            "export": (run, self.bundle(cell, "float32") / "manifest.json"),
+            "quantize": (run, self.bundle(cell, "int8") / "manifest.json"),
+        }
+        return not all(file.exists() for file in left[stage])
 
     def measured(self, kind: Kind) -> Path:
         """Return the file of what a kind costs on this machine."""

@@ -137,7 +137,8 @@ class _Subject:
     def _precision(self, precision: Precision, latency: Latency, beside: str) -> dict[str, Figure]:
         engine = "torch" if precision == "torch" else "onnxruntime"
         size = "x".join(str(side) for side in self.images.shape[2:])
-        where = f"{engine}, batch 1 of {size}, {self.plan.threads} threads"
+        threads = self.plan.threads
+        where = f"{engine}, batch 1 of {size}, {threads} thread{'' if threads == 1 else 's'}"
         how = f"wall clock, {where}, {latency.calls} calls after warm-up, {beside}"
         return {
             **self._of_a_process(precision, where),

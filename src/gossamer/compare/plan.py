@@ -25,6 +25,8 @@ from gossamer.compare.forecast import (
     time_run,
 )
 from gossamer.compare.plan_file import ComparePlan, Refused
+from gossamer.compare.same_data import contents_of, evaluated_patients
+from gossamer.compare.statistics import interval_note
 from gossamer.config import lookup
 from gossamer.data import Dataset, SegmentationDataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
@@ -40,6 +42,7 @@ BUDGET_SHARE = 0.85
 """Of the budget that the forecast of the slowest kind may take; the rest is for what a forecast does not see."""
 BUNDLE_SEED = 0
 """Bundles are made and measured of this seed alone: what a network costs does not depend on its seed."""
+_KEPT = ("asked", "fingerprint", "image_size", "batch_size", "precision", "max_drop", "notes", "forecast")
 _MISFITS = (ErrorCode.CONFIG, ErrorCode.UNSUPPORTED, ErrorCode.GEOMETRY, ErrorCode.LIMIT)
 
 
@@ -94,7 +97,7 @@ def make_plan(
             "precisions": list(asked.precisions),
             "max_drop": asked.max_drop,
             "bundle_seeds": [BUNDLE_SEED],
-            "notes": _notes(asked, runs),
+            "notes": [*_notes(asked, runs), *interval_note(*evaluated_patients(dataset))],
             "forecast": {key_of(kind): config.to_json(found) for kind, found in forecasts.items()},
         },
     )
@@ -141,15 +144,48 @@ def stages_of(plan: ComparePlan) -> list[StageAhead]:
     return stages
 
 
+def begun(plan: ComparePlan) -> ComparePlan:
+    """Return a plan that knows the pixels of its data, all of which are read once."""
+    contents = contents_of(open_dataset(Path(plan.data), seed=0))
+    return dataclasses.replace(plan, options={**plan.options, "contents": contents})
+
+
+def gone_on_with(plan: ComparePlan, asked: Asked, command: str, where: Path) -> ComparePlan:
+    """Return the plan with what may change from call to call: limits, the place of the data, and the command.
+
+    Args:
+        plan: as it was begun.
+        asked: now.
+        command: that asks for it.
+        where: the plan lies.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for another option than that, ``E-INTEGRITY`` for other data, ``E-FORMAT`` for a
+            plan that lacks what it was begun with.
+    """
+    lacking = [key for key in _KEPT if key not in plan.options]
+    if lacking:
+        raise GossamerError(ErrorCode.FORMAT, where, f"lacks options.{lacking[0]}", "give another --out")
+    asked.require_same(config.from_json(Asked, plan.options["asked"], str(where)), where.parent)
+    require_same_data(plan, asked.data)
+    options = {**plan.options, "asked": config.to_json(asked)}
+    return dataclasses.replace(plan, data=asked.data, limits=asked.limits, command=command, options=options)
+
+
 def require_same_data(plan: ComparePlan, data: str) -> None:
-    """Raise unless the data are those of the plan.
+    """Raise unless the data are those of the plan, to the last pixel where the plan knows them.
 
     Raises:
         GossamerError: ``E-INTEGRITY``.
     """
-    if open_dataset(Path(data), seed=0).fingerprint() != plan.options["fingerprint"]:
+    dataset = open_dataset(Path(data), seed=0)
+    remedy = "restore the data, or give another --out"
+    if dataset.fingerprint() != plan.options["fingerprint"]:
         problem = "samples, labels or splits are not those that the comparison was begun with"
-        raise GossamerError(ErrorCode.INTEGRITY, data, problem, "restore the data, or give another --out")
+        raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)
+    if "contents" in plan.options and contents_of(dataset) != plan.options["contents"]:
+        problem = "pixels of images or masks are not those that the comparison was begun with"
+        raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)
 
 
 def _wanted(task: Task, asked: Asked) -> list[Kind]:

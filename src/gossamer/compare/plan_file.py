@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from gossamer import config
-from gossamer.compare.folder import PRECISIONS, Cell, CompareFolder, Kind, key_of
+from gossamer.compare.folder import PRECISIONS, Cell, CompareFolder, Kind, Precision, key_of
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_json, write_json
 
@@ -50,8 +51,10 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("latency_ms", "memory_mb"):
             limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise GossamerError(ErrorCode.CONFIG, name, f"{limit} is not above 0", "give a limit that can be met")
+            if limit is not None and not 0 < limit < math.inf:
+                option = f"--max-{name.replace('_', '-')}"
+                remedy = "give a limit that can be met"
+                raise GossamerError(ErrorCode.CONFIG, option, f"{limit} is not above 0 and finite", remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class ComparePlan:
         limits: of the machine on which the network shall run.
         threads: of training and of measuring.
         machine: where this is done.
-        command: that makes the comparison again.
+        command: the last that was given, which makes the comparison again.
         options: everything else that the cells share.
     """
 
@@ -105,13 +108,18 @@ class ComparePlan:
         """Every training, one seed of all kinds after the other, so that a comparison cut short is a fair one."""
         return tuple(Cell(kind=kind, seed=seed) for seed in self.seeds for kind in self.kinds)
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """In which the kinds are measured, in the order of ``PRECISIONS``."""
+        asked = self.options.get("precisions", PRECISIONS)
+        return tuple(precision for precision in PRECISIONS if precision in asked)
+
     def stages(self, cell: Cell) -> tuple[str, ...]:
         """Return what is done with a cell: bundles are made of some seeds and in some precisions alone."""
-        precisions = self.options.get("precisions", PRECISIONS)
         if cell.seed not in self.options.get("bundle_seeds", self.seeds):
             return ("train",)
         bundles = (("float32", "export"), ("int8", "quantize"))
-        return ("train", *(stage for precision, stage in bundles if precision in precisions))
+        return ("train", *(stage for precision, stage in bundles if precision in self.precisions))
 
 
 def write_plan(folder: CompareFolder, plan: ComparePlan) -> None:
@@ -125,4 +133,8 @@ def read_plan(path: Path) -> ComparePlan:
     Raises:
         GossamerError: ``E-MISSING``, ``E-FORMAT`` or ``E-CONFIG``.
     """
-    return config.from_json(ComparePlan, read_json(path), str(path))
+    try:
+        return config.from_json(ComparePlan, read_json(path), str(path))
+    except GossamerError as error:
+        remedy = "give another --out, or put an unharmed copy in its place"
+        raise GossamerError(error.code, path, error.problem, remedy) from error

@@ -2,7 +2,7 @@
 
 The rule: of the cells within the limits and shown to beat the trivial answer, find the one of best quality; of those
 that the paired interval does not tell from it, take the one of lowest latency. An interval that includes 0 is not proof
-of equality: the answer says how much may be lost.
+of equality: the answer says how much may be lost. One patient alone gives no interval, and nothing is recommended.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import numpy as np
 from gossamer.compare.folder import PRECISIONS, Precision
 from gossamer.compare.plan_file import MB, Limits
 from gossamer.compare.results import KindResult, Results
-from gossamer.compare.statistics import difference, negated, recovered
+from gossamer.compare.statistics import FEWEST, difference, negated, recovered
 from gossamer.evaluate.bootstrap import Estimate
 
 RULE = (
     "Of the cells within the limits whose interval lies above the trivial answer, the one of best quality is found; of "
     "those whose paired 95 % interval of the difference to it includes 0, the one of lowest median latency is "
     "recommended. Where 8 bits enter, their drop is added with its own interval. These intervals are not corrected for "
-    "their number, and an interval that includes 0 does not prove that two are equal."
+    "their number, and an interval that includes 0 does not prove that two are equal. Of one patient alone there is no "
+    "interval, and nothing is recommended."
 )
 
 
@@ -116,12 +117,12 @@ def recommend(results: Results) -> Recommendation:
     within = [c for c in everything if all(times <= 1 for times in c.excess(limits).values())]
     if not within:
         return _none_meets(everything, limits)
+    if results.groups < FEWEST:
+        return _without_intervals(results, within)
     weights = results.weights()
     beating = [c for c in within if _beats_trivial(c, results)]
     if not beating:
-        best = max(within, key=lambda c: c.quality)
-        said = f"The best, {best.name}, reaches {results.label} {best.quality:.3f}"
-        said += "." if results.trivial is None else f"; the trivial answer {results.trivial:.3f}."
+        best, said = _best_of(results, within)
         return Recommendation(
             headline="No cell is shown to beat the trivial answer",
             sentences=(said, "More data or a longer training is wanted before a network is chosen."),
@@ -184,6 +185,27 @@ def _beats_trivial(candidate: Candidate, results: Results) -> bool:
 def _cost(candidate: Candidate) -> float:
     """Return what is saved by taking another: latency; unknown is dearest."""
     return math.inf if candidate.latency_ms is None else candidate.latency_ms
+
+
+def _best_of(results: Results, within: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """Return the cell of best quality, of equal ones the fastest, and what it reaches."""
+    best = max(within, key=lambda c: (c.quality, -_cost(c)))
+    said = f"The best, {best.name}, reaches {results.label} {best.quality:.3f}"
+    return best, said + ("." if results.trivial is None else f"; the trivial answer {results.trivial:.3f}.")
+
+
+def _without_intervals(results: Results, within: Sequence[Candidate]) -> Recommendation:
+    """Return that nothing can be shown, however long is trained: there are too few to tell chance from a difference."""
+    best, said = _best_of(results, within)
+    split = "validation" if results.split == "val" else str(results.split)
+    return Recommendation(
+        headline=f"No recommendation: {results.groups} {split} {results.unit} gives no interval",
+        sentences=(
+            f"{said} One {results.unit} says nothing of others, and longer training does not change that.",
+            f"Put more {results.unit}s into the {split} split, ten or more where there are as many, and compare anew.",
+        ),
+        best=best,
+    )
 
 
 def _none_meets(everything: Sequence[Candidate], limits: Limits) -> Recommendation:

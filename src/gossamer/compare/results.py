@@ -15,7 +15,15 @@ from gossamer.compare.cell_results import CellResult, read_cell
 from gossamer.compare.folder import PRECISIONS, TWIN, CompareFolder, Kind, Measured, Precision
 from gossamer.compare.plan_file import ComparePlan
 from gossamer.compare.scores import PRIMARY, Scores
-from gossamer.compare.statistics import Difference, difference, draw_weights, exponent, holm, mean_over_seeds
+from gossamer.compare.statistics import (
+    Difference,
+    difference,
+    draw_weights,
+    exponent,
+    holm,
+    interval_note,
+    mean_over_seeds,
+)
 from gossamer.errors import GossamerError
 from gossamer.evaluate.bootstrap import Estimate
 from gossamer.files import read_json
@@ -56,10 +64,10 @@ class KindResult:
     @property
     def state(self) -> str:
         """How far it has come, in words."""
-        failed = Counter(cell.failed.split(":")[0] for cell in self.cells if cell.failed)
+        failed = Counter(_ending(cell) for cell in self.cells if cell.failed)
         done = sum(cell.state == "done" for cell in self.cells)
         if failed:
-            return "; ".join(f"{stage} failed, {count} of {len(self.cells)}" for stage, count in failed.items())
+            return "; ".join(f"{ending}, {count} of {len(self.cells)}" for ending, count in failed.items())
         return "done" if done == len(self.cells) else f"{done} of {len(self.cells)} done"
 
     @property
@@ -129,7 +137,18 @@ class Results:
     @property
     def comparisons(self) -> int:
         """Tests that were made, and corrected for."""
-        return sum(result.versus is not None for result in self.kinds)
+        return sum(result.versus is not None and result.versus.p is not None for result in self.kinds)
+
+    @property
+    def unit(self) -> str:
+        """What intervals are over, for one of them: patients, or samples where patients are unknown."""
+        cells = (cell for result in self.kinds for cell in result.trained if cell.scores is not None)
+        return next((_unit(cell.scores.groups, self.plan.task) for cell in cells if cell.scores is not None), "sample")
+
+    @property
+    def seeds_in_8_bits(self) -> tuple[int, ...]:
+        """The seeds of which a drop to 8 bits is known."""
+        return tuple(sorted({c.cell.seed for result in self.kinds for c in result.cells if c.drop is not None}))
 
     def of(self, kind: Kind) -> KindResult:
         """Return what is known of a kind."""
@@ -166,6 +185,8 @@ def read_results(folder: CompareFolder, plan: ComparePlan) -> Results:
         if first.split == "val":
             notes.append("there is no test split; the figures are of the validation split, which chose the epochs")
     groups = trained[0].scores.groups if trained and trained[0].scores is not None else ()
+    if groups and trained[0].split:
+        notes += interval_note(len(set(groups)), _unit(groups, plan.task), trained[0].split)
     weights = draw_weights(groups) if groups else np.empty((0, 0), np.uint16)
     measured = {kind: _measured(folder, kind, notes) for kind in plan.kinds}
     differences = _against_twins(cells, weights)
@@ -193,6 +214,15 @@ def read_results(folder: CompareFolder, plan: ComparePlan) -> Results:
         groups=len(set(groups)),
         notes=tuple(notes),
     )
+
+
+def _unit(groups: Sequence[str], task: str) -> str:
+    known = any(group.startswith("patient ") for group in groups)
+    return "patient" if known else "image" if task == "classify" else "case"
+
+
+def _ending(cell: CellResult) -> str:
+    return "cannot be read" if cell.failed_to_be_read else f"{(cell.failed or '').split(':')[0]} failed"
 
 
 def _of_same_cases(cell: CellResult, first: Scores) -> CellResult:

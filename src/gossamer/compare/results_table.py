@@ -27,6 +27,8 @@ COSTS: dict[str, tuple[str, float, bool]] = {
 def table_of(results: Results) -> list[list[str]]:
     """Return the lines, headings first. What is not known is left empty; ``state`` and ``reason`` say why.
 
+    A precision that was not asked for has no line, nor has a bundle of a seed that none is made of.
+
     Args:
         results: of a comparison, finished or not.
     """
@@ -43,7 +45,7 @@ def table_of(results: Results) -> list[list[str]]:
 
 def _lines(result: KindResult) -> Iterator[list[str]]:
     for cell in result.cells:
-        for precision in PRECISIONS:
+        for precision in filter(cell.shows, PRECISIONS):
             yield [
                 result.kind.model,
                 result.kind.attention or "",

@@ -7,9 +7,11 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from gossamer.compare.child import Children
+from gossamer.compare.cell_results import is_harmed
+from gossamer.compare.child import Children, Stopped
 from gossamer.compare.folder import Cell, CompareFolder, State
 from gossamer.compare.measure_kinds import groups_to_measure
 from gossamer.compare.plan import StageAhead, stages_of
@@ -68,7 +70,9 @@ class Runner:
         if stage.cell is None:
             return bool(groups_to_measure(self.folder, self.plan))
         known = self.folder.read_state(stage.cell, stage.what)
-        return known is None or (known.failed is not None and self.retry)
+        if known is None or not self.retry:
+            return known is None
+        return known.failed is not None or is_harmed(self.folder, stage.cell, self.plan.task, stage.what)
 
     def _do(self, stage: StageAhead) -> str | None:
         """Do a stage, keep how it ended, and return the reason of a failure."""
@@ -77,9 +81,31 @@ class Runner:
         what, cell = stage.what, stage.cell
         self.folder.cell(cell).mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
+        had_failed = self._forget(what, cell)
         failed = self._missing(what, cell) or (self._train(cell) if what == "train" else self._bundle(what, cell))
+        if had_failed and failed is None:
+            self._forget_costs(cell)
         self.folder.write_state(cell, State(stage=what, failed=failed, seconds=time.monotonic() - began))
         return failed
+
+    def _forget(self, what: Stage, cell: Cell) -> bool:
+        """Remove what an earlier end of a stage has led to, where that is gone; return whether it had failed."""
+        known = self.folder.read_state(cell, what)
+        had_failed = known is not None and known.failed is not None
+        if what == "train":
+            if known is not None and not had_failed:  # it is open because it is harmed: nothing of it is gone on with
+                shutil.rmtree(self.folder.run(cell), ignore_errors=True)
+            for later in ("export", "quantize"):
+                self.folder.forget_state(cell, later)
+        self.folder.forget_state(cell, what)
+        if not had_failed:
+            self._forget_costs(cell)
+        return had_failed
+
+    def _forget_costs(self, cell: Cell) -> None:
+        """Have a kind measured again whose measured cell is made again."""
+        if cell.seed == self.plan.seeds[0]:
+            self.folder.measured(cell.kind).unlink(missing_ok=True)
 
     def _missing(self, what: Stage, cell: Cell) -> str | None:
         """Return why a stage has nothing to begin with."""
@@ -111,13 +137,15 @@ class Runner:
     def _bundle(self, what: Stage, cell: Cell) -> str | None:
         """Write a bundle of a cell anew; return the reason of a failure."""
         out = self.folder.bundle(cell, "float32" if what == "export" else "int8")
-        # What a kill left half done: the bundle without its state, the report, and temporary folders.
-        for left in (out, *out.parent.glob(f".{out.name}.*.part"), *out.parent.glob(f"{out.name}.report")):
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(out)  # what a kill left half done, or an earlier end without its state
         arguments = [str(self.folder.run(cell)), "--out", str(out), "--data", self.data]
         if what == "quantize":
             arguments += ["--max-drop", str(self.plan.options["max_drop"])]
-        return self._cli(cell, what, arguments)
+        try:
+            return self._cli(cell, what, arguments)
+        except Stopped:
+            _clear(out)  # a bundle is made anew, and its verb dies of the signal with its temporary folder in place
+            raise
 
     def _cli(self, cell: Cell, what: Stage, arguments: list[str]) -> str | None:
         """Run a verb of the command line; return its last line of failure."""
@@ -135,6 +163,12 @@ class Runner:
             if status != 0:
                 failed.append(reason_of(log.read_text(errors="replace"), status))
         return failed[0] if failed else None
+
+
+def _clear(out: Path) -> None:
+    """Remove a bundle, its report, and temporary folders of both."""
+    for left in (out, *out.parent.glob(f".{out.name}.*.part"), *out.parent.glob(f"{out.name}.report")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def reason_of(log: str, status: int) -> str:
@@ -184,6 +218,6 @@ class _Clock:
 
 def in_words(seconds: float) -> str:
     """Return a time as a reader would say it."""
-    if seconds < 90:
+    if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -21,6 +21,8 @@ from gossamer.compare.scores import Scores
 from gossamer.evaluate.bootstrap import RESAMPLES, Estimate
 
 PERMUTATIONS, FEWER_PERMUTATIONS, MANY_SAMPLES = 4999, 999, 2000
+FEWEST, FEW = 2, 10
+"""Patients below which there is no interval, and below which it is rough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Difference:
     Attributes:
         estimate: of the metric of the one minus that of the other, mean over seeds, with its 95 % interval.
         seeds: the difference of each seed that both have.
-        p: of the paired permutation test, two-sided; None where it was not asked for.
+        p: of the paired permutation test, two-sided; None where it was not asked for, or one patient alone is there.
         holm: the same, corrected for all comparisons of the table.
         permutations: that were drawn.
     """
@@ -59,12 +61,28 @@ def draw_weights(groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int
         ``(resamples, samples)`` of counts; no row where there is one patient alone, who says nothing of others.
     """
     names, members = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < 2:
+    if len(names) < FEWEST:
         return np.empty((0, len(groups)), np.uint16)
     generator = np.random.default_rng([seed, 3])
     draws = generator.integers(len(names), size=(resamples, len(names)))
     counts = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])
     return counts[:, members].astype(np.uint16)
+
+
+def interval_note(count: int, what: str, split: str) -> list[str]:
+    """Return what a reader should know of intervals from so few patients; nothing where they are enough.
+
+    Args:
+        count: of patients that are evaluated.
+        what: they are: ``patient``, or the sample where patients are unknown.
+        split: that is evaluated.
+    """
+    split = "validation" if split == "val" else split
+    if count < FEWEST:
+        return [f"no intervals and no tests: the {split} split has {count} {what}, {FEWEST} or more are needed"]
+    if count < FEW:
+        return [f"intervals are wide and rough: the {split} split has {count} {what}s, fewer than {FEW}"]
+    return []
 
 
 def mean_over_seeds(scores: Sequence[Scores], weights: np.ndarray) -> Estimate:
@@ -88,7 +106,7 @@ def difference(
     seeds = tuple(a.value() - b.value() for a, b in zip(ours, theirs, strict=True))
     drawn = _mean_metric(ours, weights) - _mean_metric(theirs, weights)
     estimate = _estimate(float(np.mean(seeds)), drawn)
-    if not test:
+    if not test or len(set(ours[0].groups)) < FEWEST:
         return Difference(estimate=estimate, seeds=seeds)
     p, permutations = _permute(ours, theirs, seed)
     return Difference(estimate=estimate, seeds=seeds, p=p, permutations=permutations)

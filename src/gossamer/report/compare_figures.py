@@ -18,6 +18,7 @@ from gossamer.compare.folder import PRECISIONS, TWIN, Kind, Precision
 from gossamer.compare.pareto import front
 from gossamer.compare.plan_file import MB
 from gossamer.compare.results import KindResult, Results
+from gossamer.compare.statistics import FEWEST
 from gossamer.evaluate.bootstrap import Estimate
 from gossamer.report.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, axes_in_a_row, styled
 from gossamer.report.place_labels import Label, Line, place_labels
@@ -82,7 +83,8 @@ def points_of(results: Results, cost: str) -> dict[Precision, list[Point]]:
 @styled
 def qualities(results: Results) -> Figure:
     """Return the quality of each kind with its interval and each seed, beside the trivial answer."""
-    figure, axes, shown = _rows(results, f"{results.label}, 95 % interval, each seed", results.label)
+    title = f"{results.label}, {'95 % interval, ' if results.groups >= FEWEST else ''}each seed"
+    figure, axes, shown = _rows(results, title, results.label)
     for row, result in enumerate(shown):
         assert result.quality is not None
         seeds = [cell.quality.value for cell in result.cells if cell.quality is not None]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from gossamer import __version__, config
-from gossamer.compare.folder import PRECISIONS, CompareFolder
+from gossamer.compare.folder import CompareFolder, Precision
 from gossamer.compare.plan_file import MB, read_plan
 from gossamer.compare.recommend import RULE, Candidate, Recommendation, recommend
 from gossamer.compare.results import KindResult, Results, read_results
 from gossamer.compare.results_table import table_of
+from gossamer.compare.run import in_words
+from gossamer.compare.statistics import FEWEST
 from gossamer.evaluate.bootstrap import RESAMPLES, Estimate
 from gossamer.files import write_json, write_text
 from gossamer.measure.figure import Figure
@@ -21,6 +24,7 @@ from gossamer.report.figures import to_svg
 from gossamer.report.page import environment
 from gossamer.runtime.decide import to_csv
 
+_HEADINGS: dict[Precision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
 MOST_OPTIONS = 300
 """Characters of an option that are shown."""
 
@@ -53,7 +57,9 @@ def summary_of(results: Results, recommendation: Recommendation) -> dict[str, An
         "split": results.split,
         "samples": results.samples,
         "groups": results.groups,
-        "interval": f"95 % percentile bootstrap over {results.groups} groups, {RESAMPLES} resamples, mean over seeds",
+        "interval": f"95 % percentile bootstrap over {results.groups} groups, {RESAMPLES} resamples, mean over seeds"
+        if results.groups >= FEWEST
+        else None,
         "comparisons": results.comparisons,
         "trivial": results.trivial,
         "recommendation": {
@@ -74,6 +80,8 @@ def render_comparison(results: Results, recommendation: Recommendation) -> str:
     """Return the report of a comparison as one HTML page that needs nothing else."""
     trained = [result for result in results.kinds if result.quality is not None]
     drawn = [cost for cost in compare_figures.COSTS if any(compare_figures.points_of(results, cost).values())]
+    drawings = [compare_figures.qualities] if trained else []
+    drawings += [compare_figures.differences] if any(result.versus is not None for result in trained) else []
     grown = any(result.measured is not None and len(result.measured.growth) > 1 for result in results.kinds)
     return (
         environment()
@@ -86,14 +94,12 @@ def render_comparison(results: Results, recommendation: Recommendation) -> str:
             version=__version__,
             resamples=RESAMPLES,
             rows=[_row(result) for result in results.kinds],
-            costs=[_costs(result) for result in results.kinds],
+            costs=[_costs(result, results.plan.precisions) for result in results.kinds],
             hows=_hows(results),
-            precisions=[(precision, compare_figures.SHOWN[precision][0]) for precision in PRECISIONS],
-            intervals=[
-                Markup(to_svg(draw(results))) for draw in (compare_figures.qualities, compare_figures.differences)
-            ]
-            if trained
-            else [],
+            precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
+            in_8_bits="int8" in results.plan.precisions or bool(results.seeds_in_8_bits),
+            intervals=[Markup(to_svg(draw(results))) for draw in drawings],
+            fewest=FEWEST,
             fronts=[Markup(to_svg(compare_figures.pareto(results, cost))) for cost in drawn],
             energy=_energy(results),
             growth=[Markup(to_svg(compare_figures.growth(results, name))) for name in ("macs", "latency") if grown],
@@ -101,6 +107,7 @@ def render_comparison(results: Results, recommendation: Recommendation) -> str:
             permutations=max((result.versus.permutations for result in results.kinds if result.versus), default=0),
             options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.options.items()],
             interval=_interval,
+            duration=_duration,
             signed=_signed,
             chance=_chance,
         )
@@ -121,19 +128,19 @@ def _row(result: KindResult) -> dict[str, Any]:
         "twin": result.twin is None and result.kind.attention is not None,
         "told": versus is not None and versus.holm is not None and versus.holm < 0.05,
         "drop": drop,
-        "minutes": None if seconds is None else seconds / 60,
+        "seconds": seconds,
         "epochs": sorted({cell.epochs for cell in result.trained if cell.epochs is not None}),
     }
 
 
-def _costs(result: KindResult) -> dict[str, Any]:
+def _costs(result: KindResult, precisions: Sequence[Precision]) -> dict[str, Any]:
     """Return what a kind costs, as a row."""
     return {
         "number": result.number,
         "name": result.kind.name,
         "network": [_shown(result.cost(name)) for name in ("parameters", "macs")],
         "precisions": {
-            name: [_shown(result.cost(name, precision)) for precision in PRECISIONS]
+            name: [_shown(result.cost(name, precision)) for precision in precisions]
             for name in ("file", "latency_p50", "peak_memory")
         },
     }
@@ -158,9 +165,9 @@ def _hows(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     named = {
         "Parameters": ("parameters", None),
         "MACs": ("macs", None),
-        **{f"File, {compare_figures.SHOWN[p][0]}": ("file", p) for p in PRECISIONS},
-        **{f"Latency, {compare_figures.SHOWN[p][0]}": ("latency_p50", p) for p in PRECISIONS},
-        **{f"Memory, {compare_figures.SHOWN[p][0]}": ("peak_memory", p) for p in PRECISIONS},
+        **{f"File, {compare_figures.SHOWN[p][0]}": ("file", p) for p in results.plan.precisions},
+        **{f"Latency, {compare_figures.SHOWN[p][0]}": ("latency_p50", p) for p in results.plan.precisions},
+        **{f"Memory, {compare_figures.SHOWN[p][0]}": ("peak_memory", p) for p in results.plan.precisions},
     }
     rows = []
     for label, (name, precision) in named.items():
@@ -186,7 +193,7 @@ def _failed(results: Results) -> list[tuple[str, list[int], str]]:
 def _energy(results: Results) -> str | None:
     """Return why energy is missing; None where it is known, or nothing is measured yet."""
     measured = [result for result in results.kinds if result.measured is not None]
-    figures = [result.cost("energy", precision) for result in measured for precision in PRECISIONS]
+    figures = [result.cost("energy", precision) for result in measured for precision in results.plan.precisions]
     return None if not figures or any(f.value is not None for f in figures) else figures[0].detail
 
 
@@ -240,9 +247,15 @@ def _named(candidate: Candidate | None) -> dict[str, Any] | None:
 
 
 def _interval(estimate: Estimate | None) -> str:
-    if estimate is None or math.isnan(estimate.low):
+    if estimate is None:
         return ""
+    if math.isnan(estimate.low):
+        return "no interval"
     return f"{estimate.low:.3f} – {estimate.high:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    return in_words(seconds) if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def _signed(value: float) -> str:

@@ -1,0 +1,42 @@
+"""Whether the data of a comparison are still those that it was begun with, and how many patients decide it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from gossamer.data import Dataset, SegmentationDataset
+
+
+def contents_of(dataset: Dataset | SegmentationDataset) -> str:
+    """Return a SHA-256 of the pixels of every image and of its masks, in the order of the samples.
+
+    Names, labels and splits are left to ``Dataset.fingerprint``. Pixels are what is trained with: a file that was
+    written again with the same ones is the same. It takes as long as one training reads its data.
+
+    Args:
+        dataset: that is read, image by image.
+
+    Raises:
+        GossamerError: an image or a mask cannot be read.
+    """
+    digest = hashlib.sha256()
+    for sample in dataset.samples:
+        if isinstance(dataset, Dataset):
+            digest.update(dataset.read(sample).fingerprint().encode())
+        else:
+            case = dataset.read(sample)
+            digest.update(case.image.fingerprint().encode())
+            digest.update(np.packbits(case.labels.planes).tobytes())
+    return digest.hexdigest()
+
+
+def evaluated_patients(dataset: Dataset | SegmentationDataset) -> tuple[int, str, str]:
+    """Return how many are evaluated, what they are, and the split: the test split where there is one."""
+    split = "test" if any(sample.split == "test" for sample in dataset.samples) else "val"
+    samples = [sample for sample in dataset.samples if sample.split == split]
+    known = any(sample.patient is not None for sample in samples)
+    groups = {sample.id if sample.patient is None else ("patient", sample.patient) for sample in samples}
+    what = "patient" if known else "image" if isinstance(dataset, Dataset) else "case"
+    return len(groups), what, split
