@@ -31,16 +31,30 @@ def test_growth_is_a_table_with_its_exponents(
     text = " ".join(capsys.readouterr().out.split())
     assert "64x48" in text
     assert "MACs: cost ~ pixels^" in text
+    assert "tensors: cost ~ pixels^" in text
+    assert {"tensors,", "process,"} <= set(text.split())  # the headings
     assert "latency: cost ~ pixels^" in text
 
 
-@pytest.mark.parametrize(("sizes", "problem"), [("24x40", "cannot show growth"), ("24x40,ax3", "--growth: 'ax3'")])
-def test_sizes_that_show_no_growth(
+@pytest.mark.parametrize(
+    ("sizes", "problem"),
+    [
+        ("24x40", "--growth: 1 size without another"),
+        ("24x40,ax3", "--growth: 'ax3'"),
+        (
+            "24x40,28x28",
+            "--growth: image 28x28 is not a multiple of patch 8; pad to 32x32, or choose another --patch-size",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_before_anything_is_measured(
     sizes: str, problem: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.measure.profile.measure_peak_memory", lambda *_, **__: None)
-    monkeypatch.setattr("gossamer.measure.profile.bare_process_bytes", lambda: None)
-    assert run([*PRESET, "--growth", sizes]) == 78
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("measured first")
+
+    monkeypatch.setattr("gossamer.measure.profile.profile_model", measured)
+    assert run([*PRESET, "--growth", sizes, "--training"]) == 78
     assert problem in capsys.readouterr().err
 
 

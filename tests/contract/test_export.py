@@ -23,14 +23,16 @@ from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import MODELS, PRESETS, Network
 from made_bundles import onnx_model
 
+SOFT = {"dims": (8, 16, 16, 24), "depths": (1, 1, 1, 1), "num_heads": (2, 2, 2, 2)}
 # The smallest of each kind: an export takes seconds a block.
 SMALL: dict[str, dict[str, Any]] = {
     "vit_nano": {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 4},
     "cvt_classifier_small": {"dims": (8, 16, 24), "depths": (1, 1, 1), "num_heads": (1, 2, 2)},
     "apformer_classifier_small": {"width": 4, "dim": 16, "depth": 1, "num_heads": 2},
-    "soft_pyramid_small": {"dims": (8, 16, 16, 24), "depths": (1, 1, 1, 1), "num_heads": (2, 2, 2, 2)},
+    "soft_pyramid_small": SOFT,
     "sadnn_classifier": {"widths": (16, 32), "depths": (1, 1), "num_heads": 2, "hidden": (8,)},
     "sadnn_classifier_small": {"widths": (16, 32), "depths": (1, 1), "num_heads": 2, "hidden": ()},
+    "soft_norm_pyramid_small": SOFT,
     "resnet_18_small": {"width": 8, "depths": (1, 1, 1, 1)},
     "setr_naive_small": {"dim": 32, "depth": 1, "num_heads": 2},
     "setr_pup_small": {"dim": 32, "depth": 1, "num_heads": 2},
@@ -72,6 +74,12 @@ PAIRS = [
     pytest.param(preset, attention, marks=_marks(preset, attention))
     for preset in SMALL
     for attention in _mechanisms(preset)
+]
+
+
+# Mechanisms with parameters that a preset has of its own: an exact inverse, which no graph has an operator for.
+PAIRS += [
+    pytest.param(preset, None, marks=pytest.mark.matrix) for preset in ("soft_pyramid_small", "soft_norm_pyramid_small")
 ]
 
 
@@ -120,6 +128,25 @@ def test_onnx_runtime_equals_eager_on_another_batch_and_size(preset: str, attent
         with torch.no_grad():
             wanted = network(images).numpy()
         np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * max(1.0, np.abs(wanted).max()))
+
+
+def test_the_cause_is_named_and_not_the_exporters_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        try:
+            raise LookupError("\x1b[96mno operator\x1b[0m for cholesky\nand so on")
+        except LookupError as cause:
+            try:
+                raise ValueError("this node") from cause
+            except ValueError as middle:
+                raise RuntimeError("\x1b[96mThis is step 3/3\x1b[0m. Next steps:") from middle
+
+    monkeypatch.setattr(torch.export, "export", failing)
+    network = small("resnet_18_small")
+    with pytest.raises(GossamerError) as caught:
+        export_onnx(network)
+    assert "no operator for cholesky" in caught.value.problem
+    assert "[96m" not in caught.value.problem
+    assert "Next steps" not in caught.value.problem
 
 
 def test_what_cannot_be_traced_is_refused_with_the_reason() -> None:

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gossamer.nn.inverse import newton_inverse, residual, symmetric_inverse
+from gossamer.nn.inverse import converged_inverse, newton_inverse, residual, symmetric_inverse
 
 SIZE = 49
 
@@ -63,6 +63,34 @@ def test_cholesky_is_exact_where_newton_is_not() -> None:
     wanted = torch.linalg.inv(matrix)
     assert relative(symmetric_inverse(matrix.float(), "cholesky"), wanted) <= 1e-4
     assert relative(symmetric_inverse(matrix.float(), "newton", steps=20), wanted) >= 0.6
+
+
+@pytest.mark.parametrize("condition", [2.0, 30.0, 4900.0])
+def test_enough_steps_for_the_condition_give_the_inverse(condition: float) -> None:
+    matrix = torch.stack([5.0 * conditioned(condition), conditioned(1.5)])
+    bound = float(matrix.abs().sum(dim=-1).max()) * condition / 5.0
+    found = converged_inverse(matrix, bound)
+    for one, inverse in zip(matrix, found, strict=True):
+        assert residual(one, inverse) < 1e-6
+    single = converged_inverse(matrix.float(), bound)
+    assert relative(single[0], torch.linalg.inv(matrix[0])) < 1e-7 * condition + 1e-6
+    assert residual(matrix[0], converged_inverse(matrix[:1], bound / 16)[0]) > 10 * residual(matrix[0], found[0])
+
+
+def test_a_graph_has_cholesky_by_products_and_only_with_a_bound() -> None:
+    class Inverting(nn.Module):
+        def __init__(self, condition: float) -> None:
+            super().__init__()
+            self.condition = condition
+
+        def forward(self, matrix: Tensor) -> Tensor:
+            return symmetric_inverse(matrix, "cholesky", condition=self.condition)
+
+    matrix = conditioned(40.0)[None].float().repeat(2, 1, 1)
+    program = torch.export.export(Inverting(40.0 * float(matrix.abs().sum(dim=-1).max())), (matrix,))
+    assert "cholesky" not in str(program.graph)
+    torch.testing.assert_close(program.module()(matrix), symmetric_inverse(matrix, "cholesky"), rtol=1e-4, atol=1e-3)
+    assert "cholesky" in str(torch.export.export(Inverting(float("inf")), (matrix,)).graph)
 
 
 def test_newton_to_a_tolerance_stops_each_matrix_alone() -> None:

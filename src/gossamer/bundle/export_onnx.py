@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ INPUT, OUTPUT = "images", "logits"
 AXES = ("batch", "channels", "rows", "columns")
 _STEP = 16
 """Pixels, at least, by which the size that a graph is traced with differs from the network's own."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""Of terminals: colours."""
 _NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -214,8 +217,12 @@ def _unsupported(network: Network, problem: str) -> GossamerError:
     return GossamerError(ErrorCode.UNSUPPORTED, where, problem, "choose another network or mechanism, or report it")
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+def _first_line(error: BaseException) -> str:
+    """Return the first line of what an error was raised from, which is what failed; exporters wrap it in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = _ESCAPES.sub("", str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def _require_packages() -> None:

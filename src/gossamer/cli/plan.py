@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gossamer.cli.answer import Answer, Common, parse_size, progress, require_torch, say, set_threads
+from gossamer.cli.real import Real
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -20,15 +21,15 @@ def plan(
     data: Path,
     /,
     *,
-    max_latency_ms: float | None = None,
-    max_memory_mb: float | None = None,
+    max_latency_ms: Real | None = None,
+    max_memory_mb: Real | None = None,
     models: str | None = None,
     attention: str | None = None,
     image_sizes: str | None = None,
     engine: str | None = None,
     task: Literal["classify", "segment"] | None = None,
     threads: int | None = None,
-    budget_minutes: float = 5.0,
+    budget_minutes: Real = 5.0,
     common: Common = Common(),
 ) -> Answer:
     """List what can meet a limit of latency and memory on this machine.
@@ -49,7 +50,7 @@ def plan(
         engine: of bundles, onnxruntime or openvino or both with a comma; all that are installed if left out.
         task: classify or segment; what the data are labelled for if left out.
         threads: of the processor; all that this process may use if left out.
-        budget_minutes: after which nothing more is measured.
+        budget_minutes: after which nothing more is measured; with 0 all is forecast.
         common: options of every verb.
     """
     require_torch("plan")
@@ -60,8 +61,9 @@ def plan(
     from gossamer.data import open_dataset
 
     limits = _limits(max_latency_ms, max_memory_mb)
-    if not budget_minutes >= 0:
-        raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", f"{budget_minutes} is less than 0", "use 5")
+    if budget_minutes < 0:
+        remedy = "use 5, or 0 to forecast alone"
+        raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", f"{budget_minutes:g} is less than 0", remedy)
     used = set_threads(threads)
     engines = installed_engines(None if engine is None else parse_names(engine))
     sizes = None
@@ -79,7 +81,8 @@ def plan(
     def report(stage: str, done: int, total: int) -> None:
         if stage not in stages:
             stages.append(stage)
-            say(f"{stage}: {total} networks and sizes, until the {budget_minutes:g} minutes are over")
+            until = f"until the {budget_minutes:g} minutes are over" if budget_minutes else "none is measured"
+            say(f"{stage}: {total} networks and sizes, {until}")
         show(done, total)
 
     with progress("measuring") as show:
@@ -100,6 +103,7 @@ def plan(
         "candidates": found.candidates,
         "measured": found.measured,
         "timed": found.timed,
+        "machine_was_busy": found.busy,
         "matrix_macs_per_second": found.rate,
         "rows": [row.to_json() for row in found.rows],
         "nearest": None if found.meeting or nearest is None else nearest.to_json(),
@@ -116,9 +120,6 @@ def _limits(latency: float | None, memory: float | None) -> Limits:
         problem = "wants a limit, and none was given"
         remedy = "give --max-latency-ms, --max-memory-mb or both"
         raise GossamerError(ErrorCode.CONFIG, "gossamer plan", problem, remedy)
-    for option, value in (("--max-latency-ms", latency), ("--max-memory-mb", memory)):
-        if value is not None and not value > 0:
-            raise GossamerError(ErrorCode.CONFIG, option, f"{value} is not above 0", "give a limit that can be met")
     return Limits(latency_ms=latency, memory_mb=memory)
 
 
@@ -138,7 +139,7 @@ def _text(found: Feasible, limits: Limits, refused: list[str], threads: int, *, 
         parts += [_nothing(found.nearest, limits), ""]
     sections = (
         ("Meet the limits, measured, larger first:", certain, SHOWN),
-        ("Meet them by forecast, larger first:", forecast, SHOWN_BY_FORECAST),
+        ("Perhaps, by forecast alone, which is often too low; larger first:", forecast, SHOWN_BY_FORECAST),
         ("Do not, nearest first:", missing, SHOWN_MISSING),
     )
     shown = [row for _, rows, most in sections for row in rows[:most]]
@@ -147,13 +148,17 @@ def _text(found: Feasible, limits: Limits, refused: list[str], threads: int, *, 
             parts += [title, _table(rows[:most], windows=windows, several=len(engines) > 1), ""]
     parts.append(
         f"{len(found.rows)} rows of {found.candidates} networks and sizes: {len(certain)} meet the limits as measured, "
-        f"{len(forecast)} by forecast; {len(missing)} do not, {len(unknown)} cannot be told. {len(shown)} are shown, "
-        "--json has all."
+        f"{len(forecast)} perhaps, by forecast; {len(missing)} do not, {len(unknown)} cannot be told. "
+        f"{len(shown)} are shown, --json has all."
     )
     parts.append(
         f"{found.measured} were measured in full and {found.timed} timed in PyTorch alone; a larger --budget-minutes "
         "measures more. Figures with ~ are forecast."
     )
+    if found.busy:
+        parts.append(
+            "The machine was busy while networks were timed: times are upper bounds; plan again when it rests."
+        )
     if windows:
         parts.append(
             "Latency is that of all windows of the median case; memory that of one window a call, predict takes more."

@@ -114,6 +114,7 @@ def _profile_network(
     require_torch("profile")
     used = set_threads(threads)
     from gossamer.checkpoint import load_model
+    from gossamer.measure.growth import measure_growth, models_of_sizes
     from gossamer.measure.profile import profile_model
     from gossamer.nn.models import create_model
     from gossamer.report.page import COST_ROWS
@@ -123,6 +124,8 @@ def _profile_network(
     else:
         network = create_model(model, **{**given, "image_size": parse_size(given.get("image_size"))})
     sizes = [size for part in (growth or "").split(",") if part and (size := parse_size(part, "--growth")) is not None]
+    if growth is not None:  # before anything is measured, which takes a minute
+        models_of_sizes(network.config, sizes)
     figures = profile_model(network, batch=batch, forecasts=True)
     if training:
         from gossamer.measure.training_step import training_figures
@@ -131,8 +134,6 @@ def _profile_network(
     table = _stages_of_run(Path(model), paths, threads) if paths else None
     data = {"model": model, "threads": used, "cost": {name: figure.to_json() for name, figure in figures.items()}}
     if growth is not None:
-        from gossamer.measure.growth import measure_growth
-
         grown = measure_growth(network.config, sizes, batch=batch)
         data["growth"] = grown.to_json()
         return Answer(data, _texts(_figures(figures, COST_ROWS), table, "", _growth(grown)), _status(table))
@@ -260,18 +261,19 @@ def _growth(growth: Growth) -> Any:
 
     from gossamer.measure.figure import quantity
 
-    table = _table("image", "tokens", "MACs", "memory, forecast", "latency", "")
+    table = _table("image", "tokens", "MACs", "tensors, forecast", "process, forecast", "latency", "")
     for size in growth.sizes:
-        costs = [quantity(figure.value, figure.unit) for figure in (size.macs, size.memory, size.latency)]
+        costs = [quantity(figure.value, figure.unit) for figure in (size.macs, size.tensors, size.memory, size.latency)]
         rows = "x".join(str(side) for side in size.image_size)
         table.add_row(rows, str(size.tokens or "–"), *costs, size.latency.detail)
     lines = [
         f"{name}: {exponent.detail}, {exponent.how}"
         for name, exponent in (
-            ("MACs", growth.macs_exponent), ("memory", growth.memory_exponent), ("latency", growth.latency_exponent),
+            ("MACs", growth.macs_exponent), ("tensors", growth.memory_exponent), ("latency", growth.latency_exponent),
         )
     ]  # fmt: skip
-    return Group(table, *lines)
+    fixed = "A process rises by the tensors of a call and by what libraries take, which is the same at every size."
+    return Group(table, *lines, fixed)
 
 
 def _table(*headings: str) -> Any:

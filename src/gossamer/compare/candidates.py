@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -86,6 +87,10 @@ def list_candidates(
     task: Task = "segment" if isinstance(dataset, SegmentationDataset) else "classify"
     named = list(models) if models is not None else default_models(task)
     for name in named:  # a misspelt name is refused before any image is read
+        if name not in PRESETS:
+            close = difflib.get_close_matches(name, list_models(task=task), n=4, cutoff=0.0)
+            remedy = f"near it are {', '.join(close)}; gossamer models has all"
+            raise GossamerError(ErrorCode.CONFIG, "--models", f"there is no model {name!r}", remedy)
         choose_network(task, Wishes(model=name))
     mechanisms = None if attention is None else list(attention)
     for mechanism in mechanisms or ():

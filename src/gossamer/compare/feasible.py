@@ -78,7 +78,7 @@ class Row:
             "latency": self.latency.to_json(),
             "latency_p95": self.latency_p95.to_json(),
             "memory": self.memory.to_json(),
-            "meets": self.verdict,
+            "meets": "perhaps" if self.verdict == "yes" and not self.certain else self.verdict,
             "certain": self.certain,
         }
 
@@ -94,6 +94,7 @@ class Feasible:
         measured: candidates of which everything was measured.
         timed: candidates of which PyTorch's latency alone was measured.
         candidates: all of them.
+        busy: whether others had the machine while something was timed: those times are upper bounds.
     """
 
     rows: tuple[Row, ...]
@@ -101,6 +102,7 @@ class Feasible:
     measured: int
     timed: int
     candidates: int
+    busy: bool = False
 
     @property
     def meeting(self) -> list[Row]:
@@ -160,7 +162,14 @@ def find_feasible(
     trials = {**quick, **full}
     ways: list[Way] = [_TORCH, *((each, engine) for each in PRECISIONS if each != TORCH for engine in engines)]
     rows = judge(screened, trials, ways, limits)
-    return Feasible(rows=rows, rate=rate, measured=len(full), timed=len(quick.keys() - full.keys()), candidates=count)
+    return Feasible(
+        rows=rows,
+        rate=rate,
+        measured=len(full),
+        timed=len(quick.keys() - full.keys()),
+        candidates=count,
+        busy=any(trial.busy for tried in trials.values() for trial in tried),
+    )
 
 
 def judge(

@@ -48,6 +48,7 @@ class Trial:
         latency_p50: of a call with one image or window.
         latency_p95: the same, 95th percentile.
         peak_memory: of a fresh process that calls it.
+        busy: whether others had the machine while it was timed, so that its latency is an upper bound.
     """
 
     precision: Precision
@@ -55,6 +56,7 @@ class Trial:
     latency_p50: Figure
     latency_p95: Figure
     peak_memory: Figure
+    busy: bool = False
 
 
 def installed_engines(asked: Iterable[str] | None = None) -> list[EngineName]:
@@ -88,13 +90,14 @@ def time_network(candidate: Candidate) -> Trial:
     """Return the latency of a candidate in PyTorch alone, from a few calls; its memory is not measured."""
     call = _network_call(candidate)[1]
     taken = time_together({TORCH: call}, seconds=0.3, min_rounds=3, max_rounds=15)[TORCH]
-    how = f"wall clock, torch, {torch.get_num_threads()} threads, {taken.calls} calls"
+    how = f"wall clock, torch, {torch.get_num_threads()} threads, {taken.calls} calls{taken.remark}"
     return Trial(
         precision=TORCH,
         engine=TORCH,
         latency_p50=Figure(taken.p50_ms, "ms", "measured", how),
         latency_p95=Figure(taken.p95_ms, "ms", "measured", how),
         peak_memory=Figure(None, "bytes", "unavailable", "not measured within the time"),
+        busy=taken.busy,
     )
 
 
@@ -146,7 +149,7 @@ def measure_candidate(
         found = []
         for precision, engine in calls:
             taken = latencies[f"{precision} {engine}"]
-            how = f"wall clock, {engine}, {threads} threads, {taken.calls} calls in turn with the others"
+            how = f"wall clock, {engine}, {threads} threads, {taken.calls} calls in turn with the others{taken.remark}"
             if precision == TORCH:
                 peak = measure_peak_memory(candidate.network, batch=1, threads=threads)
                 memory = None if peak is None else peak.process_bytes
@@ -160,6 +163,7 @@ def measure_candidate(
                     latency_p50=Figure(taken.p50_ms, "ms", "measured", how),
                     latency_p95=Figure(taken.p95_ms, "ms", "measured", how),
                     peak_memory=_memory(memory),
+                    busy=taken.busy,
                 )
             )
     return [*found, *missing]

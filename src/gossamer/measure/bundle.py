@@ -83,6 +83,7 @@ def _latencies(bundle: Bundle, batch: int, latency: Latency) -> Cost:
     threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
     one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
     how = f"wall clock, {engine.name} {engine.version}, {one}, {threads}, {latency.calls} calls after warm-up"
+    how += latency.remark
     return {
         "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
         "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),

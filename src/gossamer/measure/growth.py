@@ -28,6 +28,8 @@ USABLE = 0.7
 SECONDS_A_CALL = 20.0
 """Sizes whose call is forecast to take longer are not timed."""
 MIN_ROUNDS, MAX_ROUNDS = 3, 100
+OPTION = "--growth"
+"""Where sizes are given."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ class SizeCost:
         image_size: ``(rows, columns)``.
         tokens: the largest number of tokens that an attention of the network sees; None without attention.
         macs: closed form.
-        memory: forecast rise of a process in a call.
+        tensors: forecast of what tensors and workspaces take at once in a call.
+        memory: forecast rise of a process in a call: the tensors, and what libraries take at any size.
         latency: median of a call.
     """
 
     image_size: tuple[int, int]
     tokens: int | None
     macs: Figure
+    tensors: Figure
     memory: Figure
     latency: Figure
 
@@ -55,7 +59,7 @@ class SizeCost:
 
     def to_json(self) -> dict[str, Any]:
         """Return the costs as data."""
-        figures = {name: getattr(self, name).to_json() for name in ("macs", "memory", "latency")}
+        figures = {name: getattr(self, name).to_json() for name in ("macs", "tensors", "memory", "latency")}
         return {"image_size": list(self.image_size), "tokens": self.tokens, **figures}
 
 
@@ -66,7 +70,7 @@ class Growth:
     Attributes:
         sizes: one entry a size.
         macs_exponent: of the multiply-accumulates, against pixels.
-        memory_exponent: of the forecast memory of tensors, without what libraries take.
+        memory_exponent: of the forecast memory of tensors alone: what libraries take does not grow.
         latency_exponent: of the measured time.
     """
 
@@ -79,6 +83,30 @@ class Growth:
         """Return the growth as data."""
         exponents = {name: getattr(self, f"{name}_exponent").to_json() for name in ("macs", "memory", "latency")}
         return {"sizes": [size.to_json() for size in self.sizes], "exponents": exponents}
+
+
+def models_of_sizes(model: NetworkConfig, sizes: Sequence[tuple[int, int]]) -> list[NetworkConfig]:
+    """Return ``model`` at each of ``sizes``, those of least area first; nothing is built.
+
+    Args:
+        model: the network; its own image size does not matter.
+        sizes: ``(rows, columns)`` of each image, two or more of different area.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, for sizes that the network does not take or that do not differ in area.
+    """
+    ordered = sorted({(rows, columns) for rows, columns in sizes}, key=math.prod)
+    if len({math.prod(size) for size in ordered}) < 2:
+        problem = f"{len(ordered)} size without another of different area cannot show growth"
+        raise GossamerError(ErrorCode.CONFIG, OPTION, problem, "give two or more, such as 128x128,256x256")
+    found = []
+    for size in ordered:
+        try:
+            found.append(dataclasses.replace(model, image_size=size))
+        except GossamerError as error:
+            remedy = error.remedy + (", or choose another --patch-size" if hasattr(model, "patch_size") else "")
+            raise GossamerError(error.code, OPTION, error.problem, remedy) from error
+    return found
 
 
 def measure_growth(
@@ -106,11 +134,7 @@ def measure_growth(
     Raises:
         GossamerError: ``E-CONFIG``, for sizes that the network does not take or that do not differ in area.
     """
-    ordered = sorted({(rows, columns) for rows, columns in sizes}, key=math.prod)
-    if len({math.prod(size) for size in ordered}) < 2:
-        problem = f"{len(ordered)} size without another of different area cannot show growth"
-        raise GossamerError(ErrorCode.CONFIG, "sizes", problem, "give two or more, such as 128x128,256x256")
-    models = [dataclasses.replace(model, image_size=size) for size in ordered]
+    models = models_of_sizes(model, sizes)
     if memory_limit is None:
         free = available_memory_bytes()
         memory_limit = None if free is None else int(USABLE * free)
@@ -118,17 +142,14 @@ def measure_growth(
     forecasts = [forecast_memory(each, batch=batch) for each in models]
     latencies = _time(models, macs, forecasts, batch, seconds, seconds_a_call, memory_limit)
     found = tuple(
-        SizeCost(each.image_size, _tokens(each), _macs_figure(count), _memory_figure(forecast, batch), latency)
+        SizeCost(each.image_size, _tokens(each), _macs_figure(count), *_memory_figures(forecast, batch), latency)
         for each, count, forecast, latency in zip(models, macs, forecasts, latencies, strict=True)
     )
     return Growth(
         found,
         fit_exponent([(size.pixels, size.macs.value) for size in found], "computed"),
         fit_exponent(
-            [
-                (size.pixels, forecast and float(forecast.activations))
-                for size, forecast in zip(found, forecasts, strict=True)
-            ],
+            [(size.pixels, size.tensors.value) for size in found],
             "modelled",
         ),
         fit_exponent([(size.pixels, size.latency.value) for size in found], "measured"),
@@ -184,7 +205,7 @@ def _time(
             continue
         detail = (
             f"median of {times[name].calls} calls in turns with the other sizes, torch float32, batch {batch}, "
-            f"{torch.get_num_threads()} threads"
+            f"{torch.get_num_threads()} threads{times[name].remark}"
         )
         figures.append(Figure(times[name].p50_ms, "ms", "measured", detail))
     return figures
@@ -230,7 +251,13 @@ def _macs_figure(count: int) -> Figure:
     return Figure(count, "MACs", "computed", "closed form of the network's equations, one image")
 
 
-def _memory_figure(forecast: MemoryForecast | None, batch: int) -> Figure:
+def _memory_figures(forecast: MemoryForecast | None, batch: int) -> tuple[Figure, Figure]:
+    """Return what the tensors of a call take, and by how much the process rises."""
     if forecast is None:
-        return Figure(None, "bytes", "unavailable", "the work depends on the contents of the images")
-    return Figure(forecast.forward_bytes, "bytes", "modelled", f"forecast rise of a process in a call, batch {batch}")
+        unknown = Figure(None, "bytes", "unavailable", "the work depends on the contents of the images")
+        return unknown, unknown
+    how = f"from shapes, batch {batch}"
+    return (
+        Figure(forecast.activations, "bytes", "modelled", f"tensors and workspaces at once in a call, {how}"),
+        Figure(forecast.forward_bytes, "bytes", "modelled", f"rise of a process in a call, {how}"),
+    )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.measure.busy import BUSY, Waiting
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -17,11 +19,24 @@ class Latency:
         p50_ms: median.
         p95_ms: 95th percentile.
         calls: how many were timed.
+        waited: share of the time for which the process was ready and no processor was free; of all calls together
+            where several took turns.
     """
 
     p50_ms: float
     p95_ms: float
     calls: int
+    waited: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether others had the machine for so long that the times are upper bounds."""
+        return self.waited > BUSY
+
+    @property
+    def remark(self) -> str:
+        """What a figure of these times has to say besides; empty on a quiet machine."""
+        return f"; the machine was busy ({100 * self.waited:.0f} % waited): an upper bound" if self.busy else ""
 
 
 def time_calls(
@@ -31,13 +46,14 @@ def time_calls(
     for _ in range(3):
         call()
     times: list[float] = []
-    begin = time.perf_counter()
+    begin, waiting = time.perf_counter(), Waiting()
     while len(times) < min_calls or (time.perf_counter() - begin < seconds and len(times) < max_calls):
         start = time.perf_counter()
         call()
         times.append(1e3 * (time.perf_counter() - start))
+    waited = waiting.share()
     p50, p95 = np.percentile(times, [50, 95])
-    return Latency(float(p50), float(p95), len(times))
+    return Latency(float(p50), float(p95), len(times), waited)
 
 
 def time_together(
@@ -56,15 +72,15 @@ def time_together(
         for _ in range(warm_up):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    begin, rounds = time.perf_counter(), 0
+    begin, rounds, waiting = time.perf_counter(), 0, Waiting()
     while rounds < min_rounds or (time.perf_counter() - begin < seconds and rounds < max_rounds):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
             times[name].append(1e3 * (time.perf_counter() - start))
         rounds += 1
-    found = {}
+    waited, found = waiting.share(), {}
     for name, values in times.items():
         p50, p95 = np.percentile(values, [50, 95])
-        found[name] = Latency(float(p50), float(p95), len(values))
+        found[name] = Latency(float(p50), float(p95), len(values), waited)
     return found

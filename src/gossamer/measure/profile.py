@@ -55,6 +55,7 @@ def profile_model(
         latency = time_calls(lambda: model(images), seconds=seconds)
     model.train(was_training)
     how = f"wall clock, torch float32, batch {batch}, {threads} threads, {latency.calls} calls after warm-up"
+    how += latency.remark
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = "x".join(str(side) for side in description.image_size)
     profile = {

@@ -280,11 +280,18 @@ class SoftAttention(Attention):
                 tolerance=self.config.tolerance,
                 closed_form_gradient=self.config.closed_form_gradient,
                 step_of=square,
+                condition=self._condition(),
             )
             if not self.config.normalized:
                 return inverse
             root = square.sum(dim=-1).rsqrt()
             return root[..., :, None] * inverse * root[..., None, :]
+
+    def _condition(self) -> float:
+        """Return a bound on ``|A + jitter I|_1`` over its smallest eigenvalue: no entry of A exceeds 1."""
+        pooling = self.config.landmarks == "pooling"
+        most = self.num_prefix_tokens + math.prod(self.config.cells) if pooling else self.reference_tokens
+        return 1.0 + most / self.config.jitter if self.config.jitter else math.inf
 
     def _landmark_grid(self, grid: Grid) -> Grid:
         if self.config.landmarks == "pooling":
