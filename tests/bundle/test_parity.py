@@ -175,3 +175,23 @@ def test_shapes_that_differ_are_no_agreement(pictures: Data) -> None:
     fewer: Any = replace(pipeline, logits=lambda images: pipeline.logits(images)[:, :1])
     with pytest.raises(GossamerError, match="stage: network"):
         measure_parity(pipeline, fewer, dataset, parity_samples(dataset))
+
+
+def test_a_network_that_chooses_places_may_move_one_pixel_in_a_thousand(volumes: Data) -> None:
+    dataset, pipeline = volumes
+    samples = parity_samples(dataset)
+
+    def moved(pixels: int) -> Pipeline:
+        def logits(windows: np.ndarray) -> np.ndarray:
+            found = pipeline.logits(windows).copy()
+            found[:, 0, 3, 5 : 5 + pixels] += 0.02
+            return found
+
+        return replace(pipeline, logits=logits)
+
+    with pytest.raises(GossamerError, match="stage: network"):
+        measure_parity(pipeline, moved(1), dataset, samples)
+    choosing = replace(pipeline, continuous=False)
+    assert measure_parity(choosing, moved(1), dataset, samples).probabilities > 1e-3
+    with pytest.raises(GossamerError, match="stage: network"):
+        measure_parity(choosing, moved(4), dataset, samples)

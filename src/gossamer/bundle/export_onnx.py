@@ -35,6 +35,9 @@ OPSET = 20
 TOLERANCE = 1e-4
 """Largest difference of a logit from that of PyTorch, relative to the largest logit where that is above 1."""
 INPUT, OUTPUT = "images", "logits"
+MOVED = 1e-2
+"""Share of the logits that may differ by more where rounding chooses between places of maxima. With fresh weights maxima
+lie close together: 0.12 % of SUMNet's logits differ in float32 from those in float64."""
 AXES = ("batch", "channels", "rows", "columns")
 _STEP = 16
 """Pixels, at least, by which the size that a graph is traced with differs from the network's own."""
@@ -186,8 +189,10 @@ def _require_equal(network: Network, data: bytes, cases: list[tuple[int, tuple[i
         except Exception as error:
             what = f"{batch} images of {size[0]}x{size[1]}"
             raise _unsupported(network, f"its graph cannot be run with {what} ({_first_line(error)})") from error
-        worst = float(np.abs(found - wanted).max()) if found.shape == wanted.shape else math.inf
-        if not worst <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+        difference = np.abs(found - wanted) if found.shape == wanted.shape else np.full(1, math.inf)
+        worst, allowed = float(difference.max()), TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+        moved = 0.0 if network.config.continuous else MOVED
+        if not math.isfinite(worst) or (difference > allowed).mean() > moved:
             what = f"logits of its graph differ by {worst:.2g} for {batch} images of {size[0]}x{size[1]}"
             raise _unsupported(network, what)
 

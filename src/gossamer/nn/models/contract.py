@@ -36,6 +36,8 @@ class NetworkConfig(ABC):
     """Both sides of an image are multiples of this."""
     traceable_sizes: ClassVar[bool] = True
     """Whether an exporter can follow what the network does with images of another size."""
+    continuous: ClassVar[bool] = True
+    """Whether rounding changes every logit by little; where places of maxima decide, it may move a few of them."""
 
     @property
     def fixed_image_size(self) -> bool:

@@ -39,6 +39,7 @@ class SaDNNConfig(SegmenterConfig):
     dropout: float = 0.25
     name: ClassVar[str] = "sadnn"
     multiple: ClassVar[int] = 16
+    continuous: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,6 +39,7 @@ class SUMNetConfig(SegmenterConfig):
     width: int = 64
     name: ClassVar[str] = "sumnet"
     multiple: ClassVar[int] = 16
+    continuous: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
