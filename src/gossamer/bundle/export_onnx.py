@@ -36,8 +36,8 @@ TOLERANCE = 1e-4
 """Largest difference of a logit from that of PyTorch, relative to the largest logit where that is above 1."""
 INPUT, OUTPUT = "images", "logits"
 MOVED = 1e-2
-"""Share of the logits that may differ by more where rounding chooses between places of maxima. With fresh weights maxima
-lie close together: 0.12 % of SUMNet's logits differ in float32 from those in float64."""
+"""Share of the logits that may differ by more where rounding chooses between places of maxima. With fresh weights
+maxima lie close together: 0.12 % of SUMNet's logits differ in float32 from those in float64."""
 AXES = ("batch", "channels", "rows", "columns")
 _STEP = 16
 """Pixels, at least, by which the size that a graph is traced with differs from the network's own."""
