@@ -393,7 +393,7 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
         (labels - 200, "E-VALUE", "x.nii"),
         (labels[1:], "E-GEOMETRY", "x.nii"),
         (labels, "E-UNSUPPORTED", "x.mha"),
-        (labels, "E-MISSING", "absent/x.nii"),
+        (labels, "E-OUTPUT", "absent/x.nii"),
     ):
         with pytest.raises(GossamerError, match=code):
             write_nifti_labels(tmp_path / name, wrong, geometry)
