@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.compare.cell_results import STAGES, CellResult
-from gossamer.compare.folder import Cell, CompareFolder
+from gossamer.compare.cell_results import CellResult
+from gossamer.compare.folder import STAGES, Cell, CompareFolder
 from gossamer.compare.plan_file import Limits
 from gossamer.compare.recommend import Candidate, Recommendation, candidates_of, difference_of, recommend
 from gossamer.compare.results import KindResult, Results, read_results

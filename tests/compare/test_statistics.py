@@ -12,7 +12,6 @@ from gossamer.compare.scores import MeanScores, RankScores, Scores
 from gossamer.compare.statistics import (
     difference,
     draw_weights,
-    exponent,
     holm,
     mean_over_seeds,
     negated,
@@ -161,8 +160,3 @@ def test_distances_of_ends_add_in_quadrature() -> None:
     found = recovered(Estimate(0.02, -0.01, 0.06), Estimate(0.01, -0.03, 0.04))
     assert (found.value, found.low, found.high) == pytest.approx((0.03, -0.02, 0.08))
     assert negated(Estimate(0.1, 0.0, 0.3)) == Estimate(-0.1, -0.3, -0.0)
-
-
-def test_an_exponent_is_the_slope_of_the_logarithms() -> None:
-    assert exponent([784, 3136, 12544], [5 * size**1.7 for size in (784, 3136, 12544)]) == pytest.approx(1.7)
-    assert math.isnan(exponent([784], [3.0]))

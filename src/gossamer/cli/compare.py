@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from gossamer.cli.answer import Answer, Common, parse_size, require_torch, say, set_threads
-from gossamer.cli.whole import Whole
+from gossamer.cli.numbers import Whole
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gossamer.cli.answer import Answer, Common, parse_size, progress, require_torch, say, set_threads
-from gossamer.cli.real import Real
+from gossamer.cli.numbers import Real
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:

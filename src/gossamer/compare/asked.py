@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gossamer.compare.folder import PRECISIONS, Precision
 from gossamer.compare.plan_file import Limits
+from gossamer.compress.drop import require_drop
 from gossamer.errors import ErrorCode, GossamerError
 
 MECHANISMS = ("softmax", "sequence_norm", "kv")
@@ -56,9 +57,7 @@ class Asked:
             value = getattr(self, key)
             if value is not None and not 0 < value < math.inf:
                 raise GossamerError(ErrorCode.CONFIG, _option(key), f"{value} is not above 0", "give a positive number")
-        if not 0 <= self.max_drop < math.inf:
-            problem = f"{self.max_drop} is no drop, a number from 0 on is wanted"
-            raise GossamerError(ErrorCode.CONFIG, "--max-drop", problem, "use 0.005")
+        require_drop(self.max_drop)
         if self.epochs is not None and self.budget_minutes is not None:
             problem = "and --epochs both say how long a cell is trained"
             raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", problem, "give one of them")

@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gossamer.compare.folder import Cell, CompareFolder, Precision
+from gossamer.compare.folder import NEEDED, STAGES, Cell, CompareFolder, Precision, Stage
 from gossamer.compare.scores import PRIMARY, Scores, read_scores
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluate.bootstrap import Estimate
 from gossamer.files import read_json
 
-STAGES = ("train", "export", "quantize")
-NEEDED: dict[Precision, str] = {"torch": "train", "float32": "export", "int8": "quantize"}
-"""The stage that makes each precision."""
 _UNREADABLE = "cannot be read"
 ROUNDING = 0.005
 """Largest difference of a metric between a run's summary and its table, whose probabilities have six places."""
@@ -42,7 +39,7 @@ class CellResult:
     """
 
     cell: Cell
-    stages: tuple[str, ...]
+    stages: tuple[Stage, ...]
     failed: str | None
     scores: Scores | None = None
     quality: Estimate | None = None
@@ -52,7 +49,7 @@ class CellResult:
     epochs: int | None = None
     best_epoch: int | None = None
     training_seconds: float | None = None
-    wanted: tuple[str, ...] = STAGES
+    wanted: tuple[Stage, ...] = STAGES
 
     @property
     def failed_to_be_read(self) -> bool:
@@ -81,7 +78,7 @@ class CellResult:
         return CellResult(cell=self.cell, stages=(), failed=reason, wanted=self.wanted)
 
 
-def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[str, ...] = STAGES) -> CellResult:
+def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[Stage, ...] = STAGES) -> CellResult:
     """Return what a cell came to. What cannot be read has failed, so that the others can still be compared.
 
     Args:
@@ -90,7 +87,7 @@ def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[str, .
         task: ``classify`` or ``segment``.
         wanted: the stages that the plan has for it.
     """
-    stages: list[str] = []
+    stages: list[Stage] = []
     failed: str | None = None
     try:
         for stage in STAGES:
@@ -105,7 +102,7 @@ def read_cell(folder: CompareFolder, cell: Cell, task: str, wanted: tuple[str, .
         return CellResult(cell=cell, stages=(), failed=f"{_UNREADABLE}: {error}", wanted=wanted)
 
 
-def is_harmed(folder: CompareFolder, cell: Cell, task: str, stage: str) -> bool:
+def is_harmed(folder: CompareFolder, cell: Cell, task: str, stage: Stage) -> bool:
     """Return whether what a stage left, which ended well, cannot be read."""
     try:
         if stage == "train":

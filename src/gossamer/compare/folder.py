@@ -16,6 +16,11 @@ TWIN = "softmax"
 Precision = Literal["torch", "float32", "int8"]
 """PyTorch in float32, and the bundle in its two precisions."""
 PRECISIONS: tuple[Precision, ...] = ("torch", "float32", "int8")
+Stage = Literal["train", "export", "quantize"]
+STAGES: tuple[Stage, ...] = ("train", "export", "quantize")
+"""What is done with a cell, in this order."""
+NEEDED: dict[Precision, Stage] = dict(zip(PRECISIONS, STAGES, strict=True))
+"""The stage that makes each precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +54,12 @@ class State:
     """How far a cell has come.
 
     Attributes:
-        stage: what was done last, or what failed: ``train``, ``export`` or ``quantize``.
+        stage: what was done last, or what failed.
         failed: why it stopped, in one line; None where it did not.
         seconds: of the work so far.
     """
 
-    stage: Literal["train", "export", "quantize"]
+    stage: Stage
     failed: str | None
     seconds: float
 
@@ -102,11 +107,11 @@ class CompareFolder:
         """Return a bundle of a cell."""
         return self.cell(cell) / precision
 
-    def log(self, cell: Cell, stage: str) -> Path:
+    def log(self, cell: Cell, stage: Stage) -> Path:
         """Return what a stage of a cell said."""
         return self.cell(cell) / f"{stage}.log"
 
-    def read_state(self, cell: Cell, stage: str) -> State | None:
+    def read_state(self, cell: Cell, stage: Stage) -> State | None:
         """Return how a stage of a cell ended; None where it did not end yet, or what it made is gone."""
         file = self._state(cell, stage)
         state = config.from_json(State, read_json(file), str(file)) if file.exists() else None
@@ -116,14 +121,14 @@ class CompareFolder:
         """Keep how a stage of a cell ended."""
         write_json(self._state(cell, state.stage), config.to_json(state))
 
-    def forget_state(self, cell: Cell, stage: str) -> None:
+    def forget_state(self, cell: Cell, stage: Stage) -> None:
         """Remove how a stage of a cell ended, before it is done again."""
         self._state(cell, stage).unlink(missing_ok=True)
 
-    def _state(self, cell: Cell, stage: str) -> Path:
+    def _state(self, cell: Cell, stage: Stage) -> Path:
         return self.cell(cell) / f"state-{stage}.json"
 
-    def _lost(self, cell: Cell, stage: str) -> bool:
+    def _lost(self, cell: Cell, stage: Stage) -> bool:
         """Return whether a file that a stage leaves last is gone; without its run a bundle cannot be told to be its."""
         run = self.run(cell) / "summary.json"
         left = {

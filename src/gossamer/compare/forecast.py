@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +11,7 @@ import torch
 from gossamer.data import Dataset, SegmentationDataset
 from gossamer.data.datasets.prepare import prepare
 from gossamer.data.datasets.prepare_masks import prepare_masks
+from gossamer.measure.latency import time_calls
 from gossamer.measure.training_memory import forecast_training_memory
 from gossamer.measure.training_step import training_loss
 from gossamer.nn.models import Segmenter
@@ -103,10 +102,10 @@ def time_run(run: RunConfig, dataset: Dataset | SegmentationDataset, *, base_byt
         loss.backward()
         optimizer.step()
 
-    step_s = _median(step)
+    step_s = _seconds(step)
     network.eval()
     with torch.inference_mode():
-        image_s = _median(lambda: network(images[:8])) / min(8, len(images))
+        image_s = _seconds(lambda: network(images[:8])) / min(8, len(images))
     needed = forecast_training_memory(
         run.model,
         run.recipe.batch_size,
@@ -147,18 +146,11 @@ def _reading(run: RunConfig, dataset: Dataset | SegmentationDataset) -> tuple[fl
             seed=run.seed,
         )
         slices = len(items)
-    seconds = _median(lambda: items[Draw(0, int(rng.integers(len(items))), 1.0)])
+    seconds = _seconds(lambda: items[Draw(0, int(rng.integers(len(items))), 1.0)])
     drawn = len(train) * slices
     return seconds, min(drawn, run.recipe.draws or drawn), len(val) * slices
 
 
-def _median(call: Callable[[], object]) -> float:
+def _seconds(call: Callable[[], object]) -> float:
     """Return the median time of a few calls, warm."""
-    call()
-    times: list[float] = []
-    began = time.perf_counter()
-    while not times or (len(times) < _MOST_STEPS and time.perf_counter() - began < _TIMED_S):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return time_calls(call, seconds=_TIMED_S, min_calls=1, max_calls=_MOST_STEPS, warm_up=1).p50_ms / 1e3

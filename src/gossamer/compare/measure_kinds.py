@@ -16,16 +16,16 @@ import numpy as np
 import torch
 
 from gossamer.checkpoint import load_model
-from gossamer.compare.folder import TWIN, Cell, CompareFolder, Kind, Measured, Precision, key_of
+from gossamer.compare.folder import NEEDED, TWIN, Cell, CompareFolder, Kind, Measured, Precision, key_of
 from gossamer.compare.network_costs import attempt, costs_of_training, growth_of
 from gossamer.compare.plan_file import ComparePlan, read_plan
 from gossamer.compare.sample_input import sample_input
-from gossamer.data import open_dataset
+from gossamer.data import Dataset, SegmentationDataset, open_dataset
 from gossamer.errors import GossamerError
 from gossamer.files import write_json
-from gossamer.measure.bundle import measure_bundle
+from gossamer.measure.bundle import file_size, measure_bundle_memory
 from gossamer.measure.energy import measure_energy, open_meter
-from gossamer.measure.figure import Figure
+from gossamer.measure.figure import Figure, peak_figure
 from gossamer.measure.latency import Latency, time_together
 from gossamer.measure.macs import count_macs
 from gossamer.measure.memory import measure_peak_memory
@@ -79,8 +79,11 @@ def measure_group(folder: CompareFolder, number: int) -> None:
     plan = read_plan(folder.plan)
     torch.set_num_threads(plan.threads)
     group = groups_of(plan)[number]
+    dataset = open_dataset(Path(plan.data), seed=plan.seeds[0], task=plan.task)
     subjects = [
-        _Subject(folder, plan, kind) for kind in (*group.kinds, *group.company) if _is_trained(folder, plan, kind)
+        _Subject(folder, plan, dataset, kind)
+        for kind in (*group.kinds, *group.company)
+        if _is_trained(folder, plan, kind)
     ]
     calls: dict[tuple[Kind, Precision], Callable[[], object]] = {}
     for subject in subjects:
@@ -99,13 +102,15 @@ def measure_group(folder: CompareFolder, number: int) -> None:
 class _Subject:
     """A kind with its trained network and its bundles, ready to be called."""
 
-    def __init__(self, folder: CompareFolder, plan: ComparePlan, kind: Kind) -> None:
+    def __init__(
+        self, folder: CompareFolder, plan: ComparePlan, dataset: Dataset | SegmentationDataset, kind: Kind
+    ) -> None:
         self.kind, self.plan = kind, plan
         self.cell = Cell(kind=kind, seed=plan.seeds[0])
         run = RunFolder(folder.run(self.cell)).read_config()
         self.recipe = run.recipe
         self.network = load_model(folder.run(self.cell))
-        self.images = sample_input(run, open_dataset(run.data, seed=run.seed, task=run.task))
+        self.images = sample_input(run, dataset)
         self.calls: dict[Precision, Callable[[], object]] = {}
         self.bundles = {}
         self.reasons: dict[Precision, str] = {}
@@ -139,7 +144,7 @@ class _Subject:
         size = "x".join(str(side) for side in self.images.shape[2:])
         threads = self.plan.threads
         where = f"{engine}, batch 1 of {size}, {threads} thread{'' if threads == 1 else 's'}"
-        how = f"wall clock, {where}, {latency.calls} calls after warm-up, {beside}"
+        how = f"wall clock, {where}, {latency.calls} calls after warm-up, {beside}{latency.remark}"
         return {
             **self._of_a_process(precision, where),
             "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
@@ -152,16 +157,13 @@ class _Subject:
     def _of_a_process(self, precision: Precision, where: str) -> dict[str, Figure]:
         """Return the size of the file, and the peak of a fresh process that runs it."""
         if precision != "torch":
-            cost = measure_bundle(self.bundles[precision], seconds=0.1)
-            return {"file": cost["file"], "peak_memory": cost["peak_memory"]}
+            bundle = self.bundles[precision]
+            return {"file": file_size(bundle), "peak_memory": measure_bundle_memory(bundle)["peak_memory"]}
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.network.state_dict().values())
         peak = measure_peak_memory(self.network.config, batch=1, threads=self.plan.threads)
-        missing = Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
         return {
             "file": Figure(weights, "bytes", "computed", "weights in float32"),
-            "peak_memory": missing
-            if peak is None
-            else Figure(peak.process_bytes, "bytes", "measured", f"whole fresh process, {where}"),
+            "peak_memory": peak_figure(None if peak is None else peak.process_bytes, f"whole fresh process, {where}"),
         }
 
     def _torch_call(self) -> Callable[[], object]:
@@ -175,8 +177,7 @@ class _Subject:
 
     def _open(self, folder: CompareFolder, precision: Literal["float32", "int8"]) -> None:
         """Open a bundle; where there is none, keep the reason."""
-        stage = "export" if precision == "float32" else "quantize"
-        state = folder.read_state(self.cell, stage)
+        state = folder.read_state(self.cell, NEEDED[precision])
         if state is None or state.failed:
             self.reasons[precision] = "it was not made" if state is None else str(state.failed)
             return

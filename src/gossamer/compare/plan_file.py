@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gossamer import config
-from gossamer.compare.folder import PRECISIONS, Cell, CompareFolder, Kind, Precision, key_of
+from gossamer.compare.folder import NEEDED, PRECISIONS, STAGES, Cell, CompareFolder, Kind, Precision, Stage, key_of
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_json, write_json
 
@@ -114,12 +114,12 @@ class ComparePlan:
         asked = self.options.get("precisions", PRECISIONS)
         return tuple(precision for precision in PRECISIONS if precision in asked)
 
-    def stages(self, cell: Cell) -> tuple[str, ...]:
+    def stages(self, cell: Cell) -> tuple[Stage, ...]:
         """Return what is done with a cell: bundles are made of some seeds and in some precisions alone."""
         if cell.seed not in self.options.get("bundle_seeds", self.seeds):
             return ("train",)
-        bundles = (("float32", "export"), ("int8", "quantize"))
-        return ("train", *(stage for precision, stage in bundles if precision in self.precisions))
+        wanted = {"train", *(NEEDED[precision] for precision in self.precisions)}
+        return tuple(stage for stage in STAGES if stage in wanted)
 
 
 def write_plan(folder: CompareFolder, plan: ComparePlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ from gossamer import config
 from gossamer.compare.cell_results import CellResult, read_cell
 from gossamer.compare.folder import PRECISIONS, TWIN, CompareFolder, Kind, Measured, Precision
 from gossamer.compare.plan_file import ComparePlan
+from gossamer.compare.same_data import unit_of
 from gossamer.compare.scores import PRIMARY, Scores
 from gossamer.compare.statistics import (
     Difference,
     difference,
     draw_weights,
-    exponent,
     holm,
     interval_note,
     mean_over_seeds,
@@ -27,6 +28,7 @@ from gossamer.compare.statistics import (
 from gossamer.errors import GossamerError
 from gossamer.evaluate.bootstrap import Estimate
 from gossamer.files import read_json
+from gossamer.measure.exponent import exponent
 from gossamer.measure.figure import Figure
 
 NOT_YET = Figure(None, "", "unavailable", "not measured yet")
@@ -142,8 +144,8 @@ class Results:
     @property
     def unit(self) -> str:
         """What intervals are over, for one of them: patients, or samples where patients are unknown."""
-        cells = (cell for result in self.kinds for cell in result.trained if cell.scores is not None)
-        return next((_unit(cell.scores.groups, self.plan.task) for cell in cells if cell.scores is not None), "sample")
+        scores = (cell.scores for result in self.kinds for cell in result.trained)
+        return next((unit_of(each.groups, self.plan.task) for each in scores if each is not None), "sample")
 
     @property
     def seeds_in_8_bits(self) -> tuple[int, ...]:
@@ -186,7 +188,7 @@ def read_results(folder: CompareFolder, plan: ComparePlan) -> Results:
             notes.append("there is no test split; the figures are of the validation split, which chose the epochs")
     groups = trained[0].scores.groups if trained and trained[0].scores is not None else ()
     if groups and trained[0].split:
-        notes += interval_note(len(set(groups)), _unit(groups, plan.task), trained[0].split)
+        notes += interval_note(len(set(groups)), unit_of(groups, plan.task), trained[0].split)
     weights = draw_weights(groups) if groups else np.empty((0, 0), np.uint16)
     measured = {kind: _measured(folder, kind, notes) for kind in plan.kinds}
     differences = _against_twins(cells, weights)
@@ -214,11 +216,6 @@ def read_results(folder: CompareFolder, plan: ComparePlan) -> Results:
         groups=len(set(groups)),
         notes=tuple(notes),
     )
-
-
-def _unit(groups: Sequence[str], task: str) -> str:
-    known = any(group.startswith("patient ") for group in groups)
-    return "patient" if known else "image" if task == "classify" else "case"
 
 
 def _ending(cell: CellResult) -> str:
@@ -253,16 +250,7 @@ def _against_twins(cells: Mapping[Kind, tuple[CellResult, ...]], weights: np.nda
             found[kind] = difference(ours, theirs, weights, test=True)
     tested = {kind: each.p for kind, each in found.items() if each.p is not None and not math.isnan(each.p)}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return {
-        kind: Difference(
-            estimate=each.estimate,
-            seeds=each.seeds,
-            p=each.p,
-            holm=corrected.get(kind),
-            permutations=each.permutations,
-        )
-        for kind, each in found.items()
-    }
+    return {kind: dataclasses.replace(each, holm=corrected.get(kind)) for kind, each in found.items()}
 
 
 def _quality(cells: Sequence[CellResult], weights: np.ndarray) -> Estimate | None:

@@ -8,17 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from gossamer.compare.cell_results import is_harmed
 from gossamer.compare.child import Children, Stopped
-from gossamer.compare.folder import Cell, CompareFolder, State
+from gossamer.compare.folder import STAGES, Cell, CompareFolder, Stage, State
 from gossamer.compare.measure_kinds import groups_to_measure
 from gossamer.compare.plan import StageAhead, stages_of
 from gossamer.compare.plan_file import ComparePlan
 from gossamer.train.run import RunFolder
 
-Stage = Literal["train", "export", "quantize"]
 NO_RUNG = "no rung meets the limit"
 """How the state of a quantization begins that failed by its result, not by a fault."""
 
@@ -67,7 +65,7 @@ class Runner:
             self.on_cell()
 
     def _is_open(self, stage: StageAhead) -> bool:
-        if stage.cell is None:
+        if stage.what == "measure" or stage.cell is None:
             return bool(groups_to_measure(self.folder, self.plan))
         known = self.folder.read_state(stage.cell, stage.what)
         if known is None or not self.retry:
@@ -109,8 +107,7 @@ class Runner:
 
     def _missing(self, what: Stage, cell: Cell) -> str | None:
         """Return why a stage has nothing to begin with."""
-        before: tuple[Stage, ...] = {"train": (), "export": ("train",), "quantize": ("train", "export")}[what]
-        for stage in before:
+        for stage in STAGES[: STAGES.index(what)]:
             state = self.folder.read_state(cell, stage)
             if state is not None and state.failed:
                 return f"{stage} failed"

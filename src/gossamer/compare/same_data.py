@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from gossamer.data import Dataset, SegmentationDataset
+from gossamer.evaluate.predictions import groups_of
 
 
 def contents_of(dataset: Dataset | SegmentationDataset) -> str:
@@ -36,7 +38,16 @@ def evaluated_patients(dataset: Dataset | SegmentationDataset) -> tuple[int, str
     """Return how many are evaluated, what they are, and the split: the test split where there is one."""
     split = "test" if any(sample.split == "test" for sample in dataset.samples) else "val"
     samples = [sample for sample in dataset.samples if sample.split == split]
-    known = any(sample.patient is not None for sample in samples)
-    groups = {sample.id if sample.patient is None else ("patient", sample.patient) for sample in samples}
-    what = "patient" if known else "image" if isinstance(dataset, Dataset) else "case"
-    return len(groups), what, split
+    groups = set(groups_of(samples))
+    return len(groups), unit_of(groups, "classify" if isinstance(dataset, Dataset) else "segment"), split
+
+
+def unit_of(groups: Iterable[str], task: str) -> str:
+    """Return what intervals are over, for one of them: patients, or samples where patients are unknown.
+
+    Args:
+        groups: of the samples, as ``groups_of`` names them.
+        task: ``classify`` or ``segment``.
+    """
+    known = any(group.startswith("patient ") for group in groups)
+    return "patient" if known else "image" if task == "classify" else "case"

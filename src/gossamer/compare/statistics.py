@@ -138,14 +138,6 @@ def negated(estimate: Estimate) -> Estimate:
     return Estimate(-estimate.value, -estimate.high, -estimate.low)
 
 
-def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Return ``b`` of ``cost = a size^b``, by least squares of the logarithms; NaN below two sizes."""
-    if len(set(sizes)) < 2:
-        return math.nan
-    x, y = np.log(np.asarray(sizes, np.float64)), np.log(np.asarray(costs, np.float64))
-    return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
-
-
 def _permute(ours: Sequence[Scores], theirs: Sequence[Scores], seed: int) -> tuple[float, int]:
     """Return the share of exchanges with a difference at least as large as the one met, which counts as one of them."""
     first = ours[0]

@@ -18,14 +18,14 @@ import torch
 from gossamer.bundle.export_onnx import export_onnx
 from gossamer.compare.candidates import Candidate
 from gossamer.compare.folder import Precision
-from gossamer.compress.products import Product, prepared, products_of, with_macs
-from gossamer.compress.quantize import MATRIX_MACS, MATRIX_WEIGHTS
+from gossamer.compress.products import prepared, products_of, with_macs
+from gossamer.compress.quantize import without_dynamic
 from gossamer.compress.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
 from gossamer.compress.source import with_constant_weights
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.measure.figure import Figure
+from gossamer.measure.figure import Figure, peak_figure
 from gossamer.measure.graph import measure_graph_memory
-from gossamer.measure.latency import time_together
+from gossamer.measure.latency import time_calls, time_together
 from gossamer.measure.memory import measure_peak_memory
 from gossamer.nn.models import Network
 from gossamer.runtime.engines import ENGINES, EngineName, load_engine
@@ -89,7 +89,7 @@ def installed_engines(asked: Iterable[str] | None = None) -> list[EngineName]:
 def time_network(candidate: Candidate) -> Trial:
     """Return the latency of a candidate in PyTorch alone, from a few calls; its memory is not measured."""
     call = _network_call(candidate)[1]
-    taken = time_together({TORCH: call}, seconds=0.3, min_rounds=3, max_rounds=15)[TORCH]
+    taken = time_calls(call, seconds=0.3, min_calls=3, max_calls=15)
     how = f"wall clock, torch, {torch.get_num_threads()} threads, {taken.calls} calls{taken.remark}"
     return Trial(
         precision=TORCH,
@@ -121,7 +121,7 @@ def measure_candidate(
     network, call, images = _network_call(candidate)
     shape = images.shape
     calls: dict[tuple[Precision, str], Callable[[], object]] = {(TORCH, TORCH): call}
-    quick = time_together({TORCH: call}, seconds=0.0, min_rounds=3)[TORCH].p50_ms
+    quick = time_calls(call, seconds=0.0, min_calls=3).p50_ms
     missing: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         if hopeless_ms is not None and quick > hopeless_ms:
@@ -132,7 +132,7 @@ def measure_candidate(
             for precision in GRAPHS:
                 file = Path(folder) / f"{precision}.onnx"
                 try:
-                    made[precision] = _float32(network) if precision == "float32" else _int8(network, images, made)
+                    made[precision] = export_onnx(network) if precision == "float32" else _int8(network, images, made)
                     file.write_bytes(made[precision])
                 except GossamerError as error:
                     missing += [_missing(precision, engine, f"{error.where}: {error.problem}") for engine in engines]
@@ -162,7 +162,7 @@ def measure_candidate(
                     engine=engine,
                     latency_p50=Figure(taken.p50_ms, "ms", "measured", how),
                     latency_p95=Figure(taken.p95_ms, "ms", "measured", how),
-                    peak_memory=_memory(memory),
+                    peak_memory=peak_figure(memory, "whole fresh process, one image or window a call"),
                     busy=taken.busy,
                 )
             )
@@ -184,10 +184,6 @@ def _network_call(candidate: Candidate) -> tuple[Network, Callable[[], object], 
     return network, call, images
 
 
-def _float32(network: Network) -> bytes:
-    return export_onnx(network)
-
-
 def _int8(network: Network, images: np.ndarray, made: dict[Precision, bytes]) -> bytes:
     """Return the graph in 8 bits on the rung that quantizing tries first; random images fix its ranges."""
     other = with_constant_weights(network)
@@ -198,24 +194,11 @@ def _int8(network: Network, images: np.ndarray, made: dict[Precision, bytes]) ->
     if not products:
         problem = "has no convolution and no matrix product with a weight"
         raise GossamerError(ErrorCode.UNSUPPORTED, network.config.name, problem, "there is nothing to quantize")
-    matrices = [product for product in products if product.kind != "Conv"]
-    if _share(matrices, products, lambda product: product.weights) >= MATRIX_WEIGHTS and (
-        _share(matrices, products, lambda product: product.macs) >= MATRIX_MACS
-    ):
-        return quantize_dynamically(model, matrices, Scheme())
+    if without_dynamic(products) is None:
+        return quantize_dynamically(model, [product for product in products if product.kind != "Conv"], Scheme())
     windows = np.random.default_rng(1).standard_normal((_CALIBRATION, *images.shape[1:]), dtype=np.float32)
     with StaticQuantizer(model, windows, Scheme()) as static:
         return static(products)
-
-
-def _share(some: Iterable[Product], all_of_them: Iterable[Product], count: Callable[[Product], int]) -> float:
-    return sum(map(count, some)) / max(1, sum(map(count, all_of_them)))
-
-
-def _memory(peak: int | None) -> Figure:
-    if peak is None:
-        return Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
-    return Figure(peak, "bytes", "measured", "whole fresh process, one image or window a call")
 
 
 def _missing(precision: Precision, engine: str, reason: str) -> Trial:

@@ -19,6 +19,7 @@ from gossamer import config
 from gossamer.compress.calibrate import USUAL, Calibration, calibration_data, require_enough
 from gossamer.compress.compare import Comparison, logits_of, make_judge, metric_of, quality_of, with_model, worsening
 from gossamer.compress.cost import Speed, compare_speed
+from gossamer.compress.drop import require_drop
 from gossamer.compress.ladder import Candidate, Rung, Step, climb
 from gossamer.compress.products import Product, prepared, products_of, weight_count, with_macs
 from gossamer.compress.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
@@ -63,9 +64,7 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_drop < math.inf:
-            problem = f"{self.max_drop} is no drop, a number from 0 on is wanted"
-            raise GossamerError(ErrorCode.CONFIG, "--max-drop", problem, "use 0.005")
+        require_drop(self.max_drop)
         if self.rung is not None and self.rung not in get_args(Rung):
             known = ", ".join(get_args(Rung))
             raise GossamerError(ErrorCode.CONFIG, "--rung", f"there is no rung {self.rung!r}", f"use one of {known}")
@@ -189,7 +188,7 @@ def quantize(
     if not products:
         problem = "has no convolution and no matrix product with a weight"
         raise GossamerError(ErrorCode.UNSUPPORTED, bundle.path, problem, "there is nothing to quantize")
-    if options.rung == "dynamic" and (reason := _no_dynamic(products)) is not None:
+    if options.rung == "dynamic" and (reason := without_dynamic(products)) is not None:
         raise GossamerError(ErrorCode.UNSUPPORTED, "--rung", f"dynamic does not apply: {reason}", "use --rung static")
     on_stage(f"{metric} of the validation split in float32")
     judge = make_judge(bundle, dataset, "val", metric, options.seed)
@@ -256,7 +255,7 @@ class _Ladder:
     def candidates(self) -> Iterator[Candidate]:
         """Yield them."""
         wanted = get_args(Rung) if self.options.rung is None else (self.options.rung,)
-        without = _no_dynamic(self.products) if "dynamic" in wanted else None
+        without = without_dynamic(self.products) if "dynamic" in wanted else None
         if without is not None:
             self.notes.append(Note(ErrorCode.UNSUPPORTED, "dynamic", f"left out: {without}"))
         if "dynamic" in wanted and without is None:
@@ -294,8 +293,8 @@ class _Ladder:
         return tuple(p for p in self.products if p not in kept and not (matrices and p.kind == "Conv"))
 
 
-def _no_dynamic(products: Sequence[Product]) -> str | None:
-    """Return why the dynamic rung, which leaves convolutions alone, is none for a network; None where it is one."""
+def without_dynamic(products: Sequence[Product]) -> str | None:
+    """Return why the dynamic rung, which leaves convolutions alone, is none for them; None where it is one."""
     shares = []
     for count in (lambda product: product.weights, lambda product: product.macs):
         held = sum(count(product) for product in products if product.kind != "Conv")

@@ -6,10 +6,6 @@ torch, whose memory would be counted too.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.measure.energy import measure_energy, modelled_energy
-from gossamer.measure.figure import Figure
+from gossamer.measure.figure import Figure, peak_figure
+from gossamer.measure.fresh_process import answer, ask
 from gossamer.measure.latency import Latency, time_calls, time_together
 from gossamer.measure.machine import describe_machine, process_memory, reset_peak_memory
 from gossamer.runtime.bundle import Bundle, open_bundle
@@ -40,26 +37,34 @@ def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> C
         batch: images of one call, each of the window's size.
         seconds: about how long to time.
     """
-    spec, engine = bundle.manifest.input, bundle.engine
     images = _images(bundle, batch)
     latency = time_calls(lambda: bundle.predict(images), seconds=seconds)
-    threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
-    one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
-    cost = {
-        "file": Figure(bundle.manifest.members[MODEL].bytes, "bytes", "computed", MODEL),
+    return {
+        "file": file_size(bundle),
         **_latencies(bundle, batch, latency),
         "energy": measure_energy(lambda: bundle.predict(images), seconds=seconds),
         **_modelled(bundle, batch),
+        **measure_bundle_memory(bundle, batch=batch),
     }
-    memory = _memory_of_a_process(bundle, batch)
-    if memory is None:
-        missing = Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
-        return {**cost, "peak_memory": missing, "forward_memory": missing}
-    where = f"{engine.name}, {one}, {threads}"
+
+
+def file_size(bundle: Bundle) -> Figure:
+    """Return the bytes of the network's file."""
+    return Figure(bundle.manifest.members[MODEL].bytes, "bytes", "computed", MODEL)
+
+
+def measure_bundle_memory(bundle: Bundle, *, batch: int = 1) -> Cost:
+    """Return ``peak_memory`` of a fresh process that runs the bundle, and ``forward_memory``, its rise in calls.
+
+    Args:
+        bundle: whose folder the process opens.
+        batch: images of one call.
+    """
+    memory: dict[str, int] = {} if process_memory() is None else _memory_of_a_process(bundle, batch)
+    where = f"{bundle.engine.name}, {_conditions(bundle, batch)}"
     return {
-        **cost,
-        "peak_memory": Figure(memory["process"], "bytes", "measured", f"whole fresh process, {where}"),
-        "forward_memory": Figure(memory["forward"], "bytes", "measured", f"rise of the same process in calls, {where}"),
+        "peak_memory": peak_figure(memory.get("process"), f"whole fresh process, {where}"),
+        "forward_memory": peak_figure(memory.get("forward"), f"rise of the same process in calls, {where}"),
     }
 
 
@@ -79,15 +84,18 @@ def machine_of_bundles() -> dict[str, Any]:
 
 
 def _latencies(bundle: Bundle, batch: int, latency: Latency) -> Cost:
-    spec, engine = bundle.manifest.input, bundle.engine
-    threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
-    one = f"batch {batch} of {spec.window[0]}x{spec.window[1]}"
-    how = f"wall clock, {engine.name} {engine.version}, {one}, {threads}, {latency.calls} calls after warm-up"
-    how += latency.remark
+    engine = f"{bundle.engine.name} {bundle.engine.version}"
+    how = f"wall clock, {engine}, {_conditions(bundle, batch)}, {latency.calls} calls after warm-up{latency.remark}"
     return {
         "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
         "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
     }
+
+
+def _conditions(bundle: Bundle, batch: int) -> str:
+    window = bundle.manifest.input.window
+    threads = f"{bundle.threads} threads" if bundle.threads else "the engine's number of threads"
+    return f"batch {batch} of {window[0]}x{window[1]}, {threads}"
 
 
 def _modelled(bundle: Bundle, batch: int) -> Cost:
@@ -110,21 +118,11 @@ def _images(bundle: Bundle, batch: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def _memory_of_a_process(bundle: Bundle, batch: int) -> dict[str, int] | None:
-    if process_memory() is None:
-        return None
+def _memory_of_a_process(bundle: Bundle, batch: int) -> dict[str, int]:
     request = {
         "folder": str(bundle.path.absolute()), "engine": bundle.engine.name, "threads": bundle.threads, "batch": batch,
     }  # fmt: skip
-    finished = subprocess.run(
-        [sys.executable, "-m", "gossamer.measure.bundle"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(bundle.threads or 1)},
-        check=True,
-    )
-    return json.loads(finished.stdout)
+    return ask("gossamer.measure.bundle", request, threads=bundle.threads or 1)
 
 
 def _probe(request: dict[str, Any]) -> dict[str, int]:
@@ -141,4 +139,4 @@ def _probe(request: dict[str, Any]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    json.dump(_probe(json.load(sys.stdin)), sys.stdout)
+    answer(_probe)

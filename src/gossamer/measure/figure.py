@@ -30,6 +30,18 @@ class Figure:
         return {"value": self.value, "unit": self.unit, "how": self.how, "detail": self.detail}
 
 
+def peak_figure(value: int | None, detail: str) -> Figure:
+    """Return the bytes that a process was measured to hold at most; unavailable where the system did not tell.
+
+    Args:
+        value: bytes; None where the system does not report them.
+        detail: of which process.
+    """
+    if value is None:
+        return Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
+    return Figure(value, "bytes", "measured", detail)
+
+
 def quantity(value: float | None, unit: str) -> str:
     """Return a number with its unit, in the prefix that reads best; a dash where there is none."""
     if value is None:

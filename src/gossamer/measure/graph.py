@@ -5,15 +5,12 @@ Run as a module, this file is that process. Nothing here needs torch, whose memo
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gossamer.measure.fresh_process import answer, ask
 from gossamer.measure.machine import process_memory
 from gossamer.runtime.engines import EngineName, load_engine
 
@@ -30,15 +27,7 @@ def measure_graph_memory(model: Path, shape: tuple[int, ...], *, engine: EngineN
     if process_memory() is None:
         return None
     request = {"model": str(model.absolute()), "shape": shape, "engine": engine, "threads": threads}
-    finished = subprocess.run(
-        [sys.executable, "-m", "gossamer.measure.graph"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        check=True,
-    )
-    return json.loads(finished.stdout)["process"]
+    return ask("gossamer.measure.graph", request, threads=threads)["process"]
 
 
 def _probe(request: dict[str, Any]) -> dict[str, int]:
@@ -53,4 +42,4 @@ def _probe(request: dict[str, Any]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    json.dump(_probe(json.load(sys.stdin)), sys.stdout)
+    answer(_probe)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.measure.exponent import exponent
 from gossamer.measure.figure import Figure
-from gossamer.measure.latency import time_together
+from gossamer.measure.latency import time_calls, time_together
 from gossamer.measure.machine import available_memory_bytes
 from gossamer.measure.memory import MemoryForecast, forecast_memory
 from gossamer.nn.attention import Attention
@@ -158,11 +159,10 @@ def measure_growth(
 
 def fit_exponent(points: Sequence[tuple[int, float | None]], how: Any) -> Figure:
     """Return the slope of log cost against log pixels by least squares, over the points that have a cost."""
-    known = [(math.log(pixels), math.log(cost)) for pixels, cost in points if cost]
-    if len({x for x, _ in known}) < 2:
+    known = [(pixels, cost) for pixels, cost in points if cost]
+    if len({pixels for pixels, _ in known}) < 2:
         return Figure(None, "", "unavailable", "fewer than two sizes have a cost")
-    mean_x, mean_y = (sum(values) / len(known) for values in zip(*known, strict=True))
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in known) / sum((x - mean_x) ** 2 for x, _ in known)
+    slope = exponent(*zip(*known, strict=True))
     detail = f"cost ~ pixels^{slope:.2f}, least squares of the logarithms over {len(known)} sizes"
     return Figure(slope, "", how, detail)
 
@@ -193,8 +193,7 @@ def _time(
         else:
             held += forecast.weights + forecast.images
             calls[name] = _call(each, batch)
-            first = time_together({name: calls[name]}, seconds=0, min_rounds=1, max_rounds=1, warm_up=1)[name]
-            last = first.p50_ms / 1e3, work
+            last = time_calls(calls[name], min_calls=1, max_calls=1, warm_up=1).p50_ms / 1e3, work
     with torch.inference_mode():
         times = time_together(calls, seconds=seconds, min_rounds=MIN_ROUNDS, max_rounds=MAX_ROUNDS, warm_up=1)
     figures = []

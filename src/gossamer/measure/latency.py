@@ -40,20 +40,11 @@ class Latency:
 
 
 def time_calls(
-    call: Callable[[], object], *, seconds: float = 2.0, min_calls: int = 20, max_calls: int = 500
+    call: Callable[[], object], *, seconds: float = 2.0, min_calls: int = 20, max_calls: int = 500, warm_up: int = 3
 ) -> Latency:
     """Call ``call`` for about ``seconds`` after a warm-up, and return the distribution of its times."""
-    for _ in range(3):
-        call()
-    times: list[float] = []
-    begin, waiting = time.perf_counter(), Waiting()
-    while len(times) < min_calls or (time.perf_counter() - begin < seconds and len(times) < max_calls):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    waited = waiting.share()
-    p50, p95 = np.percentile(times, [50, 95])
-    return Latency(float(p50), float(p95), len(times), waited)
+    found = time_together({"": call}, seconds=seconds, min_rounds=min_calls, max_rounds=max_calls, warm_up=warm_up)
+    return found[""]
 
 
 def time_together(

@@ -6,10 +6,6 @@ process: it reads a network's config from standard input and writes what it meas
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,10 +15,12 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from gossamer import config
+from gossamer.measure.fresh_process import answer, ask
 from gossamer.measure.live_bytes import LiveBytes
 from gossamer.measure.machine import process_memory, reset_peak_memory
 from gossamer.nn.models import NetworkConfig, config_from_json
 
+_THIS = "gossamer.measure.memory"
 BUILD_BYTES = 6 * 2**20
 """What a process gains when it builds its first network, besides the weights: code that is read for the first time."""
 KERNEL_BYTES = 14 * 2**20
@@ -102,7 +100,7 @@ def forecast_memory(model: NetworkConfig, *, batch: int = 1) -> MemoryForecast |
 @lru_cache(maxsize=1)
 def bare_process_bytes() -> int | None:
     """Return what a fresh process holds that imports torch and the networks, and runs nothing; None if unknown."""
-    return None if process_memory() is None else _ask({"threads": 1}, returning=False)["resident_bytes"]
+    return None if process_memory() is None else ask(_THIS, {}, threads=1)["resident_bytes"]
 
 
 def measure_peak_memory(
@@ -119,21 +117,8 @@ def measure_peak_memory(
     """
     if process_memory() is None:
         return None
-    answer = _ask({"model": config.to_json(model), "batch": batch, "threads": threads}, returning=returning)
-    return PeakMemory(answer["process_bytes"], answer["forward_bytes"])
-
-
-def _ask(request: dict[str, Any], *, returning: bool) -> dict[str, int]:
-    environment = {**os.environ, **(RETURNING if returning else {}), "OMP_NUM_THREADS": str(request["threads"])}
-    finished = subprocess.run(
-        [sys.executable, "-m", "gossamer.measure.memory"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
-    )
-    return json.loads(finished.stdout)
+    request = {"model": config.to_json(model), "batch": batch, "threads": threads}
+    return PeakMemory(**ask(_THIS, request, threads=threads, environment=RETURNING if returning else None))
 
 
 def _probe(request: dict[str, Any]) -> dict[str, int]:
@@ -158,4 +143,4 @@ def _probe(request: dict[str, Any]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    json.dump(_probe(json.load(sys.stdin)), sys.stdout)
+    answer(_probe)

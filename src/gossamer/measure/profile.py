@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.measure.figure import Figure
+from gossamer.measure.figure import Figure, peak_figure
 from gossamer.measure.latency import time_calls
 from gossamer.measure.macs import count_macs
 from gossamer.measure.memory import bare_process_bytes, forecast_memory, measure_peak_memory
@@ -94,19 +94,10 @@ def check_agreement(model: Network, counted: int, closed: int) -> None:
 
 def _memory_figures(model: Network, batch: int, threads: int) -> Profile:
     peak = measure_peak_memory(model.config, batch=batch, threads=threads)
-    if peak is None:
-        missing = Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
-        return {"peak_memory": missing, "forward_memory": missing}
+    process, forward = (None, None) if peak is None else (peak.process_bytes, peak.forward_bytes)
     return {
-        "peak_memory": Figure(
-            peak.process_bytes,
-            "bytes",
-            "measured",
-            f"whole fresh process with torch, its usual allocator, batch {batch}",
-        ),
-        "forward_memory": Figure(
-            peak.forward_bytes, "bytes", "measured", f"rise of the same process in a call, batch {batch}"
-        ),
+        "peak_memory": peak_figure(process, f"whole fresh process with torch, its usual allocator, batch {batch}"),
+        "forward_memory": peak_figure(forward, f"rise of the same process in a call, batch {batch}"),
     }
 
 

@@ -8,21 +8,17 @@ input and writes what it measured.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gossamer import config
-from gossamer.measure.figure import Figure
+from gossamer.measure.figure import Figure, peak_figure
+from gossamer.measure.fresh_process import answer, ask
+from gossamer.measure.latency import time_calls
 from gossamer.measure.machine import process_memory, reset_peak_memory
 from gossamer.measure.training_memory import forecast_training_memory
 from gossamer.nn.models import Network, NetworkConfig, Segmenter, config_from_json
@@ -57,15 +53,7 @@ def measure_training_step(model: NetworkConfig, *, batch: int, threads: int, sec
         seconds: about how long to time.
     """
     request = {"model": config.to_json(model), "batch": batch, "threads": threads, "seconds": seconds}
-    finished = subprocess.run(
-        [sys.executable, "-m", "gossamer.measure.training_step"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        check=True,
-    )
-    return TrainingStep(**json.loads(finished.stdout))
+    return TrainingStep(**ask("gossamer.measure.training_step", request, threads=threads))
 
 
 def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> dict[str, Figure]:
@@ -81,17 +69,10 @@ def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds:
     where = f"batch {batch}, {threads} threads"
     how = f"forward, loss, backward and AdamW in float32, {where}, {step.steps} steps after one"
     found = {"train_step": Figure(1e3 * step.seconds_p50, "ms", "measured", how)}
-    if step.process_bytes is None or step.step_bytes is None:
-        found["train_memory"] = Figure(
-            None, "bytes", "unavailable", "this system does not report the peak of a process"
-        )
-    else:
-        found["train_memory"] = Figure(
-            step.process_bytes, "bytes", "measured", f"whole fresh process that trains, {where}"
-        )
-        found["train_step_memory"] = Figure(
-            step.step_bytes, "bytes", "measured", f"rise of the same process by the network and its training, {where}"
-        )
+    found["train_memory"] = peak_figure(step.process_bytes, f"whole fresh process that trains, {where}")
+    if step.step_bytes is not None:
+        rise = f"rise of the same process by the network and its training, {where}"
+        found["train_step_memory"] = peak_figure(step.step_bytes, rise)
     forecast = forecast_training_memory(model, batch)
     found["train_step_memory_forecast"] = (
         Figure(None, "bytes", "unavailable", "the work depends on the contents of the images")
@@ -136,23 +117,22 @@ def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
     images = torch.randn(request["batch"], description.in_channels, *description.image_size)
     shape = (len(images), *description.image_size) if isinstance(network, Segmenter) else (len(images),)
     truth = torch.randint(max(description.num_classes, 1), shape)
-    times: list[float] = []
-    begin = time.perf_counter()
-    # The first step makes the moments of AdamW and is not timed.
-    while len(times) < 1 + MIN_STEPS or (time.perf_counter() - begin < request["seconds"] and len(times) <= MAX_STEPS):
-        start = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         training_loss(network, images, truth).backward()
         optimizer.step()
-        times.append(time.perf_counter() - start)
+
+    # The first step makes the moments of AdamW and is not timed.
+    taken = time_calls(step, seconds=request["seconds"], min_calls=MIN_STEPS, max_calls=MAX_STEPS, warm_up=1)
     after = process_memory()
     return {
-        "seconds_p50": float(np.median(times[1:])),
-        "steps": len(times) - 1,
+        "seconds_p50": taken.p50_ms / 1e3,
+        "steps": taken.calls,
         "process_bytes": None if after is None else after.peak_bytes,
         "step_bytes": None if before is None or after is None else max(0, after.peak_bytes - before.resident_bytes),
     }
 
 
 if __name__ == "__main__":
-    json.dump(_probe(json.load(sys.stdin)), sys.stdout)
+    answer(_probe)
