@@ -122,13 +122,16 @@ class _Subject:
 
     def measured(self, latencies: dict[Precision, Latency], beside: str) -> Measured:
         """Return everything that the kind costs."""
-        counted = count_macs(self.network, torch.zeros(1, *self.images.shape[1:]))
+        with self.network.all_tokens():
+            counted = count_macs(self.network, torch.zeros(1, *self.images.shape[1:]))
         closed = self.network.cost()
         size = "x".join(str(side) for side in self.images.shape[2:])
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         network = {
             "parameters": Figure(parameters, "parameters", "computed", "counted in the network"),
-            "macs": Figure(counted.total, "MACs", "computed", f"operators of one {size} image, attention included"),
+            "macs": Figure(
+                counted.total, "MACs", "computed", f"operators of one {size} image, attention included, nothing pruned"
+            ),
             "exponentials": Figure(closed.exponentials, "exponentials", "computed", "closed form"),
             **costs_of_training(self.network.config, batch=self.recipe.batch_size, threads=self.plan.threads),
         }

@@ -19,6 +19,7 @@ from gossamer.evaluate.evaluate_masks import MaskEvaluation, evaluate_masks
 from gossamer.evaluate.torch_network import as_predict
 from gossamer.measure.figure import Figure
 from gossamer.measure.machine import describe_machine
+from gossamer.measure.macs import count_macs
 from gossamer.measure.profile import Profile, profile_model
 from gossamer.nn.models import Segmenter
 from gossamer.report.conclude import shared_pixels
@@ -164,6 +165,10 @@ def _profile(network: nn.Module, inference: Inference, prepared: PreparedMasks) 
     if pruned is not None:
         how = f"mean of the middle windows of {len(images)} cases; least {pruned.min():.2f}, most {pruned.max():.2f}"
         profile["pruned_queries"] = Figure(float(pruned.mean()), "", "measured", how)
+        executed = sum(count_macs(network, image).total for image in images.split(1)) / len(images)
+        profile["macs_executed"] = Figure(
+            executed, "MACs", "computed", f"operators, mean of the same {len(images)} windows"
+        )
     return profile
 
 

@@ -25,6 +25,7 @@ COST_ROWS = {
     "macs_closed_form": "Multiply-accumulates, closed form",
     "exponentials": "Exponentials",
     "pruned_queries": "Share of tokens that do not ask",
+    "macs_executed": "Multiply-accumulates without them",
     "latency_p50": "Latency, median",
     "latency_p95": "Latency, 95th percentile",
     "peak_memory": "Peak memory of the process",

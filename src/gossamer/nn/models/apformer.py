@@ -14,6 +14,8 @@ pruned, then queries and weak dependencies are. What differs from the authors' c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -207,6 +209,15 @@ class APFormer(Segmenter):
         self.pruning = not self.config.prunes or progress >= self.config.warmup_share
         gate_dependencies(self.blocks, self.pruning)
         return self.pruning
+
+    @contextmanager
+    def all_tokens(self) -> Iterator[None]:
+        """Prune no query for as long as this is entered; dependencies are left out as before, at the same work."""
+        pruning, self.pruning = self.pruning, False
+        try:
+            yield
+        finally:
+            self.pruning = pruning
 
     @torch.no_grad()
     def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -99,6 +101,11 @@ class Network(nn.Module, ABC):
             best.
         """
         return True
+
+    @contextmanager
+    def all_tokens(self) -> Iterator[None]:
+        """Leave no token out for as long as this is entered, so that the work does not depend on the image."""
+        yield
 
     def check_images(self, images: Tensor) -> None:
         """Raise unless the network takes ``images``.
