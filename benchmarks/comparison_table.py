@@ -27,8 +27,9 @@ def row(kind: dict[str, Any]) -> list[str]:
     versus = kind["versus_twin"]
     against = "–"
     if versus is not None:
-        p = "" if versus["p_holm"] is None else f"; p {versus['p_holm']:.2f}"
-        against = f"{versus['value']:+.3f} ({versus['low']:+.3f} to {versus['high']:+.3f}{p})"
+        p = "" if versus["p_holm"] is None else f"; p {max(versus['p_holm'], 0.001):.3f}"
+        value, low, high = (f"{versus[key]:+z.3f}" for key in ("value", "low", "high"))
+        against = f"{value} ({low} to {high}{p})"
     return [
         name,
         with_interval(kind["quality"]),
@@ -44,7 +45,7 @@ def with_interval(estimate: dict[str, float] | None, decimals: int = 3) -> str:
     """Return an estimate as a reader would say it."""
     if estimate is None:
         return "–"
-    value, low, high = (f"{estimate[key]:.{decimals}f}" for key in ("value", "low", "high"))
+    value, low, high = (f"{estimate[key]:z.{decimals}f}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 

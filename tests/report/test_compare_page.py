@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from gossamer.compare.folder import CompareFolder
-from gossamer.compare.plan_file import Limits, write_plan
-from gossamer.report.compare_figures import short_names
+from gossamer.compare.plan_file import Limits, read_plan, write_plan
+from gossamer.compare.results import read_results
+from gossamer.report.compare_figures import qualities, short_names
 from gossamer.report.compare_page import write_results
 from gossamer.report.place_labels import Label, place_labels
 from made_comparison import kind, plan_of, write_comparison, write_int8, write_run, write_states
@@ -113,6 +115,17 @@ def test_differences_are_drawn_where_there_is_a_pair_alone(tmp_path: Path) -> No
     page = folder.report.read_text()
     assert page.count("<svg") == 1
     assert "1 network on" in page
+
+
+@pytest.mark.parametrize(("trivial", "drawn"), [(0.5, True), (-5.0, False)])
+def test_a_trivial_answer_far_below_does_not_squeeze_the_others(
+    written: CompareFolder, trivial: float, drawn: bool
+) -> None:
+    results = dataclasses.replace(read_results(written, read_plan(written.plan)), trivial=trivial)
+    (axes,) = qualities(results).axes
+    assert (axes.get_xlim()[0] <= trivial) == drawn
+    words = [text.get_text() for text in axes.texts]
+    assert words == [" trivial answer" if drawn else f"← trivial answer: {trivial:.2f}"]
 
 
 def test_writing_again_gives_the_same_files(written: CompareFolder) -> None:

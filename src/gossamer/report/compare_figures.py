@@ -39,6 +39,10 @@ SHOWN: dict[Precision, tuple[str, str, str, float]] = {
 WIDTH = 4.8
 """Inches of a figure: two stand beside each other on a wide page, one fills a narrow one."""
 INK = "#20242a"
+FAR = 3.0
+"""How many times the range of the kinds the trivial answer may lie below them to be drawn in its place."""
+NARROW_LABEL = 24
+"""Letters of a label of which two stand beside each other in a figure."""
 MARKERS, LINES = "osD^vPX", ("-", "--", "-.", ":")
 
 
@@ -82,16 +86,26 @@ def points_of(results: Results, cost: str) -> dict[Precision, list[Point]]:
 
 @styled
 def qualities(results: Results) -> Figure:
-    """Return the quality of each kind with its interval and each seed, beside the trivial answer."""
+    """Return the quality of each kind with its interval and each seed, beside the trivial answer.
+
+    A trivial answer that is far below them all is written at the edge, so that the kinds can be told from each other.
+    """
     title = f"{results.label}, {'95 % interval, ' if results.groups >= FEWEST else ''}each seed"
     figure, axes, shown = _rows(results, title, results.label)
+    ends: list[float] = []
     for row, result in enumerate(shown):
         assert result.quality is not None
         seeds = [cell.quality.value for cell in result.cells if cell.quality is not None]
         _interval(axes, -row, result.quality, seeds, BLUE)
-    if results.trivial is not None:
-        axes.axvline(results.trivial, color=INK, linewidth=1, linestyle=":")
-        axes.text(results.trivial, 0.65, " trivial answer", color=INK, fontsize=8, va="center")
+        ends += [*seeds, result.quality.value, result.quality.low, result.quality.high]
+    drawn = [end for end in ends if not math.isnan(end)]
+    if results.trivial is not None and drawn:
+        if min(drawn) - results.trivial <= FAR * (max(drawn) - min(drawn)):
+            axes.axvline(results.trivial, color=INK, linewidth=1, linestyle=":")
+            axes.text(results.trivial, 0.65, " trivial answer", color=INK, fontsize=8, va="center")
+        else:
+            text = f"← trivial answer: {results.trivial:.2f}"
+            axes.text(0.01, 0.65, text, color=INK, fontsize=8, va="center", transform=axes.get_yaxis_transform())
     return figure
 
 
@@ -148,11 +162,16 @@ def growth(results: Results, name: str) -> Figure:
     title, unit = {"macs": ("Multiply-accumulates", "MACs"), "latency": ("Latency in PyTorch", "ms")}[name]
     measured = [r for r in results.kinds if r.measured is not None and len(r.measured.growth) > 1]
     names = short_names(results.plan.kinds)
-    figure, (axes,) = axes_in_a_row(1, (WIDTH, 3.4 + 0.17 * math.ceil(len(measured) / 2)))
+    powers = [result.exponents()[name] for result in measured]
+    labels = [
+        f"{result.number} {names[result.kind]}" + ("" if math.isnan(power) else f": {power:.2f}")
+        for result, power in zip(measured, powers, strict=True)
+    ]
+    columns = 2 if max(map(len, labels), default=0) <= NARROW_LABEL else 1
+    figure, (axes,) = axes_in_a_row(1, (WIDTH, 3.4 + 0.17 * math.ceil(len(measured) / columns)))
     for number, result in enumerate(measured):
         assert result.measured is not None
         known = [(math.prod(p.image_size), v) for p in result.measured.growth if (v := getattr(p, name).value)]
-        power = result.exponents()[name]
         axes.plot(
             [x for x, _ in known],
             [y for _, y in known],
@@ -161,13 +180,13 @@ def growth(results: Results, name: str) -> Figure:
             marker=MARKERS[number % len(MARKERS)],
             markersize=4,
             linewidth=1.2,
-            label=f"{result.number} {names[result.kind]}" + ("" if math.isnan(power) else f": {power:.2f}"),
+            label=labels[number],
         )
     sizes = sorted({p.image_size for r in measured if r.measured for p in r.measured.growth}, key=math.prod)
     axes.set(title=f"{title}, with exponents", xlabel="image, pixels", ylabel=unit, xscale="log", yscale="log")
     axes.set_xticks([math.prod(size) for size in sizes], [f"{size[0]}×{size[1]}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=columns, fontsize="small")
     return figure
 
 
