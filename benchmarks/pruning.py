@@ -27,9 +27,9 @@ from gossamer.measure.latency import time_together
 from gossamer.measure.macs import count_macs
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.models.apformer import APFormer, gate_dependencies
-from gossamer.runtime.segment import MaskModel, with_neighbours
+from gossamer.runtime.segment import MaskModel
 from gossamer.train.run import RunConfig, RunFolder
-from gossamer.train.slices import centred, window_at
+from gossamer.train.slices import middle_window
 
 VARIANTS = {"nothing": (False, False), "queries": (True, False), "dependencies": (False, True), "both": (True, True)}
 """Whether queries and dependencies are pruned."""
@@ -43,13 +43,11 @@ def prune(network: APFormer, queries: bool, dependencies: bool) -> None:
 
 def windows_of(run: RunConfig, dataset, count: int) -> list[Tensor]:
     """Return windows from the middle of validation slices, each ``(1, channels, rows, columns)``, evenly spaced."""
-    found = []
-    for case in prepare_masks(dataset, dataset.split("val"), run.preprocessing).cases:
-        window = run.inference.window
-        corner = tuple(centred(size - side) for size, side in zip(case.slices.shape[2:], window, strict=True))
-        found += [window_at(slices, corner, window) for slices in with_neighbours(case.slices, run.inference.stack)]
-    chosen = np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)
-    return [torch.from_numpy(np.ascontiguousarray(found[k][None], dtype=np.float32)) for k in chosen]
+    cases = prepare_masks(dataset, dataset.split("val"), run.preprocessing).cases
+    places = [(case, number) for case in cases for number in range(len(case.slices))]
+    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
+    windows = (middle_window(places[k][0].slices, places[k][1], run.inference) for k in chosen)
+    return [torch.from_numpy(window[None]) for window in windows]
 
 
 def kept_dependencies(network: APFormer, windows: list[Tensor]) -> float:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from gossamer import config
 from gossamer.compare.asked import Asked
-from gossamer.compare.folder import TWIN, Cell, Kind, key_of
+from gossamer.compare.folder import TWIN, Cell, Kind, Stage, key_of
 from gossamer.compare.forecast import (
     EXPORT_S,
     MEASURE_S,
@@ -115,7 +115,7 @@ class StageAhead:
         seconds: that it takes, about.
     """
 
-    what: Literal["train", "export", "quantize", "measure"]
+    what: Stage | Literal["measure"]
     kind: Kind | None
     seed: int
     seconds: float

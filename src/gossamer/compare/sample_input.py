@@ -7,9 +7,8 @@ import numpy as np
 from gossamer.data import Dataset, SegmentationDataset
 from gossamer.data.datasets.prepare import prepare
 from gossamer.data.datasets.prepare_masks import prepare_masks
-from gossamer.runtime.segment import with_neighbours
 from gossamer.train.run import RunConfig
-from gossamer.train.slices import centred, window_at
+from gossamer.train.slices import middle_window
 
 
 def sample_input(run: RunConfig, dataset: Dataset | SegmentationDataset) -> np.ndarray:
@@ -22,7 +21,4 @@ def sample_input(run: RunConfig, dataset: Dataset | SegmentationDataset) -> np.n
         return prepare(dataset, sample, run.preprocessing, run.classes).images
     assert run.inference is not None
     (case,) = prepare_masks(dataset, sample, run.preprocessing).cases
-    window = run.inference.window
-    rows, columns = (centred(size - side) for size, side in zip(case.slices.shape[2:], window, strict=True))
-    middle = with_neighbours(case.slices, run.inference.stack)[len(case.slices) // 2]
-    return np.ascontiguousarray(window_at(middle, (rows, columns), window)[None], dtype=np.float32)
+    return middle_window(case.slices, len(case.slices) // 2, run.inference)[None]

@@ -24,10 +24,10 @@ from gossamer.measure.profile import Profile, profile_model
 from gossamer.nn.models import Segmenter
 from gossamer.report.conclude import shared_pixels
 from gossamer.report.overlays import Overlay, choose_slice
-from gossamer.runtime.segment import Inference, MaskModel, with_neighbours
+from gossamer.runtime.segment import Inference, MaskModel
 from gossamer.train.fit import Fitted
 from gossamer.train.run import RunConfig, RunFolder
-from gossamer.train.slices import centred, window_at
+from gossamer.train.slices import middle_window
 
 SHOWN = 3
 """Cases that are shown of the worst, the median and the best."""
@@ -152,14 +152,9 @@ def conclude_masks(
 
 def _profile(network: nn.Module, inference: Inference, prepared: PreparedMasks) -> Profile:
     """Return what a window costs, timed on a real one, since pruning makes the work depend on the image."""
-    window = inference.window
     assert isinstance(network, Segmenter)
-    middles = []
-    for case in prepared.cases:
-        rows, columns = (centred(size - side) for size, side in zip(case.slices.shape[2:], window, strict=True))
-        middle = with_neighbours(case.slices, inference.stack)[len(case.slices) // 2]
-        middles.append(window_at(middle, (rows, columns), window))
-    images = torch.from_numpy(np.stack(middles).astype(np.float32))
+    middles = [middle_window(case.slices, len(case.slices) // 2, inference) for case in prepared.cases]
+    images = torch.from_numpy(np.stack(middles))
     profile = profile_model(network, images=images[len(images) // 2 :][:1])
     pruned = network.pruned_fraction(images)
     if pruned is not None:

@@ -54,9 +54,7 @@ class TrainingSlices(Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         case, index = self.places[draw.index]
-        half = self.inference.stack // 2
-        around = np.clip(np.arange(index - half, index + half + 1), 0, len(case.slices) - 1)
-        image = case.slices[around].reshape(-1, *case.slices.shape[2:])
+        image = with_its_neighbours(case.slices, index, self.inference.stack)
         codes = case.codes[index]
         corner = self._corner(codes, np.random.default_rng([self.seed, draw.epoch, 3, draw.index]))
         image, codes = (window_at(part, corner, self.inference.window) for part in (image, codes[None]))
@@ -115,6 +113,25 @@ class ValidationCases(Dataset[ValidationCase]):
 def centred(room: int) -> int:
     """Return where a window begins that has ``room`` pixels less than a slice, or more, as evaluation places it."""
     return room // 2 if room >= 0 else -(-room // 2)
+
+
+def with_its_neighbours(slices: np.ndarray, number: int, count: int) -> np.ndarray:
+    """Return one slice as ``with_neighbours`` has it, ``(count * channels, rows, columns)``."""
+    around = np.clip(np.arange(count) + number - count // 2, 0, len(slices) - 1)
+    return slices[around].reshape(-1, *slices.shape[2:])
+
+
+def middle_window(slices: np.ndarray, number: int, inference: Inference) -> np.ndarray:
+    """Return the window in the middle of a slice with its neighbours, ``(channels, rows, columns)``, float32.
+
+    Args:
+        slices: of a case, ``(slices, channels, rows, columns)``.
+        number: of the slice.
+        inference: the window and the neighbouring slices.
+    """
+    rows, columns = (centred(size - side) for size, side in zip(slices.shape[2:], inference.window, strict=True))
+    seen = with_its_neighbours(slices, number, inference.stack)
+    return np.ascontiguousarray(window_at(seen, (rows, columns), inference.window), dtype=np.float32)
 
 
 def window_at(planes: np.ndarray, corner: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
