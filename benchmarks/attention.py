@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 import plain_forms
 from gossamer.files import write_text
-from gossamer.measure.machine import processor
 from gossamer.nn.attention import MECHANISMS, Attention, AttentionConfig, attention_config
 from gossamer.nn.inverse import symmetric_inverse
+from gossamer.profiling.machine import processor_name
 from timing import Call, extra_memory, interleaved, rise_of_peak
 
 GRIDS = {197: (1, 197), 1024: (32, 32), 4096: (64, 64), 16384: (128, 128), 65536: (256, 256), 1048576: (1024, 1024)}
@@ -311,7 +311,7 @@ def main() -> None:
         "memory": lambda: memory(options.quick),
         "growth": lambda: growth(options.quick),
     }
-    found: dict[str, Any] = {"torch": torch.__version__, "processor": processor()}
+    found: dict[str, Any] = {"torch": torch.__version__, "processor": processor_name()}
     for name, part in parts.items():
         if options.only is None or name in options.only:
             found[name] = part()

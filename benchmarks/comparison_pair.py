@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gossamer.compare.folder import CompareFolder, Kind
-from gossamer.compare.plan_file import read_plan
-from gossamer.compare.results import read_results
-from gossamer.compare.statistics import difference
+from gossamer.comparison.folder import CompareFolder, Kind
+from gossamer.comparison.plan_file import read_plan
+from gossamer.comparison.results import read_results
+from gossamer.comparison.statistics import difference
 
 
 def kind_of(text: str) -> Kind:

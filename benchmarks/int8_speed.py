@@ -22,14 +22,14 @@ import torch
 from gossamer.checkpoint import load_model
 from gossamer.data.io import read_image
 from gossamer.errors import GossamerError
-from gossamer.evaluate.torch_network import as_predict
-from gossamer.measure.latency import Latency, time_together
-from gossamer.measure.machine import usable_cpus
-from gossamer.runtime.bundle import open_bundle
-from gossamer.runtime.classify import Classifier, bundle_classifier
-from gossamer.runtime.engines import ENGINES
-from gossamer.runtime.manifest import MODEL
-from gossamer.train.run import RunFolder
+from gossamer.evaluation.torch_network import as_predict
+from gossamer.inference.bundle import open_bundle
+from gossamer.inference.classification import ClassificationPredictor, bundle_classifier
+from gossamer.inference.engines import ENGINES
+from gossamer.inference.manifest import MODEL
+from gossamer.profiling.latency import Latency, time_together
+from gossamer.profiling.machine import usable_cpus
+from gossamer.training.run_folder import RunFolder
 
 PATCH = 16
 
@@ -58,11 +58,14 @@ def prepare(options: argparse.Namespace, attention: str) -> tuple[Path, Path, Pa
     return run, float32, int8
 
 
-def classifiers(run: Path, bundles: dict[str, Path], threads: int) -> Iterator[tuple[str, Classifier]]:
+def classifiers(run: Path, bundles: dict[str, Path], threads: int) -> Iterator[tuple[str, ClassificationPredictor]]:
     """Yield every way to compute the network, by name."""
     described = RunFolder(run).read_config()
     network = as_predict(load_model(run), multi_label=described.multi_label)
-    yield "PyTorch float32", Classifier(network, described.preprocessing, described.classes, described.multi_label)
+    yield (
+        "PyTorch float32",
+        ClassificationPredictor(network, described.preprocessing, described.classes, described.multi_label),
+    )
     for engine in ENGINES:
         for precision, folder in bundles.items():
             try:
@@ -71,7 +74,7 @@ def classifiers(run: Path, bundles: dict[str, Path], threads: int) -> Iterator[t
                 print(f"{engine}: {error}", file=sys.stderr)
 
 
-def pipeline(classifier: Classifier, files: Iterator[Path]) -> Callable[[], object]:
+def pipeline(classifier: ClassificationPredictor, files: Iterator[Path]) -> Callable[[], object]:
     """Return a call that takes the next file to its class."""
     return lambda: classifier.decide(classifier(read_image(next(files))))
 

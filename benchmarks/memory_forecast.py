@@ -13,8 +13,8 @@ import fnmatch
 
 import torch
 
-from gossamer.measure.memory import bare_process_bytes, forecast_memory, measure_peak_memory
 from gossamer.nn.models import model_config
+from gossamer.profiling.memory import bare_process_bytes, forecast_memory, measure_peak_memory
 
 # Batches make the activations large against what libraries take.
 PAIRS = (

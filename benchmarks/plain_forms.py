@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.nn.attention.contract import split_heads
+from gossamer.nn.attention.base import split_heads
 from gossamer.nn.attention.local import LocalAttention
 from gossamer.nn.attention.sequence_norm import SequenceNormAttention
 from gossamer.nn.attention.soft import SoftAttention

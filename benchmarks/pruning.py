@@ -20,16 +20,16 @@ from torch import Tensor
 
 from gossamer.checkpoint import load_model
 from gossamer.data import open_dataset
-from gossamer.data.datasets.prepare_masks import prepare_masks
-from gossamer.evaluate.evaluate_masks import evaluate_masks
-from gossamer.evaluate.torch_network import as_predict
-from gossamer.measure.latency import time_together
-from gossamer.measure.macs import count_macs
+from gossamer.data.preparation.segmentation import prepare_cases
+from gossamer.evaluation.segmentation import evaluate_cases
+from gossamer.evaluation.torch_network import as_predict
+from gossamer.inference.segmentation import SegmentationPredictor
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.models.apformer import APFormer, gate_dependencies
-from gossamer.runtime.segment import MaskModel
-from gossamer.train.run import RunConfig, RunFolder
-from gossamer.train.slices import middle_window
+from gossamer.profiling.latency import time_together
+from gossamer.profiling.macs import count_macs
+from gossamer.training.run_folder import RunConfig, RunFolder
+from gossamer.training.slices import middle_window
 
 VARIANTS = {"nothing": (False, False), "queries": (True, False), "dependencies": (False, True), "both": (True, True)}
 """Whether queries and dependencies are pruned."""
@@ -43,7 +43,7 @@ def prune(network: APFormer, queries: bool, dependencies: bool) -> None:
 
 def windows_of(run: RunConfig, dataset, count: int) -> list[Tensor]:
     """Return windows from the middle of validation slices, each ``(1, channels, rows, columns)``, evenly spaced."""
-    cases = prepare_masks(dataset, dataset.split("val"), run.preprocessing).cases
+    cases = prepare_cases(dataset, dataset.split("val"), run.preprocessing).cases
     places = [(case, number) for case in cases for number in range(len(case.slices))]
     chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
     windows = (middle_window(places[k][0].slices, places[k][1], run.inference) for k in chosen)
@@ -85,7 +85,7 @@ def main() -> None:
     if not isinstance(network, APFormer) or not network.config.prunes_queries or run.inference is None:
         sys.exit(f"{options.run} is no run of apformer with both prunings")
     dataset = open_dataset(options.data or run.data, seed=run.seed, task="segment")
-    model = MaskModel(
+    model = SegmentationPredictor(
         network=as_predict(network, multi_label=run.multi_label),
         preprocessing=run.preprocessing,
         inference=run.inference,
@@ -112,7 +112,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name, pruning in VARIANTS.items():
         prune(network, *pruning)
-        dice = evaluate_masks(model, dataset, samples, split="val", resamples=1000).metrics["dice"]
+        dice = evaluate_cases(model, dataset, samples, split="val", resamples=1000).metrics["dice"]
         dropped = float(torch.cat([network.pruned_fraction(images) for images in windows]).mean())
         work = np.mean([count_macs(network, images).total for images in windows])
         kept = kept_dependencies(network, windows)

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from gossamer import create_model
-from gossamer.bundle.export_onnx import export_onnx
-from gossamer.compress.products import prepared, products_of
-from gossamer.compress.quantize_onnx import Scheme, StaticQuantizer
-from gossamer.measure.latency import Latency, time_together
-from gossamer.measure.machine import usable_cpus
-from gossamer.measure.macs import count_macs
-from gossamer.runtime.engines import load_engine
+from gossamer.exporting.export_onnx import export_onnx
+from gossamer.inference.engines import load_engine
+from gossamer.profiling.latency import Latency, time_together
+from gossamer.profiling.machine import usable_cpus
+from gossamer.profiling.macs import count_macs
+from gossamer.quantization.products import prepared, products_of
+from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer
 
 CALIBRATION = 8
 """Windows of noise; ranges do not change what a graph costs."""

@@ -25,7 +25,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom of 60 images of 16x16 pixels, with patients and splits; do not write into it."""
-    from gossamer.data.datasets.phantom import write_phantom
+    from gossamer.data.synthetic.phantom import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("phantom") / "chest", count=60, size=(16, 16))
 

@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from onnx import TensorProto, helper, numpy_helper
 
 from gossamer.data.transforms import Channels, FitWithin, Pad, Preprocessing, ScaleIntensity, Standardize
-from gossamer.files import sha256
-from gossamer.runtime.manifest import CARD, MANIFEST, MODEL, InputSpec, Manifest, Member, OutputSpec
+from gossamer.files import sha256_hexdigest
+from gossamer.inference.manifest import CARD, MANIFEST, MODEL, InputSpec, Manifest, Member, OutputSpec
 
 WINDOW = (24, 40)
 
@@ -66,7 +66,7 @@ def write_bundle(folder: Path, manifest: Manifest, model: bytes) -> Path:
     contents = {MODEL: model, CARD: b"# Made by hand\n"}
     for name, data in contents.items():
         (folder / name).write_bytes(data)
-    members = {name: Member(bytes=len(data), sha256=sha256(data)) for name, data in contents.items()}
+    members = {name: Member(bytes=len(data), sha256=sha256_hexdigest(data)) for name, data in contents.items()}
     (folder / MANIFEST).write_text(json.dumps(replace(manifest, members=members).to_json()))
     return folder
 

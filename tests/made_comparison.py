@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compare.folder import PRECISIONS, Cell, CompareFolder, GrowthPoint, Kind, Measured, Precision, State
-from gossamer.compare.plan_file import ComparePlan, Limits, Refused, write_plan
+from gossamer.comparison.folder import PRECISIONS, Cell, CompareFolder, GrowthPoint, Kind, Measured, Precision, State
+from gossamer.comparison.plan_file import ComparePlan, Limits, Refused, write_plan
 from gossamer.files import write_json
-from gossamer.measure.figure import Figure
+from gossamer.profiling.figure import Figure
 
 CLASSES = ("benign", "malignant")
 

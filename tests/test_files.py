@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.files import finite, new_folder, read_bytes, read_json, replacing, write_bytes, write_json
+from gossamer.files import (
+    new_folder,
+    read_bytes,
+    read_json,
+    replace_atomically,
+    replace_nonfinite,
+    write_bytes,
+    write_json,
+)
 
 
 def test_a_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -60,7 +68,7 @@ def test_an_exception_inside_keeps_the_old_file(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"old")
 
     def fail_half_way() -> None:
-        with replacing(tmp_path / "a") as temporary:
+        with replace_atomically(tmp_path / "a") as temporary:
             temporary.write_bytes(b"half")
             raise RuntimeError
 
@@ -89,7 +97,7 @@ def test_a_missing_folder_and_a_missing_file(tmp_path: Path) -> None:
 def test_json_holds_no_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": [float("nan"), 1.5, (float("inf"),)]})
     assert read_json(tmp_path / "a.json") == {"x": [None, 1.5, [None]]}
-    assert finite((1, "a")) == [1, "a"]
+    assert replace_nonfinite((1, "a")) == [1, "a"]
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(GossamerError, match="not JSON"):
         read_json(tmp_path / "b.json")

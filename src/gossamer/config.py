@@ -55,7 +55,7 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            raise GossamerError(ErrorCode.CONFIG, where, f"unknown key {key!r}", nearest(str(key), known))
+            raise GossamerError(ErrorCode.CONFIG, where, f"unknown key {key!r}", suggest_nearest(str(key), known))
     try:
         return _adapter(cls).validate_python(data)
     except ValidationError as error:
@@ -63,18 +63,18 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
         raise GossamerError(ErrorCode.CONFIG, where, problem, remedy) from error
 
 
-def lookup(table: Mapping[str, Config], name: object, what: str) -> Config:
+def find_entry(table: Mapping[str, Config], name: object, what: str) -> Config:
     """Return ``table[name]``.
 
     Raises:
         GossamerError: ``E-CONFIG``, with the nearest name that the table has.
     """
     if not isinstance(name, str) or name not in table:
-        raise GossamerError(ErrorCode.CONFIG, what, f"there is no {what} {name!r}", nearest(str(name), table))
+        raise GossamerError(ErrorCode.CONFIG, what, f"there is no {what} {name!r}", suggest_nearest(str(name), table))
     return table[name]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggest_nearest(word: str, known: Iterable[str]) -> str:
     """Return the remedy for a misspelt word: the nearest right ones, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)

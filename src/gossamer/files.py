@@ -19,7 +19,7 @@ from gossamer.errors import ErrorCode, GossamerError, from_os_error
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
     The temporary file is flushed to the disk before the rename and the folder after it. If the block raises, the
@@ -114,7 +114,7 @@ def require_place(path: Path, *, parents: bool = False) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, all or nothing."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -125,7 +125,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` as indented JSON, all or nothing. NaN becomes ``null``."""
-    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(replace_nonfinite(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -157,17 +157,17 @@ def read_json(path: Path) -> Any:
         raise GossamerError(ErrorCode.FORMAT, path, f"is not JSON ({error})", "restore the file from a copy") from error
 
 
-def sha256(data: bytes) -> str:
+def sha256_hexdigest(data: bytes) -> str:
     """Return the SHA-256 of ``data`` as lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Return ``value`` with every float that JSON cannot hold replaced by ``None``, at any depth."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [replace_nonfinite(item) for item in value]
     if isinstance(value, float) and not -float("inf") < value < float("inf"):
         return None
     return value

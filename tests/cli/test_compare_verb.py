@@ -26,7 +26,7 @@ OPTIONS = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom of 60 images of 24x28 pixels."""
-    from gossamer.data.datasets.phantom import write_phantom
+    from gossamer.data.synthetic.phantom import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("compare") / "chest", count=60, size=(24, 28))
 

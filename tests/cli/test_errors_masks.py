@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from gossamer.cli.main import run
-from gossamer.data.datasets.abdomen import write_abdomen
+from gossamer.data.synthetic.abdomen import write_abdomen
 
 SHAPE = (9, 7, 4)
 BAD = 5

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import tifffile
 
-import gossamer.evaluate.evaluate as evaluation
+import gossamer.evaluation.classification as evaluation
 from gossamer.cli.main import run
-from gossamer.data import Dataset, open_dataset
-from gossamer.evaluate.bootstrap import bootstrap
-from gossamer.train.plan import plan_run
-from gossamer.train.wishes import Wishes
+from gossamer.data import ClassificationDataset, open_dataset
+from gossamer.evaluation.bootstrap import bootstrap_metrics
+from gossamer.training.options import TrainOptions
+from gossamer.training.plan import plan_run
 
 LABELS = ("mass", "nodule", "scar")
 """A mass is bright and in a third of the images, a nodule is faint and rarer, a scar is in training images only."""
@@ -31,7 +31,7 @@ def _few_resamples() -> Iterator[None]:
     """Intervals are tested elsewhere; 1000 resamples of every evaluation would take most of this file's time."""
 
     def few(metrics: Any, groups: Any, *, resamples: int, seed: int) -> Any:
-        return bootstrap(metrics, groups, resamples=min(20, resamples), seed=seed)
+        return bootstrap_metrics(metrics, groups, resamples=min(20, resamples), seed=seed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "bootstrap", few)
@@ -167,7 +167,7 @@ def test_the_report_says_how_labels_are_decided(finished: Path) -> None:
 def test_positives_weigh_as_many_times_as_there_are_negatives(chest: Path, finished: Path) -> None:
     weights = json.loads((finished / "summary.json").read_text())["training"]["class_weights"]
     data = open_dataset(chest, task="classify")
-    assert isinstance(data, Dataset)
+    assert isinstance(data, ClassificationDataset)
     for name, count in zip(data.classes, data.class_counts("train"), strict=True):
         assert weights[name] == pytest.approx((64 - count) / count)
         assert weights[name] > 1
@@ -206,7 +206,7 @@ def test_predict_and_evaluate_read_the_thresholds_back(
 
 def test_what_thresholds_maximize_is_a_choice_of_the_run(chest: Path) -> None:
     data = open_dataset(chest)
-    run_config, notes = plan_run(data, Wishes(model="vit_nano", thresholds="youden"))
+    run_config, notes = plan_run(data, TrainOptions(model="vit_nano", thresholds="youden"))
     assert run_config.recipe.thresholds == "youden"
     assert any("negatives / positives" in note.text for note in notes)
-    assert plan_run(data, Wishes(model="vit_nano"))[0].recipe.thresholds == "f1"
+    assert plan_run(data, TrainOptions(model="vit_nano"))[0].recipe.thresholds == "f1"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gossamer.cli.main import run
-from gossamer.compare.trial import Trial
-from gossamer.measure.figure import Figure
+from gossamer.planning.benchmark import Trial
+from gossamer.profiling.figure import Figure
 
 FEW = ["--models", "vit_nano", "--attention", "kv,softmax", "--threads", "1", "--engine", "onnxruntime"]
 
@@ -46,7 +46,7 @@ def test_a_forecast_is_no_answer_and_is_said_to_be_none(phantom: Path, capsys: p
 def test_a_busy_machine_is_named(
     phantom: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import gossamer.compare.feasible as feasible
+    import gossamer.planning.feasible as feasible
 
     unknown = Figure(None, "bytes", "unavailable", "not measured")
     slow = Figure(7.0, "ms", "measured", "given")

@@ -13,12 +13,12 @@ import pytest
 
 from gossamer.cli.main import run
 from gossamer.files import read_json, write_json
-from gossamer.measure import bundle as bundle_costs
-from gossamer.measure.figure import Figure
-from gossamer.measure.latency import Latency, time_calls, time_together
-from gossamer.runtime import engines
-from gossamer.runtime.engines import Engine, load_engine
-from gossamer.runtime.manifest import MANIFEST
+from gossamer.inference import engines
+from gossamer.inference.engines import Engine, load_engine
+from gossamer.inference.manifest import MANIFEST
+from gossamer.profiling import bundle as bundle_costs
+from gossamer.profiling.figure import Figure
+from gossamer.profiling.latency import Latency, time_calls, time_together
 from made_bundles import write_classifier, write_inputs, write_segmenter
 
 
@@ -117,7 +117,7 @@ def test_both_engines_take_turns(
 def test_stages_of_a_run(
     trained: Path, phantom: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.measure.profile.measure_peak_memory", lambda *_, **__: None)
+    monkeypatch.setattr("gossamer.profiling.network.measure_peak_memory", lambda *_, **__: None)
     found = answer(capsys, trained, phantom / "images")
     assert found["prediction"]["images"] == 60
     assert found["prediction"]["stages"]["network"]["seconds"] > 0

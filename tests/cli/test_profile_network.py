@@ -25,8 +25,8 @@ def test_growth_and_a_training_step(capsys: pytest.CaptureFixture[str]) -> None:
 def test_growth_is_a_table_with_its_exponents(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.measure.profile.measure_peak_memory", lambda *_, **__: None)
-    monkeypatch.setattr("gossamer.measure.profile.bare_process_bytes", lambda: None)
+    monkeypatch.setattr("gossamer.profiling.network.measure_peak_memory", lambda *_, **__: None)
+    monkeypatch.setattr("gossamer.profiling.network.bare_process_bytes", lambda: None)
     assert run([*PRESET, "--growth", "64x48,24x40"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "64x48" in text
@@ -53,7 +53,7 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_measured(
     def measured(*_: object, **__: object) -> None:
         raise AssertionError("measured first")
 
-    monkeypatch.setattr("gossamer.measure.profile.profile_model", measured)
+    monkeypatch.setattr("gossamer.profiling.network.profile_model", measured)
     assert run([*PRESET, "--growth", sizes, "--training"]) == 78
     assert problem in capsys.readouterr().err
 

@@ -21,9 +21,9 @@ import gossamer.cli.train
 from gossamer.checkpoint import read_tensors
 from gossamer.cli.main import run
 from gossamer.data import open_dataset
-from gossamer.data.datasets.abdomen import CLASSES, write_abdomen
 from gossamer.data.io import rle
-from gossamer.train.callbacks import EpochDone
+from gossamer.data.synthetic.abdomen import CLASSES, write_abdomen
+from gossamer.training.callbacks import EpochDone
 
 OPTIONS = ["--model", "cvt_small", "--epochs", "3", "--threads", "1", "--precision", "float32", "--batch-size", "8"]
 SLICES, SIZE = 6, (30, 44)
@@ -62,7 +62,7 @@ def nuclei(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the memory of a fresh process, which takes longer than a training here and is measured once above."""
-    monkeypatch.setattr("gossamer.measure.profile.measure_peak_memory", lambda *_, **__: None)
+    monkeypatch.setattr("gossamer.profiling.network.measure_peak_memory", lambda *_, **__: None)
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
@@ -149,7 +149,7 @@ def test_predict_writes_the_run_lengths_that_evaluate_has_measured(
         (sample,) = [sample for sample in dataset.samples if sample.id == row["id"]]
         truth = dataset.read(sample).labels.planes[CLASSES.index(row["class"])]
         texts = [table[f"{sample.id}_slice_{number + 1:04d}", row["class"]] for number in range(SLICES)]
-        planes = np.stack([rle.decode(text, SIZE, "rows", "test") for text in texts])
+        planes = np.stack([rle.decode_rle(text, SIZE, "rows", "test") for text in texts])
         dice = 2 * (planes & truth).sum() / (planes.sum() + truth.sum())
         assert float(row["dice"]) == pytest.approx(dice, rel=1e-4)
     sizes = {(row["path"], row["class"]): row["size"] for row in rows(out / "sizes.csv")}

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, Attention, attention_config
+from gossamer.profiling.macs import count_macs
 
 GRIDS = st.tuples(st.integers(1, 7), st.integers(1, 9))
 HEADS = st.sampled_from([(6, 1), (12, 3), (20, 5), (16, 4)])

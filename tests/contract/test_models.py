@@ -13,9 +13,9 @@ import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import MODELS, PRESETS, Network, config_from_json, list_models
+from gossamer.profiling.macs import count_macs
 
 CLASSIFIERS = sorted(name for name, kind in MODELS.items() if kind.task == "classify")
 SIZE = (24, 16)

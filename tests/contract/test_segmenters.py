@@ -11,9 +11,9 @@ import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import MODELS, PRESETS, Segmenter, config_from_json, list_models
+from gossamer.profiling.macs import count_macs
 
 SIZE, OTHER = (64, 96), (96, 64)
 # One preset of each network, the smallest.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from gossamer.data import windows
-from gossamer.data.windows import bands, starts
+from gossamer.data.windows import blend_bands, window_starts
 
 
 def whole(stack: np.ndarray, window: tuple[int, int], predict: windows.Predict, overlap: float = 0.5) -> np.ndarray:
-    parts = list(bands(stack, window, predict, overlap))
+    parts = list(blend_bands(stack, window, predict, overlap))
     out = np.full((len(stack), parts[0].values.shape[1], *stack.shape[2:]), np.nan, dtype=np.float32)
     for band in parts:
         assert np.isnan(out[band.slices, :, band.rows]).all(), "a row is handed out once"
@@ -27,10 +27,10 @@ def test_what_every_window_says_of_a_pixel_comes_back(shape: tuple[int, int], ov
 
 
 def test_windows_cover_both_ends_and_share_what_was_asked() -> None:
-    assert starts(16, 16, 0.5) == [0]
-    assert starts(7, 16, 0.5) == [0]
+    assert window_starts(16, 16, 0.5) == [0]
+    assert window_starts(7, 16, 0.5) == [0]
     for size in range(17, 90):
-        found = starts(size, 16, 0.5)
+        found = window_starts(size, 16, 0.5)
         assert found[0] == 0
         assert found[-1] == size - 16
         assert max(np.diff(found)) <= 8
@@ -50,7 +50,7 @@ def test_the_order_of_windows_and_the_size_of_batches_do_not_matter(monkeypatch:
         np.testing.assert_allclose(whole(stack, (16, 16), blurring), plain, rtol=1e-5, atol=1e-6)
     # The same blend, window by window in a random order.
     weights = windows._weights((16, 16), single=(False, False))
-    corners = [(row, column) for row in starts(41, 16, 0.5) for column in starts(35, 16, 0.5)]
+    corners = [(row, column) for row in window_starts(41, 16, 0.5) for column in window_starts(35, 16, 0.5)]
     for seed in (0, 1):
         sums, total = np.zeros_like(stack), np.zeros(stack.shape[2:])
         for index in np.random.default_rng(seed).permutation(len(corners)):
@@ -69,4 +69,4 @@ def test_flipping_the_image_flips_the_answer() -> None:
 
 def test_bands_are_no_higher_than_a_window() -> None:
     stack = np.zeros((1, 1, 400, 30), dtype=np.float32)
-    assert max(band.values.shape[2] for band in bands(stack, (16, 16), lambda batch: batch)) <= 16
+    assert max(band.values.shape[2] for band in blend_bands(stack, (16, 16), lambda batch: batch)) <= 16

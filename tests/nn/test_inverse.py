@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.nn.inverse import converged_inverse, newton_inverse, residual, symmetric_inverse
+from gossamer.nn.inverse import converged_inverse, inverse_residual, newton_inverse, symmetric_inverse
 
 SIZE = 49
 
@@ -49,7 +49,7 @@ def test_the_published_residual_is_blind_and_ours_is_not() -> None:
     published = norm(matrix @ inverse @ matrix - matrix, 2) / norm(matrix, 2)
     bound = 3.2e-4 * matrix.abs().sum(dim=-1).max() / torch.linalg.eigvalsh(matrix).max()
     assert published <= bound
-    assert residual(matrix, inverse) > 0.5
+    assert inverse_residual(matrix, inverse) > 0.5
 
 
 def test_the_published_residual_falls_with_every_step() -> None:
@@ -71,10 +71,12 @@ def test_enough_steps_for_the_condition_give_the_inverse(condition: float) -> No
     bound = float(matrix.abs().sum(dim=-1).max()) * condition / 5.0
     found = converged_inverse(matrix, bound)
     for one, inverse in zip(matrix, found, strict=True):
-        assert residual(one, inverse) < 1e-6
+        assert inverse_residual(one, inverse) < 1e-6
     single = converged_inverse(matrix.float(), bound)
     assert relative(single[0], torch.linalg.inv(matrix[0])) < 1e-7 * condition + 1e-6
-    assert residual(matrix[0], converged_inverse(matrix[:1], bound / 16)[0]) > 10 * residual(matrix[0], found[0])
+    assert inverse_residual(matrix[0], converged_inverse(matrix[:1], bound / 16)[0]) > 10 * inverse_residual(
+        matrix[0], found[0]
+    )
 
 
 def test_a_graph_has_cholesky_by_products_and_only_with_a_bound() -> None:
@@ -97,7 +99,7 @@ def test_newton_to_a_tolerance_stops_each_matrix_alone() -> None:
     easy, hard = conditioned(3.0), conditioned(1e3, seed=1)
     both = symmetric_inverse(torch.stack([easy, hard]), "newton_tolerance", tolerance=1e-8)
     for alone, found in zip((easy, hard), both, strict=True):
-        assert residual(alone, found) <= 1e-8
+        assert inverse_residual(alone, found) <= 1e-8
         # Closer than one further step would bring it; not bit for bit, since a batch may be multiplied otherwise.
         expected = symmetric_inverse(alone[None], "newton_tolerance", tolerance=1e-8)[0]
         torch.testing.assert_close(expected, found, rtol=1e-11, atol=1e-11 * float(expected.abs().max()))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import gossamer
-from gossamer.measure.training_memory import forecast_training_memory
 from gossamer.nn.models import Network, Segmenter, model_config
 from gossamer.nn.recompute import recompute_blocks
+from gossamer.profiling.training_memory import forecast_training_memory
 
 VIT: dict[str, Any] = {"image_size": (20, 12), "patch_size": 4, "dim": 16, "depth": 3, "num_heads": 2, "in_channels": 2}
 

@@ -13,7 +13,7 @@ import gossamer
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import Network
-from gossamer.nn.transfer import Query, convert_attention, transfer
+from gossamer.nn.transfer import Query, convert_attention, transfer_weights
 
 SIZE = (20, 12)
 SMALL: dict[str, Any] = {
@@ -45,7 +45,7 @@ def test_any_mechanism_becomes_any_other_and_every_tensor_is_accounted_for(befor
     assert torch.isfinite(logits(target)).all()
     assert all(torch.equal(tensor, given[name]) for name, tensor in source.state_dict().items()), "source is left alone"
     blank = vit(after, pooling=target.config.pooling)  # type: ignore[attr-defined]
-    done = transfer(source, blank)
+    done = transfer_weights(source, blank)
     assert {*done.kept, *done.adapted, *done.fresh} == set(blank.state_dict())
     assert len(done.kept) + len(done.adapted) + len(done.fresh) == len(blank.state_dict())
     projections = (".qkv", ".key_value", ".query", ".key.", ".value", ".shared", ".output")
@@ -84,7 +84,7 @@ def test_what_takes_the_place_of_queries(query: Query, share: float) -> None:
 def test_another_image_size_gives_what_the_network_gave_there() -> None:
     source = vit("softmax")
     target = dataclasses.replace(source.config, image_size=(28, 20)).build().double()
-    done = transfer(source, target)
+    done = transfer_weights(source, target)
     larger = torch.randn(2, 3, 28, 20, dtype=torch.float64)
     assert torch.allclose(logits(target, larger), logits(source, larger), rtol=1e-12)
     assert done.adapted == {"position.table": "resampled from 5x3 to 7x5"}
@@ -93,26 +93,26 @@ def test_another_image_size_gives_what_the_network_gave_there() -> None:
 def test_grey_images_are_seen_as_grey_colour_images_were() -> None:
     source = vit("softmax")
     target = dataclasses.replace(source.config, in_channels=1).build().double()
-    done = transfer(source, target)
+    done = transfer_weights(source, target)
     grey = IMAGES[:, :1]
     assert torch.allclose(logits(target, grey), logits(source, grey.expand(-1, 3, -1, -1)), rtol=1e-9)
     assert list(done.adapted.values()) == ["3 to 1 input channels"]
     colour = dataclasses.replace(source.config, in_channels=3).build().double()
-    transfer(target, colour)
+    transfer_weights(target, colour)
     assert torch.allclose(logits(colour, grey.expand(-1, 3, -1, -1)), logits(target, grey), rtol=1e-9)
 
 
 def test_other_classes_get_a_fresh_classifier() -> None:
-    done = transfer(vit("softmax"), vit("softmax", num_classes=7))
+    done = transfer_weights(vit("softmax"), vit("softmax", num_classes=7))
     assert done.fresh == ("classifier.weight", "classifier.bias")
     assert set(done.left_out) == {"classifier.weight", "classifier.bias"}
 
 
 def test_networks_that_differ_otherwise_are_refused() -> None:
     with pytest.raises(GossamerError, match="holds") as caught:
-        transfer(vit("softmax"), vit("softmax", dim=24))
+        transfer_weights(vit("softmax"), vit("softmax", dim=24))
     assert caught.value.code is ErrorCode.VALUE
     with pytest.raises(GossamerError, match="weights of vit for unet"):
-        transfer(vit("softmax"), gossamer.create_model("unet_16", image_size=(32, 32)))
+        transfer_weights(vit("softmax"), gossamer.create_model("unet_16", image_size=(32, 32)))
     with pytest.raises(GossamerError, match="unet has no attention to change"):
         convert_attention(gossamer.create_model("unet_16", image_size=(32, 32)), "kv")

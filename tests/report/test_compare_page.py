@@ -12,12 +12,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from gossamer.compare.folder import CompareFolder
-from gossamer.compare.plan_file import Limits, read_plan, write_plan
-from gossamer.compare.results import read_results
-from gossamer.report.compare_figures import qualities, short_names
-from gossamer.report.compare_page import write_results
-from gossamer.report.place_labels import Label, place_labels
+from gossamer.comparison.folder import CompareFolder
+from gossamer.comparison.plan_file import Limits, read_plan, write_plan
+from gossamer.comparison.results import read_results
+from gossamer.report.comparison_figures import qualities, short_names
+from gossamer.report.comparison_page import write_results
+from gossamer.report.label_placement import Label, place_labels
 from made_comparison import kind, plan_of, write_comparison, write_int8, write_run, write_states
 
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
-from gossamer.cli.answer import Answer, Common, parse_size, require_torch, say, set_threads
 from gossamer.cli.numbers import Whole
+from gossamer.cli.output import Answer, Common, parse_size, require_torch, say, set_threads
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
-    from gossamer.compare.asked import Asked
-    from gossamer.compare.folder import CompareFolder
-    from gossamer.compare.plan_file import ComparePlan
-    from gossamer.compare.results import Results
+    from gossamer.comparison.folder import CompareFolder
+    from gossamer.comparison.plan_file import ComparePlan
+    from gossamer.comparison.request import CompareRequest
+    from gossamer.comparison.results import Results
 
 
 @Parameter(name="*")
@@ -55,12 +55,12 @@ class CompareOptions:
     max_latency_ms: float | None = None
     max_memory_mb: float | None = None
 
-    def asked(self, data: Path, threads: int) -> Asked:
+    def asked(self, data: Path, threads: int) -> CompareRequest:
         """Return the options as a comparison takes them."""
-        from gossamer.compare.asked import Asked, parse_names
-        from gossamer.compare.plan_file import Limits
+        from gossamer.comparison.plan_file import Limits
+        from gossamer.comparison.request import CompareRequest, parse_names
 
-        return Asked(
+        return CompareRequest(
             data=str(data),
             models=() if self.models is None else parse_names(self.models, "--models"),
             attention=parse_names(self.attention),
@@ -108,7 +108,7 @@ def compare(
     require_torch("compare")
     asked = options.asked(data, set_threads(threads))
     if plan:
-        from gossamer.compare.plan import make_plan
+        from gossamer.comparison.plan import make_plan
 
         made, _ = make_plan(asked, on_stage=say)
         return Answer(_plan_data(made), _plan_table(made))
@@ -118,11 +118,11 @@ def compare(
     return _run(asked, out, retry=retry)
 
 
-def _run(asked: Asked, out: Path, *, retry: bool) -> Answer:
-    from gossamer.compare.child import Children, Stopped, held
-    from gossamer.compare.folder import CompareFolder
-    from gossamer.compare.run import Runner
-    from gossamer.report.compare_page import write_results
+def _run(asked: CompareRequest, out: Path, *, retry: bool) -> Answer:
+    from gossamer.comparison.folder import CompareFolder
+    from gossamer.comparison.run import Runner
+    from gossamer.comparison.worker import Children, Stopped, held
+    from gossamer.report.comparison_page import write_results
 
     folder = CompareFolder(out)
     with held(folder) as lock:
@@ -146,13 +146,13 @@ def _run(asked: Asked, out: Path, *, retry: bool) -> Answer:
     return Answer(summary, _results_table(results, summary["recommendation"]["headline"], folder))
 
 
-def _plan(asked: Asked, folder: CompareFolder) -> ComparePlan:
+def _plan(asked: CompareRequest, folder: CompareFolder) -> ComparePlan:
     """Return the plan of the folder, which is made where there is none and held against what is asked where there is.
 
     Limits may change; they decide what is recommended.
     """
-    from gossamer.compare.plan import begun, gone_on_with, make_plan
-    from gossamer.compare.plan_file import read_plan, write_plan
+    from gossamer.comparison.plan import begun, gone_on_with, make_plan
+    from gossamer.comparison.plan_file import read_plan, write_plan
 
     if not folder.plan.exists():
         plan, _ = make_plan(asked, command=_command(), on_stage=say)
@@ -175,7 +175,7 @@ def _results_table(results: Results, headline: str, folder: CompareFolder) -> An
     from rich.console import Group
     from rich.table import Table
 
-    from gossamer.report.page import quantity
+    from gossamer.report.classification_page import format_quantity
 
     table = Table(box=None, pad_edge=False, title_justify="left")
     precisions = results.plan.precisions
@@ -192,7 +192,8 @@ def _results_table(results: Results, headline: str, folder: CompareFolder) -> An
             value = (f"{quality.value:.4f}", f"{quality.low:.4f} to {quality.high:.4f}" if known else "no interval")
         figures = [result.cost("latency_p50", precision) for precision in precisions]
         latencies = [
-            "" if figure is None or figure.value is None else quantity(figure.value, figure.unit) for figure in figures
+            "" if figure is None or figure.value is None else format_quantity(figure.value, figure.unit)
+            for figure in figures
         ]
         table.add_row(result.kind.name, *value, *latencies, result.state)
     return Group(table, headline, f"report: {folder.report}")
@@ -208,7 +209,7 @@ def _command() -> str:
 
 def _plan_data(plan: ComparePlan) -> dict[str, Any]:
     from gossamer import config
-    from gossamer.compare.plan import stages_of
+    from gossamer.comparison.plan import stages_of
 
     return {**config.to_json(plan), "seconds": sum(stage.seconds for stage in stages_of(plan))}
 
@@ -218,9 +219,9 @@ def _plan_table(plan: ComparePlan) -> Any:
     from rich.console import Group
     from rich.table import Table
 
-    from gossamer.compare.folder import key_of
-    from gossamer.compare.plan import stages_of
-    from gossamer.compare.run import in_words
+    from gossamer.comparison.folder import key_of
+    from gossamer.comparison.plan import stages_of
+    from gossamer.comparison.run import in_words
 
     options = plan.options
     table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left")

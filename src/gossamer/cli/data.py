@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from cyclopts import App
 
-from gossamer.cli.answer import Answer, Common, parse_size, progress
-from gossamer.data.datasets import DatasetCheck, check_dataset, open_dataset
-from gossamer.data.datasets.check_masks import MaskSummary
+from gossamer.cli.output import Answer, Common, parse_size, progress
+from gossamer.data.layouts import open_dataset
+from gossamer.data.preparation.check import DatasetCheck, check_dataset
+from gossamer.data.preparation.check_segmentation import MaskSummary
 from gossamer.errors import ErrorCode, GossamerError
 
 _SHOWN = 12
@@ -74,11 +75,11 @@ def phantom(
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another folder")
     size = parse_size(image_size)
     if kind == "chest":
-        from gossamer.data.datasets.phantom import write_phantom
+        from gossamer.data.synthetic.phantom import write_phantom
 
         write_phantom(out, count=count, size=size or (64, 64), seed=seed)
     else:
-        from gossamer.data.datasets.abdomen import DAYS, SLICES, write_abdomen
+        from gossamer.data.synthetic.abdomen import DAYS, SLICES, write_abdomen
 
         cases = -(-count // (DAYS * SLICES))
         count = cases * DAYS * SLICES

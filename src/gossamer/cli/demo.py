@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.cli.answer import Answer, Common, require_torch, say
+from gossamer.cli.output import Answer, Common, require_torch, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
-    from gossamer.train.wishes import Wishes
+    from gossamer.training.options import TrainOptions
 
 CLASSIFIERS = ("sequence_norm", "softmax")
 SEGMENTERS = ("kv", "softmax")
@@ -49,12 +49,12 @@ def demo(
         common: options of every verb.
     """
     require_torch("demo")
-    from gossamer.data.datasets.abdomen import write_abdomen
-    from gossamer.data.datasets.phantom import write_phantom
+    from gossamer.data.synthetic.abdomen import write_abdomen
+    from gossamer.data.synthetic.phantom import write_phantom
     from gossamer.files import write_text
-    from gossamer.report.mask_page import render_mask_twins
-    from gossamer.report.page import render_demo, render_twins
-    from gossamer.train.wishes import Wishes
+    from gossamer.report.classification_page import render_demo, render_twins
+    from gossamer.report.segmentation_page import render_mask_twins
+    from gossamer.training.options import TrainOptions
 
     _make_room(out)
     say(f"drawing {count} phantom radiographs and the slices of {cases} phantom patients")
@@ -65,8 +65,10 @@ def demo(
     parts: list[dict[str, Any]] = []
     # Few images: steps decide more than images, so batches are small. Twins share one rate, at which both learn in so
     # few steps; at the recipe's own rate softmax attention has hardly begun when the demo ends.
-    chest = Wishes(model="vit_nano", patch_size=8, epochs=epochs, batch_size=16, learning_rate=3e-4, patience=epochs)
-    abdomen = Wishes(model="transunet_small", epochs=mask_epochs, batch_size=4, learning_rate=3e-3)
+    chest = TrainOptions(
+        model="vit_nano", patch_size=8, epochs=epochs, batch_size=16, learning_rate=3e-4, patience=epochs
+    )
+    abdomen = TrainOptions(model="transunet_small", epochs=mask_epochs, batch_size=4, learning_rate=3e-3)
     for name, wishes, twins, render, intro in (
         ("chest", chest, CLASSIFIERS, render_twins, _CHEST),
         ("abdomen", abdomen, SEGMENTERS, render_mask_twins, _ABDOMEN),
@@ -92,7 +94,9 @@ _ABDOMEN = (
 )
 
 
-def _train_twins(out: Path, data: str, wishes: Wishes, twins: tuple[str, ...], threads: int | None) -> dict[str, Any]:
+def _train_twins(
+    out: Path, data: str, wishes: TrainOptions, twins: tuple[str, ...], threads: int | None
+) -> dict[str, Any]:
     """Return the conclusion of each twin, by the link to its report."""
     from gossamer.cli.train import new_run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gossamer.cli.answer import Answer, Common
-from gossamer.measure.machine import PACKAGES, describe_machine, has_fast_bfloat16
+from gossamer.cli.output import Answer, Common
+from gossamer.profiling.machine import PACKAGES, describe_machine, has_fast_bfloat16
 
 _EXTRAS = {"imagecodecs": "tiff"}
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gossamer.cli.answer import Answer, Common, progress, require_torch, set_threads
+from gossamer.cli.output import Answer, Common, progress, require_torch, set_threads
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gossamer.cli.predict import Model
-    from gossamer.evaluate.bootstrap import Estimate
-    from gossamer.evaluate.evaluate import Evaluation
-    from gossamer.evaluate.evaluate_masks import MaskEvaluation
-    from gossamer.runtime.classify import Classifier
-    from gossamer.runtime.segment import MaskModel
+    from gossamer.evaluation.bootstrap import Estimate
+    from gossamer.evaluation.classification import ClassificationEvaluation
+    from gossamer.evaluation.segmentation import SegmentationEvaluation
+    from gossamer.inference.classification import ClassificationPredictor
+    from gossamer.inference.segmentation import SegmentationPredictor
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
     require_torch("evaluate")
     set_threads(threads)  # of the metrics, and of a run
     from gossamer.cli.predict import open_model
-    from gossamer.data.datasets import SPLITS
+    from gossamer.data.layouts import SPLITS
 
     if split not in (*SPLITS, "all"):
         raise GossamerError(
@@ -72,18 +72,20 @@ def evaluate(
     return _evaluate_classes(model, model.classifier, data, split, out)
 
 
-def _evaluate_classes(model: Model, classifier: Classifier, data: Path, split: str, out: Path | None) -> Answer:
+def _evaluate_classes(
+    model: Model, classifier: ClassificationPredictor, data: Path, split: str, out: Path | None
+) -> Answer:
     from gossamer.data import open_dataset
-    from gossamer.data.datasets.prepare import prepare
-    from gossamer.evaluate.evaluate import class_frequencies, evaluate_predictions
-    from gossamer.evaluate.predictions import classify_split
+    from gossamer.data.preparation.classification import prepare_split
+    from gossamer.evaluation.classification import class_frequencies, evaluate_predictions
+    from gossamer.evaluation.predictions import classify_split
 
     dataset = open_dataset(data, seed=model.seed, task="classify")
     if dataset.faults:
         raise dataset.faults[0]
     samples = dataset.samples if split == "all" else dataset.split(split)
     with progress("reading images") as tick:
-        prepared = prepare(dataset, samples, classifier.preprocessing, classifier.classes, tick)
+        prepared = prepare_split(dataset, samples, classifier.preprocessing, classifier.classes, tick)
     predictions = classify_split(classifier, prepared)
     prior = class_frequencies(dataset, classifier.classes, split)
     result = evaluate_predictions(predictions, prior, split=split, seed=model.seed)
@@ -97,11 +99,11 @@ def _evaluate_classes(model: Model, classifier: Classifier, data: Path, split: s
 
 
 def _evaluate_masks(
-    model: Model, masks: MaskModel, data: Path, split: str, out: Path | None, tolerance: float | None
+    model: Model, masks: SegmentationPredictor, data: Path, split: str, out: Path | None, tolerance: float | None
 ) -> Answer:
     from gossamer.data import open_dataset
-    from gossamer.evaluate.evaluate_masks import evaluate_masks
-    from gossamer.evaluate.mask_metrics import TOLERANCE
+    from gossamer.evaluation.segmentation import evaluate_cases
+    from gossamer.evaluation.segmentation_metrics import TOLERANCE
 
     if tolerance is not None and tolerance <= 0:
         raise GossamerError(ErrorCode.CONFIG, "--tolerance", f"{tolerance} is not positive", "use 1")
@@ -109,7 +111,7 @@ def _evaluate_masks(
     dataset.require_faultless()
     samples = dataset.samples if split == "all" else dataset.split(split)
     with progress("segmenting") as tick:
-        result = evaluate_masks(
+        result = evaluate_cases(
             masks, dataset, samples, split=split, tolerance=tolerance or TOLERANCE, seed=model.seed, on_progress=tick
         )
     if out is not None:
@@ -120,11 +122,11 @@ def _evaluate_masks(
     )
 
 
-def masks_table(evaluation: MaskEvaluation, source: str) -> Table:
+def masks_table(evaluation: SegmentationEvaluation, source: str) -> Table:
     """Return an evaluation of masks as a table for people."""
     from rich.table import Table
 
-    from gossamer.report.mask_page import mask_metric_rows
+    from gossamer.report.segmentation_page import mask_metric_rows
 
     title = f"{source}, {evaluation.split} split, {len(evaluation.cases)} cases"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -139,18 +141,18 @@ def masks_table(evaluation: MaskEvaluation, source: str) -> Table:
     return table
 
 
-def _tables(evaluation: Evaluation, source: str, *, multi_label: bool) -> Table | Group:
+def _tables(evaluation: ClassificationEvaluation, source: str, *, multi_label: bool) -> Table | Group:
     from rich.console import Group
 
     table = metrics_table(evaluation, source)
     return Group(table, labels_table(evaluation)) if multi_label else table
 
 
-def metrics_table(evaluation: Evaluation, source: str) -> Table:
+def metrics_table(evaluation: ClassificationEvaluation, source: str) -> Table:
     """Return an evaluation as a table for people."""
     from rich.table import Table
 
-    from gossamer.report.page import metric_rows
+    from gossamer.report.classification_page import metric_rows
 
     title = f"{source}, {evaluation.split} split, {evaluation.samples} images"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -164,7 +166,7 @@ def metrics_table(evaluation: Evaluation, source: str) -> Table:
     return table
 
 
-def labels_table(evaluation: Evaluation) -> Table:
+def labels_table(evaluation: ClassificationEvaluation) -> Table:
     """Return each label by itself as a compact table for people, the best ranked first."""
     from rich.table import Table
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gossamer.cli.answer import Answer, Common, progress, require_torch, say, set_threads
+from gossamer.cli.output import Answer, Common, progress, require_torch, say, set_threads
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gossamer.runtime.manifest import Manifest
+    from gossamer.inference.manifest import Manifest
 
 
 def export(
@@ -43,7 +43,7 @@ def export(
     """
     require_torch("export")
     used = set_threads(threads)
-    from gossamer.bundle.write import write_bundle
+    from gossamer.exporting.write import write_bundle
 
     with progress("comparing") as tick:
         manifest = write_bundle(
@@ -63,7 +63,7 @@ def _table(manifest: Manifest, out: Path) -> Table:
     """Return what the reader should know of the bundle."""
     from rich.table import Table
 
-    from gossamer.report.page import quantity
+    from gossamer.report.classification_page import format_quantity
 
     table = Table(box=None, pad_edge=False, show_header=False, title_justify="left", caption_justify="left")
     table.title = f"wrote {out}"
@@ -76,7 +76,7 @@ def _table(manifest: Manifest, out: Path) -> Table:
     agreed = f"probabilities within {parity.probabilities:.2g}, logits within {parity.logits:.2g}"
     table.add_row("parity", f"{agreed}, {parity.decisions:.4%} of decisions equal, on {parity.images} images")
     for name, label in (("file", "size"), ("latency_p50", "latency, median"), ("peak_memory", "peak memory")):
-        table.add_row(label, f"{quantity(cost[name]['value'], cost[name]['unit'])}, {cost[name]['detail']}")
+        table.add_row(label, f"{format_quantity(cost[name]['value'], cost[name]['unit'])}, {cost[name]['detail']}")
     for what, text in manifest.licence.items():
         table.add_row(f"licence of {what}", text or "not stated: --licence-" + what)
     return table

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from gossamer.cli.answer import Answer, Common, parse_size, require_torch
+from gossamer.cli.output import Answer, Common, parse_size, require_torch
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gossamer.published.load import Imported
-    from gossamer.published.report import Report
+    from gossamer.pretrained.load import Imported
+    from gossamer.pretrained.report import Report
 
 _LISTED = 6
 """Tensors of one fate that are named on the console; all of them stand in the file."""
@@ -60,8 +60,8 @@ def import_weights(
 
     require_place(out, parents=True)
     size = parse_size(image_size)
-    from gossamer.published.load import import_weights as load
-    from gossamer.published.source import read_source
+    from gossamer.pretrained.load import import_weights as load
+    from gossamer.pretrained.source import read_source
 
     imported = load(
         read_source(file, trust_pickle=trust_pickle),
@@ -80,8 +80,8 @@ def _write(imported: Imported, model: str, out: Path) -> dict[str, object]:
     from gossamer import __version__
     from gossamer.checkpoint import save_model
     from gossamer.files import write_json
-    from gossamer.published.load import SEED
-    from gossamer.published.report import REPORT
+    from gossamer.pretrained.load import SEED
+    from gossamer.pretrained.report import REPORT
 
     config = imported.network.config
     fields = {key: getattr(config, key) for key in ("image_size", "in_channels", "num_classes")}

@@ -16,9 +16,9 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from gossamer import __version__
-from gossamer.cli.answer import Answer
+from gossamer.cli.output import Answer
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.files import finite
+from gossamer.files import replace_nonfinite
 
 USAGE_STATUS = 2
 
@@ -126,7 +126,7 @@ def run(arguments: list[str]) -> int:
 
 def _show(answer: Answer, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(finite(answer.data), allow_nan=False))
+        print(json.dumps(replace_nonfinite(answer.data), allow_nan=False))
     elif answer.text is not None:
         from rich.console import Console
 
@@ -143,7 +143,7 @@ def _fail(kind: str | None, message: str, status: int, data: dict[str, Any], *, 
 
 def _out_of_memory(error: Exception, verb: str) -> GossamerError:
     """Return the line for a piece of memory that was not to be had: its size, what is free, what to make smaller."""
-    from gossamer.measure.machine import available_memory_bytes
+    from gossamer.profiling.machine import available_memory_bytes
 
     asked = re.search(r"allocate (\d+) bytes", str(error))  # of torch; numpy gives units
     named = re.search(r"allocate ([\d.]+ [KMGTPE]iB)", str(error))

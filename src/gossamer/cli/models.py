@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossamer.cli.answer import Answer, Common, require_torch
+from gossamer.cli.output import Answer, Common, require_torch
 
 
 def models(pattern: str = "*", /, *, common: Common = Common()) -> Answer:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gossamer.cli.answer import Answer, Common, parse_size, progress, require_torch, say, set_threads
 from gossamer.cli.numbers import Real
+from gossamer.cli.output import Answer, Common, parse_size, progress, require_torch, say, set_threads
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
-    from gossamer.compare.feasible import Feasible, Row
-    from gossamer.compare.plan_file import Limits
+    from gossamer.comparison.plan_file import Limits
+    from gossamer.planning.feasible import Feasible, Row
 
 SHOWN, SHOWN_BY_FORECAST, SHOWN_MISSING = 20, 10, 5
 """Rows of the table; ``--json`` has all of them."""
@@ -54,11 +54,11 @@ def plan(
         common: options of every verb.
     """
     require_torch("plan")
-    from gossamer.compare.asked import parse_names
-    from gossamer.compare.candidates import list_candidates
-    from gossamer.compare.feasible import find_feasible
-    from gossamer.compare.trial import installed_engines
+    from gossamer.comparison.request import parse_names
     from gossamer.data import open_dataset
+    from gossamer.planning.benchmark import installed_engines
+    from gossamer.planning.candidates import list_candidates
+    from gossamer.planning.feasible import find_feasible
 
     limits = _limits(max_latency_ms, max_memory_mb)
     if budget_minutes < 0:
@@ -114,7 +114,7 @@ def plan(
 
 
 def _limits(latency: float | None, memory: float | None) -> Limits:
-    from gossamer.compare.plan_file import Limits
+    from gossamer.comparison.plan_file import Limits
 
     if latency is None and memory is None:
         problem = "wants a limit, and none was given"
@@ -172,13 +172,13 @@ def _text(found: Feasible, limits: Limits, refused: list[str], threads: int, *, 
 
 
 def _nothing(nearest: Row | None, limits: Limits) -> str:
-    from gossamer.report.page import quantity
+    from gossamer.report.classification_page import format_quantity
 
     if nearest is None:
         return "Nothing meets the limits."
     costs = []
     if limits.latency_ms is not None:
-        costs.append(quantity(nearest.latency.value, "ms"))
+        costs.append(format_quantity(nearest.latency.value, "ms"))
     if limits.memory_mb is not None and nearest.memory.value is not None:
         costs.append(f"{nearest.memory.value / 1e6:.0f} MB")
     how = "measured" if nearest.certain else "by forecast"
@@ -212,11 +212,11 @@ def _table(rows: list[Row], *, windows: bool, several: bool) -> Any:
 
 def _figure(figure: Any, unit: str) -> str:
     """Return a figure in words; what is modelled is about right."""
-    from gossamer.report.page import quantity
+    from gossamer.report.classification_page import format_quantity
 
     if figure.value is None:
         return "–"
-    text = f"{figure.value / 1e6:.0f} MB" if unit == "bytes" else quantity(figure.value, unit)
+    text = f"{figure.value / 1e6:.0f} MB" if unit == "bytes" else format_quantity(figure.value, unit)
     return f"~{text}" if figure.how == "modelled" else text
 
 

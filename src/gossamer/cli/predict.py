@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gossamer.cli.answer import Answer, Common, progress, require_torch, say, set_threads, usable_threads
+from gossamer.cli.output import Answer, Common, progress, require_torch, say, set_threads, usable_threads
 from gossamer.errors import ErrorCode, GossamerError, Note, from_os_error
 
 if TYPE_CHECKING:
-    from gossamer.runtime.bundle import Bundle
-    from gossamer.runtime.classify import Classifier
-    from gossamer.runtime.engines import EngineName
-    from gossamer.runtime.segment import MaskModel
+    from gossamer.inference.bundle import Bundle
+    from gossamer.inference.classification import ClassificationPredictor
+    from gossamer.inference.engines import EngineName
+    from gossamer.inference.segmentation import SegmentationPredictor
 
 
 def predict(
@@ -78,8 +78,8 @@ class Model:
 
     facts: dict[str, Any]
     seed: int
-    classifier: Classifier | None = None
-    masks: MaskModel | None = None
+    classifier: ClassificationPredictor | None = None
+    masks: SegmentationPredictor | None = None
     notes: tuple[Note, ...] = ()
     channels: int = 1
     numbered: bool = False
@@ -96,7 +96,7 @@ def open_model(path: Path, engine: EngineName | None, threads: int | None) -> Mo
     Raises:
         GossamerError: it cannot be used; ``E-CODEC`` for a run without torch, ``E-CONFIG`` for an engine of a run.
     """
-    from gossamer.runtime.bundle import is_bundle, open_bundle
+    from gossamer.inference.bundle import is_bundle, open_bundle
 
     if not path.exists():
         remedy = "name a folder of gossamer train or gossamer export"
@@ -112,8 +112,8 @@ def open_model(path: Path, engine: EngineName | None, threads: int | None) -> Mo
 
 
 def _bundle_model(bundle: Bundle) -> Model:
-    from gossamer.runtime.classify import bundle_classifier
-    from gossamer.runtime.segment import bundle_masks
+    from gossamer.inference.classification import bundle_classifier
+    from gossamer.inference.segmentation import bundle_masks
 
     manifest, engine = bundle.manifest, bundle.engine
     facts = {
@@ -133,10 +133,10 @@ def _bundle_model(bundle: Bundle) -> Model:
 
 def _run_model(path: Path) -> Model:
     from gossamer.checkpoint import load_model
-    from gossamer.evaluate.torch_network import as_predict
-    from gossamer.report.mask_conclusion import mask_model
-    from gossamer.runtime.classify import Classifier
-    from gossamer.train.run import RunFolder
+    from gossamer.evaluation.torch_network import as_predict
+    from gossamer.inference.classification import ClassificationPredictor
+    from gossamer.training.mask_conclusion import mask_model
+    from gossamer.training.run_folder import RunFolder
 
     folder, facts = RunFolder(path), {"run": str(path)}
     config = folder.read_config()
@@ -146,7 +146,7 @@ def _run_model(path: Path) -> Model:
         return Model(facts, config.seed, masks=mask_model(folder, config), channels=channels, numbered=numbered)
     thresholds = folder.read_thresholds(config)
     network = as_predict(load_model(path), multi_label=config.multi_label)
-    classifier = Classifier(network, config.preprocessing, config.classes, config.multi_label, thresholds)
+    classifier = ClassificationPredictor(network, config.preprocessing, config.classes, config.multi_label, thresholds)
     unset = config.multi_label and thresholds is None
     return Model(
         facts, config.seed, classifier=classifier, notes=_halves(path, folder.thresholds.name) if unset else ()
@@ -159,11 +159,17 @@ def _halves(path: Path, lacks: str) -> tuple[Note]:
 
 
 def _predict_classes(
-    model: Model, classifier: Classifier, paths: Sequence[Path], out: Path | None, strict: bool, *, printed: bool
+    model: Model,
+    classifier: ClassificationPredictor,
+    paths: Sequence[Path],
+    out: Path | None,
+    strict: bool,
+    *,
+    printed: bool,
 ) -> Answer:
     from gossamer.files import require_place, write_text
-    from gossamer.runtime.classify import classify_pictures, find_pictures
-    from gossamer.runtime.decide import to_csv
+    from gossamer.inference.classification import classify_pictures, find_pictures
+    from gossamer.inference.decisions import to_csv
 
     if out is not None and out.exists():
         raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "give another --out, or remove it")
@@ -196,14 +202,14 @@ def _predict_classes(
 
 def _predict_masks(
     model: Model,
-    masks: MaskModel,
+    masks: SegmentationPredictor,
     paths: Sequence[Path],
     out: Path | None,
     rle_order: Literal["rows", "columns"],
     strict: bool,
 ) -> Answer:
     from gossamer.files import require_place, write_text
-    from gossamer.runtime.predict_masks import SIZES, find_inputs, predict_masks
+    from gossamer.inference.mask_files import SIZES, find_inputs, predict_masks
 
     if out is None:
         raise GossamerError(ErrorCode.CONFIG, "--out", "is missing: masks need a folder", "give --out FOLDER")

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gossamer.cli.answer import Answer, Common, parse_size, progress, require_torch, say, set_threads, usable_threads
+from gossamer.cli.output import Answer, Common, parse_size, progress, require_torch, say, set_threads, usable_threads
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
-    from gossamer.measure.figure import Figure
-    from gossamer.measure.growth import Growth
-    from gossamer.measure.stages import StageTable
-    from gossamer.runtime.bundle import Bundle
-    from gossamer.runtime.engines import EngineName
+    from gossamer.inference.bundle import Bundle
+    from gossamer.inference.engines import EngineName
+    from gossamer.profiling.figure import Figure
+    from gossamer.profiling.scaling import Growth
+    from gossamer.profiling.stages import StageTable
 
 _ROWS = {
     "open": "Opening it",
@@ -73,7 +73,7 @@ def profile(
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
-    from gossamer.runtime.members import is_bundle
+    from gossamer.inference.bundle_files import is_bundle
 
     given = {
         "attention": attention, "image_size": image_size, "in_channels": in_channels, "num_classes": num_classes,
@@ -114,10 +114,10 @@ def _profile_network(
     require_torch("profile")
     used = set_threads(threads)
     from gossamer.checkpoint import load_model
-    from gossamer.measure.growth import measure_growth, models_of_sizes
-    from gossamer.measure.profile import profile_model
     from gossamer.nn.models import create_model
-    from gossamer.report.page import COST_ROWS
+    from gossamer.profiling.network import profile_model
+    from gossamer.profiling.scaling import measure_growth, models_of_sizes
+    from gossamer.report.classification_page import COST_ROWS
 
     if Path(model).is_dir():
         network = load_model(Path(model))
@@ -128,7 +128,7 @@ def _profile_network(
         models_of_sizes(network.config, sizes)
     figures = profile_model(network, batch=batch, forecasts=True)
     if training:
-        from gossamer.measure.training_step import training_figures
+        from gossamer.profiling.training_step import training_figures
 
         figures |= training_figures(network.config, batch=batch, threads=used)
     table = _stages_of_run(Path(model), paths, threads) if paths else None
@@ -145,9 +145,9 @@ def _profile_network(
 def _profile_bundle(
     folder: Path, paths: tuple[Path, ...], batch: int, engine: EngineName | None, threads: int | None
 ) -> Answer:
-    from gossamer.measure.bundle import compare_engines, measure_bundle
-    from gossamer.measure.figure import Figure
-    from gossamer.runtime.bundle import open_bundle
+    from gossamer.inference.bundle import open_bundle
+    from gossamer.profiling.bundle import compare_engines, measure_bundle
+    from gossamer.profiling.figure import Figure
 
     used, name = usable_threads(threads), engine or "onnxruntime"
     begin = time.perf_counter()
@@ -178,8 +178,8 @@ def _profile_bundle(
 
 def _other_engines(bundle: Bundle) -> dict[str, Bundle]:
     """Return the bundle in every other engine that is installed and takes it."""
-    from gossamer.runtime.bundle import open_bundle
-    from gossamer.runtime.engines import ENGINES
+    from gossamer.inference.bundle import open_bundle
+    from gossamer.inference.engines import ENGINES
 
     found = {}
     for name in ENGINES:
@@ -201,10 +201,10 @@ def _verdict(engines: Mapping[str, Mapping[str, Figure]]) -> str:
 
 
 def _stages_of_bundle(bundle: Bundle, paths: tuple[Path, ...]) -> StageTable:
-    from gossamer.measure.stages import measure_stages
-    from gossamer.runtime.classify import bundle_classifier
-    from gossamer.runtime.segment import bundle_masks
-    from gossamer.runtime.stages import StageClock
+    from gossamer.inference.classification import bundle_classifier
+    from gossamer.inference.segmentation import bundle_masks
+    from gossamer.inference.stage_timer import StageClock
+    from gossamer.profiling.stages import measure_stages
 
     clock, manifest = StageClock(), bundle.manifest
     channels, numbered = manifest.input.channels, manifest.layout == "decathlon"
@@ -215,13 +215,13 @@ def _stages_of_bundle(bundle: Bundle, paths: tuple[Path, ...]) -> StageTable:
 
 def _stages_of_run(folder: Path, paths: tuple[Path, ...], threads: int | None) -> StageTable:
     from gossamer.cli.predict import open_model
-    from gossamer.measure.stages import measure_stages
-    from gossamer.runtime.stages import StageClock, timed
+    from gossamer.inference.stage_timer import StageClock, time_calls
+    from gossamer.profiling.stages import measure_stages
 
     clock, opened = StageClock(), open_model(folder, None, threads)
     answers = opened.classifier or opened.masks
     assert answers is not None
-    model = replace(answers, network=timed(answers.network, clock.lap), lap=clock.lap)
+    model = replace(answers, network=time_calls(answers.network, clock.lap), lap=clock.lap)
     with progress("predicting") as tick:
         return measure_stages(model, clock, paths, channels=opened.channels, numbered=opened.numbered, on_progress=tick)
 
@@ -239,11 +239,11 @@ def _as_data(cost: Mapping[str, Figure]) -> dict[str, Any]:
 
 
 def _figures(figures: Mapping[str, Figure], labels: Mapping[str, str]) -> Any:
-    from gossamer.measure.figure import quantity
+    from gossamer.profiling.figure import format_quantity
 
     table = _table("figure", "value", "how", "")
     for name, figure in figures.items():
-        table.add_row(labels[name], quantity(figure.value, figure.unit), figure.how, figure.detail)
+        table.add_row(labels[name], format_quantity(figure.value, figure.unit), figure.how, figure.detail)
     return table
 
 
@@ -259,11 +259,14 @@ def _stages(stages: StageTable) -> Any:
 def _growth(growth: Growth) -> Any:
     from rich.console import Group
 
-    from gossamer.measure.figure import quantity
+    from gossamer.profiling.figure import format_quantity
 
     table = _table("image", "tokens", "MACs", "tensors, forecast", "process, forecast", "latency", "")
     for size in growth.sizes:
-        costs = [quantity(figure.value, figure.unit) for figure in (size.macs, size.tensors, size.memory, size.latency)]
+        costs = [
+            format_quantity(figure.value, figure.unit)
+            for figure in (size.macs, size.tensors, size.memory, size.latency)
+        ]
         rows = "x".join(str(side) for side in size.image_size)
         table.add_row(rows, str(size.tokens or "–"), *costs, size.latency.detail)
     lines = [

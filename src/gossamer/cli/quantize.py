@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gossamer.cli.answer import Answer, Common, progress, require_torch, say, set_threads
+from gossamer.cli.output import Answer, Common, progress, require_torch, say, set_threads
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gossamer.compress.compare import Comparison
-    from gossamer.compress.quantize import Outcome
+    from gossamer.quantization.compare import Comparison
+    from gossamer.quantization.quantize import Outcome
 
 VNNI = {"avx512_vnni", "avx_vnni", "amx_int8", "asimd"}
 """Instruction sets that add products of 8 bits without overflow."""
@@ -66,12 +66,12 @@ def quantize(
     """
     require_torch("quantize")
     used = set_threads(threads)
-    from gossamer.compress.quantize import Options
-    from gossamer.compress.quantize import quantize as climb
-    from gossamer.compress.quantize_onnx import Scheme
-    from gossamer.compress.source import open_source
-    from gossamer.compress.write import write_quantized
-    from gossamer.measure.machine import instruction_sets
+    from gossamer.profiling.machine import instruction_sets
+    from gossamer.quantization.quantize import Options
+    from gossamer.quantization.quantize import quantize as climb
+    from gossamer.quantization.quantize_onnx import Scheme
+    from gossamer.quantization.source import open_source
+    from gossamer.quantization.write import write_quantized
     from gossamer.report.quantization import report_folder, write_report
 
     bits = weight_bits or (8 if VNNI & set(instruction_sets()) else 7)
@@ -101,7 +101,7 @@ def quantize(
 
 
 def _not_met(outcome: Outcome, report: Path) -> GossamerError:
-    from gossamer.compress.compare import worsening
+    from gossamer.quantization.compare import worsening
 
     tried, noun = "; ".join(str(step) for step in outcome.steps), worsening(outcome.metric)[0]
     rung = "no rung keeps" if outcome.options.rung is None else f"the {outcome.options.rung} rung does not keep"
@@ -114,7 +114,7 @@ def _table(outcome: Outcome, out: Path) -> Table:
     """Return what a reader should know of the bundle."""
     from rich.table import Table
 
-    from gossamer.compress.ladder import in_float
+    from gossamer.quantization.ladder import in_float
 
     result = outcome.result
     assert result is not None

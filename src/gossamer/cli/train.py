@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from gossamer.cli.answer import Answer, Common, parse_size, progress, require_torch, say, set_threads
+from gossamer.cli.output import Answer, Common, parse_size, progress, require_torch, say, set_threads
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 if TYPE_CHECKING:
-    from gossamer.data import Dataset, SegmentationDataset
-    from gossamer.data.datasets.prepare import PreparedSplit
-    from gossamer.data.datasets.prepare_masks import PreparedMasks
+    from gossamer.data import ClassificationDataset, SegmentationDataset
+    from gossamer.data.preparation.classification import PreparedSplit
+    from gossamer.data.preparation.segmentation import PreparedCases
     from gossamer.nn.models import NetworkConfig
-    from gossamer.report.conclusion import Conclusion
-    from gossamer.report.mask_conclusion import MaskConclusion
-    from gossamer.train.recipe import Recipe
-    from gossamer.train.run import RunConfig, RunFolder
-    from gossamer.train.wishes import Wishes
+    from gossamer.training.conclusion import ClassificationConclusion
+    from gossamer.training.mask_conclusion import SegmentationConclusion
+    from gossamer.training.options import TrainOptions
+    from gossamer.training.recipe import Recipe
+    from gossamer.training.run_folder import RunConfig, RunFolder
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainArguments:
     """What may be chosen; whatever is left out, the recipe chooses from the data.
 
     Attributes:
@@ -81,12 +81,12 @@ class TrainOptions:
     loss: Literal["dice_ce", "dice_ce_squared", "cross_entropy", "dice"] | None = None
     seed: int = 0
 
-    def wishes(self) -> Wishes:
+    def wishes(self) -> TrainOptions:
         """Return the options as training takes them."""
-        from gossamer.train.wishes import Wishes
+        from gossamer.training.options import TrainOptions
 
         given = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "image_size"}
-        return Wishes(**given, image_size=parse_size(self.image_size))
+        return TrainOptions(**given, image_size=parse_size(self.image_size))
 
 
 def train(
@@ -96,7 +96,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     threads: int | None = None,
-    options: TrainOptions = TrainOptions(),
+    options: TrainArguments = TrainArguments(),
     common: Common = Common(),
 ) -> Answer:
     """Train a network on labelled images, evaluate it and write a report.
@@ -121,7 +121,7 @@ def train(
         raise GossamerError(
             ErrorCode.CONFIG, "gossamer train", problem, "name the data to train on, or the run to resume"
         )
-    if resume is not None and options != TrainOptions():
+    if resume is not None and options != TrainArguments():
         problem = "a resumed run keeps its own options"
         raise GossamerError(ErrorCode.CONFIG, "--resume", problem, "leave the other options out, or start a new run")
     conclusion, folder = (
@@ -133,15 +133,15 @@ def train(
 
 
 def new_run(
-    data: Path, out: Path | None, wishes: Wishes, threads: int | None
-) -> tuple[Conclusion | MaskConclusion | None, RunFolder]:
+    data: Path, out: Path | None, wishes: TrainOptions, threads: int | None
+) -> tuple[ClassificationConclusion | SegmentationConclusion | None, RunFolder]:
     """Plan and train a new run. The conclusion is None on all processes but the first."""
     from gossamer.data import open_dataset
-    from gossamer.measure.machine import describe_machine
-    from gossamer.train.fit import global_rank, world_size
-    from gossamer.train.plan import plan_run, run_name
-    from gossamer.train.plan_memory import plan_memory
-    from gossamer.train.run import RunFolder
+    from gossamer.profiling.machine import describe_machine
+    from gossamer.training.loop import global_rank, world_size
+    from gossamer.training.plan import plan_run, run_name
+    from gossamer.training.plan_memory import plan_memory
+    from gossamer.training.run_folder import RunFolder
 
     used = set_threads(threads, world_size())
     dataset = open_dataset(data, seed=wishes.seed, task=wishes.task)
@@ -170,11 +170,13 @@ def new_run(
     return _train(run, dataset, splits, folder, notes, resume=False), folder
 
 
-def resume_run(path: Path, threads: int | None) -> tuple[Conclusion | MaskConclusion | None, RunFolder]:
+def resume_run(
+    path: Path, threads: int | None
+) -> tuple[ClassificationConclusion | SegmentationConclusion | None, RunFolder]:
     """Go on with the run at ``path``. The conclusion is None on all processes but the first."""
     from gossamer.data import open_dataset
-    from gossamer.train.fit import world_size
-    from gossamer.train.run import RunFolder
+    from gossamer.training.loop import world_size
+    from gossamer.training.run_folder import RunFolder
 
     folder = RunFolder(path)
     run = folder.read_config()
@@ -187,30 +189,30 @@ def resume_run(path: Path, threads: int | None) -> tuple[Conclusion | MaskConclu
 
 
 def _read_images(
-    run: RunConfig, dataset: Dataset | SegmentationDataset
-) -> dict[str, PreparedSplit] | dict[str, PreparedMasks]:
+    run: RunConfig, dataset: ClassificationDataset | SegmentationDataset
+) -> dict[str, PreparedSplit] | dict[str, PreparedCases]:
     """Return every split that the data have, prepared: an image that cannot be used is found before training."""
-    from gossamer.data.datasets import SPLITS, Dataset
-    from gossamer.data.datasets.prepare import prepare
-    from gossamer.data.datasets.prepare_masks import prepare_masks
+    from gossamer.data.layouts import SPLITS, ClassificationDataset
+    from gossamer.data.preparation.classification import prepare_split
+    from gossamer.data.preparation.segmentation import prepare_cases
 
     present = [split for split in SPLITS if any(sample.split == split for sample in dataset.samples)]
     splits: dict[str, Any] = {}
     for split in present:
         with progress(f"reading the {split} split") as tick:
             samples = dataset.split(split)
-            if isinstance(dataset, Dataset):
-                splits[split] = prepare(dataset, samples, run.preprocessing, run.classes, tick)
+            if isinstance(dataset, ClassificationDataset):
+                splits[split] = prepare_split(dataset, samples, run.preprocessing, run.classes, tick)
             else:
-                splits[split] = prepare_masks(dataset, samples, run.preprocessing, tick)
-    if not isinstance(dataset, Dataset):
+                splits[split] = prepare_cases(dataset, samples, run.preprocessing, tick)
+    if not isinstance(dataset, ClassificationDataset):
         _require_classes(run, splits["train"])
     return splits
 
 
-def _require_classes(run: RunConfig, train: PreparedMasks) -> None:
+def _require_classes(run: RunConfig, train: PreparedCases) -> None:
     """Refuse classes that no training mask holds: a network would learn that they do not exist."""
-    from gossamer.data.datasets.prepare_masks import absent_classes
+    from gossamer.data.preparation.segmentation import absent_classes
 
     absent = absent_classes(train, run.classes, overlapping=run.multi_label)
     if absent:
@@ -220,15 +222,15 @@ def _require_classes(run: RunConfig, train: PreparedMasks) -> None:
 
 def _train(
     run: RunConfig,
-    dataset: Dataset | SegmentationDataset,
+    dataset: ClassificationDataset | SegmentationDataset,
     splits: dict[str, Any],
     folder: RunFolder,
     notes: Sequence[Note],
     *,
     resume: bool,
-) -> Conclusion | MaskConclusion | None:
-    from gossamer.train.callbacks import Interrupted
-    from gossamer.train.fit import fit, global_rank
+) -> ClassificationConclusion | SegmentationConclusion | None:
+    from gossamer.training.callbacks import Interrupted
+    from gossamer.training.loop import fit_network, global_rank
 
     first = global_rank() == 0
     if first:
@@ -236,7 +238,7 @@ def _train(
     try:
         with _training_display() as show:
             observers = (show, _progress_drawer(folder, run.monitor)) if first else ()
-            fitted = fit(run, folder, splits["train"], splits["val"], resume=resume, observers=observers)
+            fitted = fit_network(run, folder, splits["train"], splits["val"], resume=resume, observers=observers)
     except Interrupted as stop:
         if first:
             say(f"gossamer: stopped by {stop}; go on with: gossamer train --resume {folder.path}")
@@ -252,17 +254,17 @@ def _train(
 def _conclude(
     folder: RunFolder,
     run: RunConfig,
-    dataset: Dataset | SegmentationDataset,
+    dataset: ClassificationDataset | SegmentationDataset,
     fitted: Any,
     splits: dict[str, Any],
     notes: Sequence[Note],
-) -> Conclusion | MaskConclusion:
-    from gossamer.data.datasets import Dataset
-    from gossamer.report.conclude import conclude
-    from gossamer.report.mask_conclusion import conclude_masks
-    from gossamer.report.mask_page import write_mask_run
+) -> ClassificationConclusion | SegmentationConclusion:
+    from gossamer.data.layouts import ClassificationDataset
+    from gossamer.report.segmentation_page import write_mask_run
+    from gossamer.training.conclude import conclude
+    from gossamer.training.mask_conclusion import conclude_masks
 
-    if isinstance(dataset, Dataset):
+    if isinstance(dataset, ClassificationDataset):
         return conclude(folder, run, dataset, fitted, splits, notes)
     with progress("evaluating") as tick:
         conclusion = conclude_masks(folder, run, dataset, fitted, splits, notes, tick)
@@ -270,7 +272,7 @@ def _conclude(
     return conclusion
 
 
-def _announce(run: RunConfig, dataset: Dataset | SegmentationDataset, notes: Sequence[Note]) -> None:
+def _announce(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset, notes: Sequence[Note]) -> None:
     model: Any = run.model
     counts = Counter(sample.split for sample in dataset.samples)
     sizes = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if counts[split])
@@ -289,23 +291,23 @@ def _announce(run: RunConfig, dataset: Dataset | SegmentationDataset, notes: Seq
     _say_notes(dataset, (*dataset.notes, *notes))
 
 
-def _say_notes(dataset: Dataset | SegmentationDataset, notes: Iterable[Note]) -> None:
+def _say_notes(dataset: ClassificationDataset | SegmentationDataset, notes: Iterable[Note]) -> None:
     for note in notes:
         say(f"note: {note.text if note.where == dataset.source else f'{note.where}: {note.text}'}")
 
 
-def summary_text(conclusion: Conclusion | MaskConclusion, folder: RunFolder) -> Any:
+def summary_text(conclusion: ClassificationConclusion | SegmentationConclusion, folder: RunFolder) -> Any:
     """Return the end of a run as a table and the places of its files."""
     from rich.console import Group
 
     from gossamer.cli.evaluate import labels_table, masks_table, metrics_table
-    from gossamer.report.conclusion import Conclusion
+    from gossamer.report.classification_page import verdict
     from gossamer.report.labels import decision_in_words
-    from gossamer.report.mask_page import mask_verdict
-    from gossamer.report.page import verdict
+    from gossamer.report.segmentation_page import mask_verdict
+    from gossamer.training.conclusion import ClassificationConclusion
 
     run, report = conclusion.run, f"report: {folder.report}"
-    if not isinstance(conclusion, Conclusion):
+    if not isinstance(conclusion, ClassificationConclusion):
         table = masks_table(conclusion.evaluation, run.data)
         return Group(table, mask_verdict(conclusion.evaluation), report)
     table = metrics_table(conclusion.evaluation, run.data)
@@ -317,7 +319,7 @@ def summary_text(conclusion: Conclusion | MaskConclusion, folder: RunFolder) -> 
 
 def _progress_drawer(folder: RunFolder, monitor: str) -> Callable[[Any], None]:
     from gossamer.report.figures import learning_curves, write_png
-    from gossamer.train.callbacks import EpochDone
+    from gossamer.training.callbacks import EpochDone
 
     def draw(event: Any) -> None:
         if isinstance(event, EpochDone):
@@ -339,7 +341,7 @@ def _bar() -> Iterator[Callable[[Any], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from gossamer.train.callbacks import EpochDone
+    from gossamer.training.callbacks import EpochDone
 
     columns = (
         TextColumn("training"),
@@ -363,7 +365,7 @@ def _bar() -> Iterator[Callable[[Any], None]]:
 
 
 def _lines() -> Callable[[Any], None]:
-    from gossamer.train.callbacks import EpochDone
+    from gossamer.training.callbacks import EpochDone
 
     began = time.monotonic()
     first: list[int] = []

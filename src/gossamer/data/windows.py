@@ -32,7 +32,7 @@ class Band(NamedTuple):
     values: np.ndarray
 
 
-def starts(size: int, window: int, overlap: float) -> list[int]:
+def window_starts(size: int, window: int, overlap: float) -> list[int]:
     """Return where windows begin along an axis: evenly, at least ``overlap`` of a window shared, both ends covered."""
     if size <= window:
         return [0]
@@ -41,7 +41,7 @@ def starts(size: int, window: int, overlap: float) -> list[int]:
     return [round(index * (size - window) / (count - 1)) for index in range(count)]
 
 
-def bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, overlap: float = 0.5) -> Iterator[Band]:
+def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, overlap: float = 0.5) -> Iterator[Band]:
     """Yield the blended values of every slice, a band of final rows at a time, in order.
 
     Args:
@@ -52,7 +52,7 @@ def bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, overlap:
         overlap: fraction of a window that neighbours share at least.
     """
     count, _, rows, columns = stack.shape
-    down, across = starts(rows, window[0], overlap), starts(columns, window[1], overlap)
+    down, across = window_starts(rows, window[0], overlap), window_starts(columns, window[1], overlap)
     before = [max(0, side - size) // 2 for side, size in zip(window, (rows, columns), strict=True)]
     size = (max(rows, window[0]), max(columns, window[1]))
     weights = _weights(window, single=(len(down) == 1, len(across) == 1))

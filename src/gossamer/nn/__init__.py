@@ -1,1 +1,4 @@
-"""Networks and attention mechanisms: tensors, never files."""
+"""Networks and attention mechanisms.
+
+Owns everything that touches a parameter tensor. Does not own files or data sets.
+"""

@@ -85,7 +85,9 @@ def converged_inverse(matrix: Float[Tensor, "*batch n n"], condition: float) -> 
     return inverse
 
 
-def residual(matrix: Float[Tensor, "*batch n n"], inverse: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch"]:
+def inverse_residual(
+    matrix: Float[Tensor, "*batch n n"], inverse: Float[Tensor, "*batch n n"]
+) -> Float[Tensor, "*batch"]:
     """Return ``max |X A - I|`` of each matrix: small for an inverse alone, while ``A X A - A`` is for any filter."""
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     return (inverse @ matrix - eye).abs().amax(dim=(-2, -1))
@@ -103,7 +105,7 @@ def _evaluate(matrix: Tensor, method: Method, steps: int, tolerance: float, step
         return newton_inverse(matrix, steps, step_of=step_of)
     inverse = _start(matrix, step_of)
     for _ in range(MOST_STEPS):
-        done = residual(matrix, inverse) <= tolerance
+        done = inverse_residual(matrix, inverse) <= tolerance
         if bool(done.all()):
             break
         # A matrix that has converged is left alone, so that a result does not depend on its batch mates.

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd import Function
 
-from gossamer.nn.precision import widened, working_dtype
+from gossamer.nn.precision import widen, working_dtype
 
 SHIFT_ROWS = 32
 """Rows whose mean a chunk is shifted by; near its own mean is near enough, and cheaper than another pass."""
@@ -124,7 +124,7 @@ def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None, buffer: Tensor) -
 
 def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and scatter in one piece, for a graph that has no loop."""
-    tokens = widened(tokens)
+    tokens = widen(tokens)
     mean = tokens.sum(dim=1) / count.clamp(min=1.0)[:, None].to(tokens.dtype)
     centred = tokens - mean[:, None]
     centred = centred if token_mask is None else centred.masked_fill(~token_mask[..., None], 0.0)

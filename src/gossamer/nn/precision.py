@@ -11,6 +11,6 @@ def working_dtype(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def widened(values: Tensor) -> Tensor:
+def widen(values: Tensor) -> Tensor:
     """Return the values in float32 or wider."""
     return values.to(working_dtype(values))

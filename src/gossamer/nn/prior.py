@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.nn.precision import widened
+from gossamer.nn.precision import widen
 
 
 def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) -> Float[Tensor, ""]:
@@ -19,7 +19,7 @@ def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) ->
     its largest possible value; 0.28 for a uniform matrix, 0.08 for the identity.
     """
     count = matrix.shape[-1]
-    matrix = widened(matrix)
+    matrix = widen(matrix)
     symmetry = F.smooth_l1_loss(count * matrix, count * matrix.transpose(-2, -1)).clamp(min=0.1)
     # The logarithm of a clamped weight: that of a zero would have the gradient NaN.
     logarithm = matrix.clamp(min=torch.finfo(matrix.dtype).tiny).log()

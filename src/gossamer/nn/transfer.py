@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import Attention, AttentionConfig, attention_config
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.contract import Network
+from gossamer.nn.models.base import Network
 
 Query = Literal["key", "mean"]
 """What becomes of queries where a mechanism has none: dropped for the keys, or averaged with them."""
@@ -69,7 +69,7 @@ def convert_attention(
     changed: Any = replace(model.config, attention=attention_config(attention))  # type: ignore[call-arg]
     like = next(model.parameters())
     target = changed.fitted().build().to(like.device, like.dtype).train(model.training)
-    transfer(model, target, query)
+    transfer_weights(model, target, query)
     return target
 
 
@@ -79,7 +79,7 @@ def has_queries(network: Network) -> bool:
     return any(isinstance(getattr(one, name, None), nn.Linear) for one in attentions for name in ("qkv", "query"))
 
 
-def transfer(source: Network, target: Network, query: Query = "key") -> Transfer:
+def transfer_weights(source: Network, target: Network, query: Query = "key") -> Transfer:
     """Load into ``target`` what it can take over from ``source``, and say what became of every tensor.
 
     Args:

@@ -1,1 +1,4 @@
-"""One self-contained page that can be sent to a colleague, and the figures in it."""
+"""Self-contained HTML pages and the figures in them.
+
+Owns layout and drawing. Does not own evaluation: everything that a page shows is computed elsewhere.
+"""

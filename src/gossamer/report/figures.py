@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gossamer.evaluate.bootstrap import Estimate
-from gossamer.evaluate.metrics import CALIBRATION_BINS
-from gossamer.evaluate.predictions import Predictions
-from gossamer.files import replacing
+from gossamer.evaluation.bootstrap import Estimate
+from gossamer.evaluation.classification_metrics import CALIBRATION_BINS
+from gossamer.evaluation.predictions import Predictions
+from gossamer.files import replace_atomically
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
@@ -63,7 +63,7 @@ def to_svg(figure: Figure) -> str:
 
 def write_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, all or nothing."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gossamer.evaluate.bootstrap import Estimate
-from gossamer.evaluate.evaluate import Evaluation, LabelEvaluation
+from gossamer.evaluation.bootstrap import Estimate
+from gossamer.evaluation.classification import ClassificationEvaluation, LabelEvaluation
 from gossamer.report.figures import BLUE, GREY, ORANGE, axes_in_a_row, short, styled
 
 MOST_ROWS = 40
@@ -25,7 +25,7 @@ def by_auroc(labels: Sequence[LabelEvaluation]) -> list[LabelEvaluation]:
     return ordered + [label for label in labels if math.isnan(label.metrics["auroc"].value)]
 
 
-def labels_in_words(evaluation: Evaluation) -> str:
+def labels_in_words(evaluation: ClassificationEvaluation) -> str:
     """Return how many labels are ranked better than chance, and how many cannot be said anything of."""
     aurocs = [label.metrics["auroc"] for label in evaluation.labels]
     defined = [auroc for auroc in aurocs if not math.isnan(auroc.value)]
@@ -37,7 +37,7 @@ def labels_in_words(evaluation: Evaluation) -> str:
     return f"{said}; the AUROC of {missing} more is undefined." if missing else f"{said}."
 
 
-def decision_in_words(evaluation: Evaluation) -> str:
+def decision_in_words(evaluation: ClassificationEvaluation) -> str:
     """Return how single images are decided, and at which thresholds sensitivity and specificity are given."""
     rule = "" if evaluation.thresholds is None else RULES[evaluation.thresholds.rule]
     if evaluation.nothing is not None:

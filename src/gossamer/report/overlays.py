@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
-from gossamer.evaluate.evaluate_masks import MaskEvaluation
+from gossamer.evaluation.segmentation import SegmentationEvaluation
 from gossamer.report.figures import GREY, PALETTE, axes_in_a_row, styled
 
 CONTOUR_COLORS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
@@ -85,7 +85,7 @@ def overlay_uri(overlay: Overlay) -> str:
 
 
 @styled
-def dice_of_cases(evaluation: MaskEvaluation) -> Figure:
+def dice_of_cases(evaluation: SegmentationEvaluation) -> Figure:
     """Return the Dice of every case, a column of points a class, with the median."""
     figure, (axes,) = axes_in_a_row(1, (7.4, 3.0))
     generator = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def dice_of_cases(evaluation: MaskEvaluation) -> Figure:
 
 
 @styled
-def sizes_against_truth(evaluation: MaskEvaluation) -> Figure:
+def sizes_against_truth(evaluation: SegmentationEvaluation) -> Figure:
     """Return the predicted size of each class in each case against the true one."""
     figure, (axes,) = axes_in_a_row(1, (4.6, 4.2))
     unit = {"mm2": "mm²", "px": "pixels"}.get(evaluation.size_unit, evaluation.size_unit)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gossamer.compress.quantize import Outcome
-from gossamer.compress.sensitivity import Sensitivity
 from gossamer.errors import from_os_error
 from gossamer.files import write_json
+from gossamer.quantization.quantize import Outcome
+from gossamer.quantization.sensitivity import Sensitivity
 from gossamer.report.figures import BLUE, ORANGE, axes_in_a_row, styled, write_png
 
 REPORT, SENSITIVITY = "quantization.json", "sensitivity.png"

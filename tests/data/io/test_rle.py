@@ -18,7 +18,7 @@ ORDERS = st.sampled_from(rle.ORDERS)
 @settings(max_examples=200, deadline=None)
 @given(MASKS, ORDERS)
 def test_a_mask_comes_back(mask: np.ndarray, order: rle.Order) -> None:
-    np.testing.assert_array_equal(rle.decode(rle.encode(mask, order), mask.shape, order, "t"), mask)
+    np.testing.assert_array_equal(rle.decode_rle(rle.encode_rle(mask, order), mask.shape, order, "t"), mask)
 
 
 @st.composite
@@ -38,29 +38,29 @@ def canonical(draw: st.DrawFn) -> tuple[str, tuple[int, int]]:
 @given(canonical(), ORDERS)
 def test_a_canonical_text_comes_back(case: tuple[str, tuple[int, int]], order: rle.Order) -> None:
     text, shape = case
-    assert rle.encode(rle.decode(text, shape, order, "t"), order) == text
+    assert rle.encode_rle(rle.decode_rle(text, shape, order, "t"), order) == text
 
 
 def test_orders_by_hand() -> None:
-    rows = rle.decode("2 3", (2, 3), "rows", "t")
+    rows = rle.decode_rle("2 3", (2, 3), "rows", "t")
     np.testing.assert_array_equal(rows, [[False, True, True], [True, False, False]])
-    columns = rle.decode("2 3", (2, 3), "columns", "t")
+    columns = rle.decode_rle("2 3", (2, 3), "columns", "t")
     np.testing.assert_array_equal(columns, [[False, True, False], [True, True, False]])
-    assert rle.encode(rows, "columns") == "2 2 5 1"
+    assert rle.encode_rle(rows, "columns") == "2 2 5 1"
 
 
 def test_runs_in_any_order_and_runs_that_touch() -> None:
     expected = np.arange(100).reshape(10, 10)
     np.testing.assert_array_equal(
-        rle.decode("50 5 1 5", (10, 10), "rows", "t"), ((expected >= 49) & (expected < 54)) | (expected < 5)
+        rle.decode_rle("50 5 1 5", (10, 10), "rows", "t"), ((expected >= 49) & (expected < 54)) | (expected < 5)
     )
-    assert rle.encode(rle.decode(" 1 2  3 2\n", (10, 10), "rows", "t"), "rows") == "1 4"
-    assert rle.decode("1 100", (10, 10), "columns", "t").all()
+    assert rle.encode_rle(rle.decode_rle(" 1 2  3 2\n", (10, 10), "rows", "t"), "rows") == "1 4"
+    assert rle.decode_rle("1 100", (10, 10), "columns", "t").all()
 
 
 @pytest.mark.parametrize("text", ["", "  "])
 def test_an_empty_field_is_an_empty_mask(text: str) -> None:
-    mask = rle.decode(text, (3, 5), "rows", "t")
+    mask = rle.decode_rle(text, (3, 5), "rows", "t")
     assert mask.shape == (3, 5)
     assert mask.dtype == bool
     assert not mask.any()
@@ -93,7 +93,7 @@ def test_an_empty_field_is_an_empty_mask(text: str) -> None:
 def test_bad_runs_are_refused_with_their_place(text: str, words: str) -> None:
     for order in rle.ORDERS:
         with pytest.raises(GossamerError) as caught:
-            rle.decode(text, (10, 10), order, "train.csv: row 7 (case1_day0_slice_0003)")
+            rle.decode_rle(text, (10, 10), order, "train.csv: row 7 (case1_day0_slice_0003)")
         assert caught.value.code is ErrorCode.LABEL
         assert words in str(caught.value)
         assert "row 7 (case1_day0_slice_0003)" in str(caught.value)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import AdaptiveConfig
 from gossamer.nn.attention.adaptive import AdaptiveAttention, self_supervised_prior
-from gossamer.train.module import parameter_groups
+from gossamer.profiling.macs import count_macs
+from gossamer.training.module import parameter_groups
 
 DIM, HEADS = 12, 3
 GRID = (5, 6)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
-from gossamer.nn.attention.contract import split_heads
-from gossamer.nn.attention.key_value import KeyValueAttention, KeyValuePosAttention, sinusoid
+from gossamer.nn.attention.base import split_heads
+from gossamer.nn.attention.key_value import KeyValueAttention, KeyValuePosAttention, sinusoidal_positions
 
 DIM, HEADS, COUNT = 12, 3, 19
 GRID = (1, COUNT)
@@ -123,7 +123,7 @@ def test_any_number_of_tokens_and_a_class_token_shifts_the_index_by_one() -> Non
     x = tokens(131)
     found = attention(x, (1, 131))
     assert (found - attention.apply_dense(*attention.dense_form(x, (1, 131)))).abs().max() < 1e-12
-    code = sinusoid(5, 6, torch.zeros((), dtype=torch.float64))
+    code = sinusoidal_positions(5, 6, torch.zeros((), dtype=torch.float64))
     assert code[0].tolist() == [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     assert float(code[3, 0]) == pytest.approx(0.1411200081)
 

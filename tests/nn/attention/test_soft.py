@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import SoftConfig, SoftNormConfig
 from gossamer.nn.attention.soft import SoftAttention, _gaussian, _pooled
+from gossamer.profiling.macs import count_macs
 
 DIM, HEADS = 12, 3
 BOTH = pytest.mark.parametrize("kind", [SoftConfig, SoftNormConfig])

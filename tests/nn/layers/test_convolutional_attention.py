@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
-from gossamer.nn.attention.contract import Host
+from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.convolutional_attention import ConvolutionalAttention, KeyStride, TokenConvolution
+from gossamer.profiling.macs import count_macs
 
 DIM, HEADS, GRID = 12, 3, (5, 7)
 CONFIGS = {"softmax": SoftmaxConfig(), "kv": KeyValueConfig(), "kv_pos": KeyValuePosConfig(channels=10)}

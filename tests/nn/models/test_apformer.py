@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, AdaptiveConfig, SoftmaxConfig
 from gossamer.nn.models.apformer import APFormer, APFormerConfig
+from gossamer.profiling.macs import count_macs
 
 DENSE = AdaptiveConfig(head_dim=128, gate="none")
 SMALL = APFormerConfig(

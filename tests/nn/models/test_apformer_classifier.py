@@ -15,11 +15,11 @@ import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, AdaptiveConfig, SoftmaxConfig
 from gossamer.nn.models import config_from_json
 from gossamer.nn.models.apformer import APFormerConfig
 from gossamer.nn.models.apformer_classifier import APFormerClassifier, APFormerClassifierConfig
+from gossamer.profiling.macs import count_macs
 
 SMALL = APFormerClassifierConfig(
     image_size=(40, 24),

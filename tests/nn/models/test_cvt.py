@@ -10,11 +10,11 @@ from torch import nn
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, AdaptiveConfig, AttentionConfig, KeyValueConfig, KeyValuePosConfig
 from gossamer.nn.layers.convolutional_attention import KeyStride, TokenConvolution
 from gossamer.nn.layers.traced_cost import traced_cost
 from gossamer.nn.models.cvt import CvT, CvTConfig, CvTEncoder
+from gossamer.profiling.macs import count_macs
 
 PUBLISHED = CvTConfig(image_size=(224, 224), num_classes=3)
 SMALL = CvTConfig(

@@ -15,12 +15,12 @@ import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.layers.convolutional_attention import KeyStride
 from gossamer.nn.models import config_from_json
 from gossamer.nn.models.cvt import CvTConfig
 from gossamer.nn.models.cvt_classifier import CvTClassifier, CvTClassifierConfig
+from gossamer.profiling.macs import count_macs
 
 SMALL = CvTClassifierConfig(
     image_size=(32, 48),

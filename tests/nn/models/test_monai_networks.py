@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
+from gossamer.profiling.macs import count_macs
 
 NAMES = ["monai_unet", "monai_swin_unetr"]
 every_network = pytest.mark.parametrize("name", NAMES)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 import gossamer
 from gossamer import config
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.models import Network, config_from_json
 from gossamer.nn.models.resnet import ResidualBlock
+from gossamer.profiling.macs import count_macs
 
 BLOCKS = ("basic", "bottleneck")
 

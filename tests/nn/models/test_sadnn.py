@@ -9,8 +9,8 @@ from torch import Tensor
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.layers.local_attention import LocalAttention2d
+from gossamer.profiling.macs import count_macs
 
 SIZE = (11, 13)
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 import gossamer
 from gossamer import config
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.layers.local_attention import LocalAttention2d
 from gossamer.nn.models import Network, config_from_json
+from gossamer.profiling.macs import count_macs
 
 LAYERS = ("attention", "convolution")
 PRESETS = {"attention": "sadnn_classifier", "convolution": "sadnn_classifier_convolution"}

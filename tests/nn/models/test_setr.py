@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, KeyValuePosConfig
 from gossamer.nn.models import model_config
 from gossamer.nn.models.setr import AUXILIARY_WEIGHT, PRESETS, SETR, SETRConfig
+from gossamer.profiling.macs import count_macs
 
 DECODERS = ("naive", "pup", "mla")
 

@@ -15,10 +15,10 @@ from torch import Tensor
 import gossamer
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, AdaptiveConfig, SoftConfig, SoftmaxConfig, SoftNormConfig
 from gossamer.nn.layers.block import Block
 from gossamer.nn.models.soft_pyramid import PRESETS, PostNormBlock, SoftPyramid, SoftPyramidConfig
+from gossamer.profiling.macs import count_macs
 
 TINY: dict[str, Any] = {
     "image_size": (44, 36),

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.models.sumnet import UnpoolingNet
+from gossamer.profiling.macs import count_macs
 
 
 def test_published_size() -> None:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
 from gossamer.nn.attention import MECHANISMS, KeyValueConfig
 from gossamer.nn.layers.convolution import StandardizedConv2d
 from gossamer.nn.layers.convolutional_stem import ResNetStem
 from gossamer.nn.models.transunet import PRESETS, TransUNet
+from gossamer.profiling.macs import count_macs
 
 SIZES = {
     "resnet": {

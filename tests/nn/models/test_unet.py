@@ -7,7 +7,7 @@ import torch
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.measure.macs import count_macs
+from gossamer.profiling.macs import count_macs
 
 
 @pytest.mark.parametrize(

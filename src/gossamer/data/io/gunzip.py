@@ -21,7 +21,7 @@ def gunzip_head(data: bytes, count: int) -> bytes:
         return b""
 
 
-def gunzip(data: bytes, where: str, keep: int = MAX_INFLATED_BYTES) -> tuple[bytes, int]:
+def inflate_gzip(data: bytes, where: str, keep: int = MAX_INFLATED_BYTES) -> tuple[bytes, int]:
     """Inflate all members of a gzip stream and check their checksums.
 
     Args:

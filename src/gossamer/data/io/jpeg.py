@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.data.io.pillow import opened
+from gossamer.data.io.pillow import open_picture
 from gossamer.errors import ErrorCode, GossamerError
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -18,7 +18,7 @@ def decode_jpeg(data: bytes, where: str) -> tuple[np.ndarray, int]:
     Raises:
         GossamerError: ``E-TRUNCATED``, ``E-SYNTAX``, ``E-LIMIT`` or ``E-UNSUPPORTED``.
     """
-    with opened(data, "JPEG", where) as picture:
+    with open_picture(data, "JPEG", where) as picture:
         if picture.mode not in ("L", "RGB"):
             problem = f"is a JPEG in {picture.mode}, grey or RGB is read"
             raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "convert it to RGB")

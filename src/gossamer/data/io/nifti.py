@@ -14,7 +14,7 @@ import numpy as np
 
 from gossamer.data.geometry import Geometry
 from gossamer.data.image import Image
-from gossamer.data.io.gunzip import SIGNATURE, gunzip, gunzip_head
+from gossamer.data.io.gunzip import SIGNATURE, gunzip_head, inflate_gzip
 from gossamer.data.io.nifti_header import HEADER_BYTES, MIN_HEADER_BYTES, NiftiHeader, parse_header
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import read_bytes, write_bytes
@@ -173,9 +173,9 @@ def _read_single(path: Path) -> tuple[NiftiHeader, bytes, int]:
             header = parse_header(gunzip_head(data, HEADER_BYTES), where)
         except GossamerError as fault:
             if fault.code is not ErrorCode.LIMIT:
-                gunzip(data, where, keep=0)  # a header that was damaged with its file is the file's fault
+                inflate_gzip(data, where, keep=0)  # a header that was damaged with its file is the file's fault
             raise
-        data, size = gunzip(data, where, keep=header.end)
+        data, size = inflate_gzip(data, where, keep=header.end)
     else:
         header, size = parse_header(data[:HEADER_BYTES], where), len(data)
     if header.pair:

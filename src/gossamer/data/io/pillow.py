@@ -15,7 +15,7 @@ from gossamer.errors import ErrorCode, GossamerError
 
 
 @contextmanager
-def opened(data: bytes, kind: str, where: str) -> Iterator[PillowImage.Image]:
+def open_picture(data: bytes, kind: str, where: str) -> Iterator[PillowImage.Image]:
     """Yield the picture in ``data``, which must be of the format ``kind``, with its size checked.
 
     Raises:

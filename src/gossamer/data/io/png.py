@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.data.io.limits import check_frame
-from gossamer.data.io.pillow import opened
+from gossamer.data.io.pillow import open_picture
 from gossamer.errors import ErrorCode, GossamerError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -54,7 +54,7 @@ def decode_png(data: bytes, where: str, *, indices: bool = False) -> tuple[np.nd
     header = _check_chunks(data, where)
     if header.depth == 16 and header.colour != _GREY:
         return _decode_deep_colour(data, header), header
-    with opened(data, "PNG", where) as picture:
+    with open_picture(data, "PNG", where) as picture:
         if header.colour == _PALETTE and not indices:
             transparent = "transparency" in picture.info
             array = np.asarray(picture.convert("RGBA" if transparent else "RGB"))[..., :3]

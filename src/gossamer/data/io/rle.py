@@ -23,7 +23,7 @@ _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _MOST_DIGITS = 15
 
 
-def decode(text: str, shape: tuple[int, int], order: Order, where: str) -> np.ndarray:
+def decode_rle(text: str, shape: tuple[int, int], order: Order, where: str) -> np.ndarray:
     """Return the bool ``(rows, columns)`` mask that ``text`` describes; empty text is an empty mask.
 
     Runs may come in any order, and may touch.
@@ -46,7 +46,7 @@ def decode(text: str, shape: tuple[int, int], order: Order, where: str) -> np.nd
     return plane.reshape(shape) if order == "rows" else plane.reshape(shape[::-1]).T
 
 
-def encode(plane: np.ndarray, order: Order) -> str:
+def encode_rle(plane: np.ndarray, order: Order) -> str:
     """Return the run lengths of a bool ``(rows, columns)`` mask: the fewest runs, ascending; ``""`` if it is empty."""
     flat = np.asarray(plane, dtype=bool).ravel(order="C" if order == "rows" else "F")
     edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))

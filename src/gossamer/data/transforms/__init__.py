@@ -84,7 +84,7 @@ class Preprocessing:
         steps = []
         for entry in data:
             try:
-                kind = config.lookup(STEPS, entry.get("name"), "preprocessing step")
+                kind = config.find_entry(STEPS, entry.get("name"), "preprocessing step")
                 steps.append(config.from_json(kind, entry, f"{where}: {entry['name']}"))
             except GossamerError as error:  # a step that checks itself does not know what it is read from
                 if error.where.startswith(where):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from gossamer.data.image import Image
-from gossamer.data.transforms.laws import require
+from gossamer.data.transforms.step_checks import require
 from gossamer.errors import ErrorCode, GossamerError
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from gossamer.data.image import Image
-from gossamer.data.transforms.laws import LEAST, require, require_number, require_positive
+from gossamer.data.transforms.step_checks import LEAST, require, require_number, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from gossamer.data.geometry import fit_within, resized_spacing
 from gossamer.data.image import MAX_FRAME_PIXELS, Image
-from gossamer.data.transforms.laws import require, require_frame, require_number, require_positive
+from gossamer.data.transforms.step_checks import require, require_frame, require_number, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 
 _NEAR = 2**18

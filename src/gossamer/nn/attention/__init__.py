@@ -12,7 +12,7 @@ from typing import Any
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.adaptive import AdaptiveConfig
-from gossamer.nn.attention.contract import Attention, AttentionConfig
+from gossamer.nn.attention.base import Attention, AttentionConfig
 from gossamer.nn.attention.key_value import KeyValueConfig, KeyValuePosConfig
 from gossamer.nn.attention.local import LocalConfig
 from gossamer.nn.attention.sequence_norm import SequenceNormConfig
@@ -48,7 +48,7 @@ def attention_config(value: str | AttentionConfig | dict[str, Any]) -> Attention
             remedy = """write it like '{"name": "soft", "inverse": "cholesky"}'"""
             raise GossamerError(ErrorCode.CONFIG, "attention", f"is no JSON: {error}", remedy) from error
     data = {"name": value} if isinstance(value, str) else value
-    kind = config.lookup(MECHANISMS, data.get("name"), "attention")
+    kind = config.find_entry(MECHANISMS, data.get("name"), "attention")
     return config.from_json(kind, data, f"attention {kind.name}")
 
 

@@ -23,10 +23,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, refuse_mask, with_zero_gradient
+from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, refuse_mask, with_zero_gradient
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
-from gossamer.nn.precision import widened
+from gossamer.nn.precision import widen
 from gossamer.nn.prior import self_supervised_prior
 
 AMPLITUDE = 0.01
@@ -168,7 +168,7 @@ class AdaptiveAttention(Attention):
         refuse_mask("adaptive", token_mask)
         queries, keys, values = self._projected(tokens, tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            logits = widened(queries) @ widened(keys).transpose(-2, -1) * self.head_dim**-0.5
+            logits = widen(queries) @ widen(keys).transpose(-2, -1) * self.head_dim**-0.5
             bias = self._bias(grid)
             logits = logits if bias is None else logits + bias
             matrix = torch.softmax(logits, dim=-1)
@@ -178,7 +178,7 @@ class AdaptiveAttention(Attention):
             threshold = low + self._threshold(queries) * (top - low)
             kept = matrix > threshold
             if self.config.gate == "straight_through":
-                kept = kept | (logits >= tied(logits.amax(dim=-1, keepdim=True)))
+                kept = kept | (logits >= tie_threshold(logits.amax(dim=-1, keepdim=True)))
             pruned = matrix * kept
             epsilon = 1e-6 if self.config.gate == "faithful" else 0.0
             return pruned / (pruned.sum(dim=-1, keepdim=True) + epsilon), values
@@ -212,7 +212,7 @@ class AdaptiveAttention(Attention):
             return None
         queries, keys, _ = self._projected(tokens, tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            queries, keys = (widened(part)[:, :, self.num_prefix_tokens :] for part in (queries, keys))
+            queries, keys = (widen(part)[:, :, self.num_prefix_tokens :] for part in (queries, keys))
             logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
             loss = logits.new_zeros(())
             if self.config.prior_weight > 0:
@@ -248,7 +248,7 @@ class AdaptiveAttention(Attention):
             return with_zero_gradient(heads.transpose(1, 2).flatten(2), *gates)
         mask = None if mask is None else mask[:, None, None]
         with torch.autocast(asking.device.type, enabled=False):
-            queries, keys, values = widened(queries), widened(keys), widened(values)
+            queries, keys, values = widen(queries), widen(keys), widen(values)
             if torch.is_grad_enabled() or torch.compiler.is_exporting():
                 logits = queries @ keys.transpose(-2, -1) * self.head_dim**-0.5
                 heads = self._pruned(queries, logits if bias is None else logits + bias, mask) @ values
@@ -271,7 +271,7 @@ class AdaptiveAttention(Attention):
         if self.config.gate == "faithful":
             matrix = torch.softmax(logits, dim=-1).masked_fill_(logits <= level, 0.0)
             return matrix / (matrix.sum(dim=-1, keepdim=True) + 1e-6)
-        dropped = (logits <= level).logical_and_(logits < tied(top))
+        dropped = (logits <= level).logical_and_(logits < tie_threshold(top))
         return torch.softmax(logits.masked_fill_(dropped, float("-inf")), dim=-1)
 
     def _pruned(self, queries: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -290,7 +290,7 @@ class AdaptiveAttention(Attention):
         if self.config.gate == "faithful":
             return with_zero_gradient((margin > 0).to(logits.dtype).detach(), self.gate, self.gate_level)
         # The row's maximum stays, so that no row is empty.
-        hard = ((margin > 0) | (logits >= tied(top))).to(logits.dtype)
+        hard = ((margin > 0) | (logits >= tie_threshold(top))).to(logits.dtype)
         soft = torch.sigmoid(margin / self.config.temperature)
         return hard.detach() + soft - soft.detach()
 
@@ -303,8 +303,8 @@ class AdaptiveAttention(Attention):
 
     def _threshold(self, queries: Tensor) -> Tensor:
         """Return t, the place of each query's threshold between the smallest and the largest weight of its row."""
-        gate, level = widened(self.gate), widened(self.gate_level)
-        return torch.sigmoid(widened(queries) @ gate[:, None]) * torch.sigmoid(level)
+        gate, level = widen(self.gate), widen(self.gate_level)
+        return torch.sigmoid(widen(queries) @ gate[:, None]) * torch.sigmoid(level)
 
     def _with_prefix(self, kept: Tensor | None) -> Tensor | None:
         """Return the mask with prefix tokens kept, or None where all are."""
@@ -317,13 +317,13 @@ class AdaptiveAttention(Attention):
     def _position_table(self, grid: Grid) -> Float[Tensor, "heads down across"]:
         """Return the bias of each offset ``(dy + R - 1, dx + C - 1)``; offsets of another grid are interpolated."""
         rows, columns = grid
-        offsets = widened(self.offsets)
+        offsets = widen(self.offsets)
         if offsets.shape[1:] != (2 * rows - 1, 2 * columns - 1):
             size = (2 * rows - 1, 2 * columns - 1)
             offsets = F.interpolate(offsets[None], size=size, mode="bilinear", align_corners=True)[0]
         down, across = (torch.arange(1 - side, side, device=offsets.device) / side for side in grid)
         distance = (down[:, None].square() + across[None].square()).to(offsets.dtype)
-        widths = widened(self.widths)[:, None, None]
+        widths = widen(self.widths)[:, None, None]
         return offsets + AMPLITUDE * torch.exp(-distance / (2.0 * widths.square() + 1e-6))
 
     def _bias(self, grid: Grid) -> Float[Tensor, "heads tokens tokens"] | None:
@@ -383,6 +383,6 @@ class AdaptiveAttention(Attention):
         return flat[None].expand(len(index), -1, -1).gather(2, places).unflatten(2, index.shape[1:])
 
 
-def tied(top: Tensor) -> Tensor:
+def tie_threshold(top: Tensor) -> Tensor:
     """Return the logit from which an entry counts as equal to the largest of its row: no further than rounding goes."""
     return top - 16 * torch.finfo(top.dtype).eps * (1 + top.abs())

@@ -24,18 +24,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import (
+from gossamer.nn.attention.base import (
     FAR,
     Attention,
     AttentionConfig,
     Grid,
     Host,
-    cleared,
     masked_softmax,
     split_heads,
+    zero_padding,
 )
 from gossamer.nn.cost import Cost, linear_cost
-from gossamer.nn.precision import widened
+from gossamer.nn.precision import widen
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class KeyValueAttention(Attention):
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel."""
         self.check_grid(tokens, grid)
-        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        keys, values = split_heads(self.key_value(zero_padding(tokens, token_mask)), 2, self.num_heads)
         mask = None if token_mask is None else token_mask[:, None, None, :]
         heads = F.scaled_dot_product_attention(keys, keys, values, attn_mask=mask)
         return self.project(heads, token_mask)
@@ -95,7 +95,7 @@ class KeyValueAttention(Attention):
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``softmax(K K^T / sqrt(d))`` and V; rows of padding are zero."""
         self.check_grid(tokens, grid)
-        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        keys, values = split_heads(self.key_value(zero_padding(tokens, token_mask)), 2, self.num_heads)
         return masked_softmax(keys @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
@@ -116,7 +116,7 @@ class KeyValuePosAttention(Attention):
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel."""
         self.check_grid(tokens, grid)
-        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        keys, values = split_heads(self.key_value(zero_padding(tokens, token_mask)), 2, self.num_heads)
         heads = biased_attention(
             keys,
             keys,
@@ -130,9 +130,9 @@ class KeyValuePosAttention(Attention):
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the matrix as published, from the table over all pairs of indices, and V."""
         self.check_grid(tokens, grid)
-        keys, values = split_heads(self.key_value(cleared(tokens, token_mask)), 2, self.num_heads)
+        keys, values = split_heads(self.key_value(zero_padding(tokens, token_mask)), 2, self.num_heads)
         scores = keys @ keys.transpose(-2, -1) * self.head_dim**-0.5
-        code = sinusoid(self.num_tokens(grid), self.code_width, keys)
+        code = sinusoidal_positions(self.num_tokens(grid), self.code_width, keys)
         count = len(code)
         pairs = [code[:, None].expand(-1, count, -1), code[None].expand(count, -1, -1)]
         table = torch.cat(pairs, dim=-1)[..., : self.config.channels]
@@ -162,9 +162,9 @@ def position_map(config: KeyValuePosConfig) -> tuple[nn.Parameter, nn.Parameter]
 def reduced_map(weight: Tensor, bias: Tensor, keys: int) -> tuple[Tensor, Tensor]:
     """Return what a softmax sees of the map: the temperature, and a bias for each key, in float32 or wider."""
     with torch.autocast(weight.device.type, enabled=False):
-        weight = widened(weight)
+        weight = widen(weight)
         code_width = 2 * math.ceil(len(weight) / 4)
-        code = sinusoid(keys, code_width, weight)
+        code = sinusoidal_positions(keys, code_width, weight)
         # The map's own bias is the same for all keys; it is added so that its gradient is zero, not missing.
         of_keys = torch.mm(code[:, : len(weight) - code_width], weight[code_width:, None])[:, 0] + bias.to(weight)
         return weight.sum(), of_keys
@@ -221,7 +221,7 @@ def _with_key_channel(queries: Tensor, keys: Tensor, values: Tensor, bias: Tenso
     return heads[..., :head_dim]
 
 
-def sinusoid(count: int, width: int, like: Tensor) -> Tensor:
+def sinusoidal_positions(count: int, width: int, like: Tensor) -> Tensor:
     """Return ``[sin w0 p, cos w0 p, sin w1 p, ...]`` for p below ``count``, with ``w_t = 10000^(-2t/width)``."""
     positions = torch.arange(count, dtype=torch.float64, device=like.device)
     rates = torch.pow(10000.0, -torch.arange(0, width, 2, dtype=torch.float64, device=like.device) / width)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import FAR, Attention, AttentionConfig, Grid, Host, refuse_mask
+from gossamer.nn.attention.base import FAR, Attention, AttentionConfig, Grid, Host, refuse_mask
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.window import window_attention
 

@@ -28,18 +28,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import (
+from gossamer.nn.attention.base import (
     Attention,
     AttentionConfig,
     Grid,
     Host,
-    cleared,
     split_heads,
     with_zero_gradient,
+    zero_padding,
 )
 from gossamer.nn.cost import Cost
 from gossamer.nn.moments import CHUNK, TokenMoments, affine_map, token_moments
-from gossamer.nn.precision import widened, working_dtype
+from gossamer.nn.precision import widen, working_dtype
 
 Order = Literal["quadratic", "folded", "gram"]
 SQUARED_ROWS = 128
@@ -103,16 +103,16 @@ class SequenceNormAttention(Attention):
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``Q_hat K_hat^T / N``, whose entries are signed, and ``V_hat``; both zero for padding."""
         self.check_grid(tokens, grid)
-        projected = self.qkv(cleared(tokens, token_mask))
+        projected = self.qkv(zero_padding(tokens, token_mask))
         with torch.autocast(tokens.device.type, enabled=False):
-            projected = widened(projected)
+            projected = widen(projected)
             count = _count(projected, token_mask)[:, None, None]
             if self.config.center:
-                projected = projected - cleared(projected, token_mask).sum(dim=1, keepdim=True) / count
-            power = cleared(projected, token_mask).square().sum(dim=1, keepdim=True) / count
+                projected = projected - zero_padding(projected, token_mask).sum(dim=1, keepdim=True) / count
+            power = zero_padding(projected, token_mask).square().sum(dim=1, keepdim=True) / count
             gamma, beta = (parameter.to(projected.dtype).flatten() for parameter in (self.gamma, self.beta))
             normalized = projected * (gamma * torch.rsqrt(power + self.config.eps)) + beta
-            queries, keys, values = split_heads(cleared(normalized, token_mask), 3, self.num_heads)
+            queries, keys, values = split_heads(zero_padding(normalized, token_mask), 3, self.num_heads)
             return queries @ (keys / count[..., None]).transpose(-2, -1), values
 
     def cost(self, grid: Grid) -> Cost:
@@ -177,17 +177,17 @@ class SequenceNormAttention(Attention):
 
     def _gram(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
         mean, matrix, offset = self.affine_form(token_moments(tokens, token_mask))
-        return self._finish(affine_map(cleared(tokens, token_mask), mean, matrix, offset), token_mask)
+        return self._finish(affine_map(zero_padding(tokens, token_mask), mean, matrix, offset), token_mask)
 
     def _folded(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
         dtype, working, center = tokens.dtype, working_dtype(tokens), self.config.center
-        tokens = widened(cleared(tokens, token_mask))
+        tokens = widen(zero_padding(tokens, token_mask))
         count = tokens.shape[1] if token_mask is None else _count(tokens, token_mask)[:, None, None]
         if center:
             # The projections of centred tokens are centred: bias and mean drop out.
-            tokens = cleared(tokens - tokens.sum(dim=1, keepdim=True) / count, token_mask)
+            tokens = zero_padding(tokens - tokens.sum(dim=1, keepdim=True) / count, token_mask)
         bias = None if center else self.qkv.bias
-        projected = cleared(F.linear(tokens.to(dtype), self.qkv.weight, bias), token_mask)
+        projected = zero_padding(F.linear(tokens.to(dtype), self.qkv.weight, bias), token_mask)
         del tokens
         with torch.autocast(projected.device.type, enabled=False):
             projected = projected.to(working)

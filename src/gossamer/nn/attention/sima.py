@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, split_heads
+from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, split_heads, zero_padding
 from gossamer.nn.cost import Cost, linear_cost
-from gossamer.nn.precision import widened
+from gossamer.nn.precision import widen
 
 EPS = 1e-12
 
@@ -69,7 +69,7 @@ class SimAAttention(Attention):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return queries, keys, values in float32 or wider, and one over the product of both norms."""
         self.check_grid(tokens, grid)
-        projected = cleared(self.qkv(cleared(tokens, token_mask)), token_mask)
-        queries, keys, values = split_heads(widened(projected), 3, self.num_heads)
+        projected = zero_padding(self.qkv(zero_padding(tokens, token_mask)), token_mask)
+        queries, keys, values = split_heads(widen(projected), 3, self.num_heads)
         norms = [part.abs().sum(dim=2, keepdim=True).clamp(min=EPS) for part in (queries, keys)]
         return queries, keys, values, 1.0 / (norms[0] * norms[1])

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import (
+from gossamer.nn.attention.base import (
     Attention,
     AttentionConfig,
     Grid,
@@ -33,7 +33,7 @@ from gossamer.nn.attention.contract import (
 )
 from gossamer.nn.cost import Cost
 from gossamer.nn.inverse import Method, symmetric_inverse
-from gossamer.nn.precision import widened
+from gossamer.nn.precision import widen
 
 CHUNK = 1024
 """Tokens of a chunk, where the kernel is formed in chunks."""
@@ -259,14 +259,14 @@ class SoftAttention(Attention):
     def _values(self, tokens: Tensor) -> Tensor:
         """Return V (batch, heads, tokens, head_dim), in float32 or wider."""
         (values,) = split_heads(self.value(tokens), 1, self.num_heads)
-        return widened(values)
+        return widen(values)
 
     def _checked_points(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return points and landmarks in float32 or wider, after the checks of every call."""
         self.check_grid(tokens, grid)
         refuse_mask(self.config.name, token_mask)
         points, landmarks = self._points(tokens, grid)
-        return widened(points), widened(landmarks)
+        return widen(points), widen(landmarks)
 
     def _inverse(self, landmarks: Tensor) -> Tensor:
         """Return the inverse of the landmarks' kernel (batch, heads, landmarks, landmarks), normalized or not."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.nn.attention.contract import Attention, AttentionConfig, Grid, Host, cleared, masked_softmax, split_heads
+from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, masked_softmax, split_heads, zero_padding
 from gossamer.nn.cost import Cost, linear_cost
 
 
@@ -36,7 +36,7 @@ class SoftmaxAttention(Attention):
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel."""
         self.check_grid(tokens, grid)
-        queries, keys, values = split_heads(self.qkv(cleared(tokens, token_mask)), 3, self.num_heads)
+        queries, keys, values = split_heads(self.qkv(zero_padding(tokens, token_mask)), 3, self.num_heads)
         mask = None if token_mask is None else token_mask[:, None, None, :]
         heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return self.project(heads, token_mask)
@@ -44,7 +44,7 @@ class SoftmaxAttention(Attention):
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``softmax(Q K^T / sqrt(d))`` and V; rows of padding are zero."""
         self.check_grid(tokens, grid)
-        queries, keys, values = split_heads(self.qkv(cleared(tokens, token_mask)), 3, self.num_heads)
+        queries, keys, values = split_heads(self.qkv(zero_padding(tokens, token_mask)), 3, self.num_heads)
         return masked_softmax(queries @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.nn.attention import Attention
-from gossamer.nn.attention.contract import Grid
+from gossamer.nn.attention.base import Grid
 from gossamer.nn.cost import Cost, linear_cost
 
 NORM_EPS = 1e-6

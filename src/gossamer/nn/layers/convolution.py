@@ -19,7 +19,7 @@ Norm = Literal["batch", "group"]
 STANDARDIZATION_EPS = 1e-5
 
 
-def normalization(kind: Norm, channels: int) -> nn.Module:
+def build_normalization(kind: Norm, channels: int) -> nn.Module:
     """Return batch normalization, or normalization over at most eight groups of channels of one image."""
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
 
@@ -48,7 +48,7 @@ class ConvolutionUnit(nn.Sequential):
     ) -> None:
         padding = kernel_size // 2
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
-        parts = {"convolution": convolution, "norm": normalization(norm, out_channels), "activation": nn.ReLU()}
+        parts = {"convolution": convolution, "norm": build_normalization(norm, out_channels), "activation": nn.ReLU()}
         super().__init__(OrderedDict(parts))
 
 
@@ -64,7 +64,7 @@ class StandardizedConv2d(nn.Conv2d):
         return self._conv_forward(input, centred * torch.rsqrt(variance + STANDARDIZATION_EPS), self.bias)
 
 
-def enlarge(
+def upsample_features(
     features: Float[Tensor, "batch channels rows columns"], factor: int, *, align_corners: bool
 ) -> Float[Tensor, "batch channels down across"]:
     """Return the features, bilinearly enlarged ``factor`` times along both sides."""

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.nn.attention import Attention, AttentionConfig, KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
-from gossamer.nn.attention.contract import Grid, Host, refuse_mask
+from gossamer.nn.attention.base import Grid, Host, refuse_mask
 from gossamer.nn.attention.key_value import biased_attention, position_map, reduced_map
 from gossamer.nn.cost import Cost, linear_cost
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, StandardizedConv2d, normalization
+from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, StandardizedConv2d, build_normalization
 
 _GROUPS = 32
 _EXPANSION = 4
@@ -118,12 +118,13 @@ class ResidualUnit(nn.Module):
         self.branch = nn.Sequential(
             ConvolutionUnit(in_channels, out_channels, stride=stride, norm=norm),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            normalization(norm, out_channels),
+            build_normalization(norm, out_channels),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), normalization(norm, out_channels)
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                build_normalization(norm, out_channels),
             )
 
     def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch out down across"]:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import with_zero_gradient
+from gossamer.nn.attention.base import with_zero_gradient
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.layers.traced_cost import Costed
 from gossamer.nn.window import window_attention

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, enlarge
+from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
 
 
 class UpsampleUnit(nn.Module):
@@ -42,7 +42,7 @@ class UpsampleUnit(nn.Module):
         skip: Float[Tensor, "batch kept down across"] | None = None,
     ) -> Float[Tensor, "batch out down across"]:
         """Return the map at twice the resolution."""
-        features = enlarge(features, 2, align_corners=self.align_corners)
+        features = upsample_features(features, 2, align_corners=self.align_corners)
         return self.convolutions(features if skip is None else torch.cat([features, skip], dim=1))
 
 

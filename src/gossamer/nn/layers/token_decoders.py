@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.nn.layers.block import NORM_EPS
-from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, enlarge
+from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
 from gossamer.nn.layers.encoder import TokensToMap
 
 MLA_LEVELS = 4
@@ -70,7 +70,7 @@ class ProgressiveDecoder(nn.Module):
         """Return the logits of the last entry's tokens, at half the side of the image."""
         features = self.map(tokens[-1], grid)
         for index, unit in enumerate(self.units):
-            features = unit(features if index == 0 else enlarge(features, 2, align_corners=False))
+            features = unit(features if index == 0 else upsample_features(features, 2, align_corners=False))
         return self.classifier(features)
 
 
@@ -95,7 +95,7 @@ class ProgressiveAuxiliary(nn.Module):
     ) -> Float[Tensor, "batch classes rows columns"]:
         """Return the logits of the last entry's tokens, at four times the side of their grid."""
         # A 1x1 convolution and an interpolation commute; in this order the smaller map is classified.
-        return enlarge(self.classifier(self.unit(self.map(tokens[-1], grid))), 4, align_corners=False)
+        return upsample_features(self.classifier(self.unit(self.map(tokens[-1], grid))), 4, align_corners=False)
 
 
 class MultiLevelDecoder(nn.Module):
@@ -139,7 +139,7 @@ class MultiLevelDecoder(nn.Module):
         """Return the logits of the levels."""
         # Corners are aligned here and nowhere else, as in the authors' code.
         parts = [
-            enlarge(narrow(features), self.factor, align_corners=True)
+            upsample_features(narrow(features), self.factor, align_corners=True)
             for narrow, features in zip(self.narrow, levels, strict=True)
         ]
         return self.classifier(torch.cat(parts, dim=1))

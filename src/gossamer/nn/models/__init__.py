@@ -33,7 +33,7 @@ from gossamer.nn.models import (
 )
 from gossamer.nn.models.apformer import APFormerConfig
 from gossamer.nn.models.apformer_classifier import APFormerClassifierConfig
-from gossamer.nn.models.contract import AuxiliaryHead, Network, NetworkConfig, Segmenter, SegmenterConfig, Task
+from gossamer.nn.models.base import AuxiliaryHead, Network, NetworkConfig, Segmenter, SegmenterConfig
 from gossamer.nn.models.cvt import CvTConfig
 from gossamer.nn.models.cvt_classifier import CvTClassifierConfig
 from gossamer.nn.models.monai_swin_unetr import MonaiSwinUNETRConfig
@@ -47,6 +47,7 @@ from gossamer.nn.models.sumnet import SUMNetConfig
 from gossamer.nn.models.transunet import TransUNetConfig
 from gossamer.nn.models.unet import UNetConfig
 from gossamer.nn.models.vit import ViTConfig
+from gossamer.task import TaskName
 
 MODELS: dict[str, type[NetworkConfig]] = {
     ViTConfig.name: ViTConfig,
@@ -85,7 +86,7 @@ PRESETS: dict[str, NetworkConfig] = {
 }
 
 
-def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
+def list_models(pattern: str = "*", *, task: TaskName | None = None) -> list[str]:
     """Return the names of the presets that match a shell pattern, sorted.
 
     Args:
@@ -110,7 +111,7 @@ def model_config(
     Raises:
         GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit.
     """
-    preset = config.lookup(PRESETS, name, "model")
+    preset = config.find_entry(PRESETS, name, "model")
     given = {"image_size": image_size, "in_channels": in_channels, "num_classes": num_classes, **overrides}
     changes = {key: value for key, value in given.items() if value is not None}
     if attention is not None and not hasattr(preset, "attention"):
@@ -163,7 +164,7 @@ def config_from_json(data: Mapping[str, Any], where: str = "model") -> NetworkCo
     Raises:
         GossamerError: ``E-CONFIG``, for a name or key that does not exist.
     """
-    kind = config.lookup(MODELS, data.get("name"), "model")
+    kind = config.find_entry(MODELS, data.get("name"), "model")
     values = dict(data)
     if "attention" in values:
         values["attention"] = attention_config(values["attention"])
@@ -178,7 +179,6 @@ __all__ = [
     "NetworkConfig",
     "Segmenter",
     "SegmenterConfig",
-    "Task",
     "ViTConfig",
     "config_from_json",
     "create_model",

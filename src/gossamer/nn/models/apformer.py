@@ -27,11 +27,11 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AdaptiveConfig, AttentionConfig
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.layers.block import Block
-from gossamer.nn.layers.convolution import Norm, enlarge
+from gossamer.nn.layers.convolution import Norm, upsample_features
 from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid, double_convolution
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.contract import AuxiliaryHead, NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
-from gossamer.nn.precision import widened
+from gossamer.nn.models.base import AuxiliaryHead, NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.precision import widen
 
 NORM_EPS = 1e-5
 TASK_WEIGHT, HEAD_WEIGHT = 0.8, 0.1
@@ -243,7 +243,7 @@ class APFormer(Segmenter):
             tokens = block(tokens, grid, losses=losses, **pruned)
         plane = self.narrow(tokens.transpose(1, 2).unflatten(2, grid))
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            plane = block(torch.cat([skip, enlarge(plane, 2, align_corners=True)], dim=1))
+            plane = block(torch.cat([skip, upsample_features(plane, 2, align_corners=True)], dim=1))
         return self.classifier(plane), scores
 
     def _encode(self, images: Tensor) -> list[Tensor]:
@@ -260,7 +260,7 @@ class APFormer(Segmenter):
         threshold = self.config.query_threshold
         if scores is None or threshold is None or not self.pruning:
             return None
-        return (torch.softmax(widened(scores), dim=1)[:, 0] < threshold).flatten(1)
+        return (torch.softmax(widen(scores), dim=1)[:, 0] < threshold).flatten(1)
 
 
 def gate_dependencies(blocks: nn.ModuleList, pruning: bool) -> None:

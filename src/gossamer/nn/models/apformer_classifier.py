@@ -25,7 +25,7 @@ from gossamer.nn.attention import AdaptiveConfig
 from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid
 from gossamer.nn.layers.position import LearnedPosition
 from gossamer.nn.models.apformer import NORM_EPS, APFormerEncoderConfig, gate_dependencies, initialize
-from gossamer.nn.models.contract import Network
+from gossamer.nn.models.base import Network
 
 
 @dataclass(frozen=True, kw_only=True)

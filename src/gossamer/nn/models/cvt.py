@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AttentionConfig, SoftmaxConfig
-from gossamer.nn.attention.contract import Host
+from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.block import Block
-from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, enlarge
+from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
 from gossamer.nn.layers.convolutional_attention import KeyStride, convolutional_attention
-from gossamer.nn.models.contract import NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
 
 NORM_EPS = 1e-5
 KERNELS, STRIDES, PADDINGS = (7, 3, 3), (4, 2, 2), (2, 1, 1)
@@ -239,7 +239,7 @@ class Decoder(nn.Module):
         plane = self.narrow(planes[-1])
         skips: list[Tensor | None] = [planes[1], planes[0], None, None]
         for block, skip in zip(self.blocks, skips, strict=True):
-            plane = enlarge(plane, 2, align_corners=False)
+            plane = upsample_features(plane, 2, align_corners=False)
             plane = block(plane if skip is None else torch.cat([plane, skip], dim=1))
         return self.classifier(plane)
 

@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.contract import Host
+from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.convolutional_attention import convolutional_attention
-from gossamer.nn.models.contract import Network
+from gossamer.nn.models.base import Network
 from gossamer.nn.models.cvt import STRIDES, CvTEncoder, CvTEncoderConfig, initialize
 
 

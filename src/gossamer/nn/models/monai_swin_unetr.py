@@ -16,7 +16,7 @@ from torch import Tensor
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.cost import Cost
 from gossamer.nn.layers.traced_cost import traced_cost
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import Segmenter, SegmenterConfig
 from gossamer.nn.models.monai_unet import check_deepest_map
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import Segmenter, SegmenterConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, normalization
-from gossamer.nn.models.contract import Network, NetworkConfig
+from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, build_normalization
+from gossamer.nn.models.base import Network, NetworkConfig
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 """Channels of a block's result over those of its 3x3 convolution."""
@@ -82,12 +82,12 @@ class ResidualBlock(nn.Module):
                 ConvolutionUnit(width, width, 3, norm=norm, stride=stride),
             ]
             last = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.branch = nn.Sequential(*units, last, normalization(norm, out_channels))
+        self.branch = nn.Sequential(*units, last, build_normalization(norm, out_channels))
         if stride == 1 and in_channels == out_channels:
             self.shortcut = nn.Identity()
         else:
             projection = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
-            self.shortcut = nn.Sequential(projection, normalization(norm, out_channels))
+            self.shortcut = nn.Sequential(projection, build_normalization(norm, out_channels))
         self.activation = nn.ReLU()
 
     def forward(

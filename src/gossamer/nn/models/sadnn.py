@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.layers.local_attention import LocalAttention2d
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import Segmenter, SegmenterConfig
 from gossamer.nn.models.sumnet import UnpoolingNet
 
 

@@ -23,9 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.layers.convolution import Norm, normalization
+from gossamer.nn.layers.convolution import Norm, build_normalization
 from gossamer.nn.layers.local_attention import LocalAttention2d
-from gossamer.nn.models.contract import Network, NetworkConfig
+from gossamer.nn.models.base import Network, NetworkConfig
 
 WINDOW = 3
 """Side of what a layer sees around a pixel."""
@@ -162,7 +162,7 @@ def _stage(config: SaDNNClassifierConfig, in_channels: int, width: int, depth: i
             yield LocalAttention2d(channels, width, WINDOW, config.num_heads, config.scale)
         else:
             yield _convolution(channels, width)
-        yield normalization(config.norm, width)
+        yield build_normalization(config.norm, width)
         yield nn.ReLU()
     yield nn.MaxPool2d(2, ceil_mode=True)
 

@@ -29,7 +29,7 @@ from gossamer.nn.layers.token_decoders import (
     ProgressiveAuxiliary,
     ProgressiveDecoder,
 )
-from gossamer.nn.models.contract import AuxiliaryHead, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import AuxiliaryHead, Segmenter, SegmenterConfig, SegmenterOutput
 
 AUXILIARY_WEIGHT = 0.4
 

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import Attention, AttentionConfig, SoftConfig, SoftmaxConfig, SoftNormConfig
-from gossamer.nn.attention.contract import Grid
+from gossamer.nn.attention.base import Grid
 from gossamer.nn.layers.block import NORM_EPS, Block
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.contract import Network, NetworkConfig
+from gossamer.nn.models.base import Network, NetworkConfig
 
 STAGES = 4
 SOFT_NORM_EPS = 1e-5

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import Segmenter, SegmenterConfig
 
 MakeLayer = Callable[[int, int, int], nn.Module]
 """From channels in, channels out and the side of the window to a layer that keeps the resolution."""

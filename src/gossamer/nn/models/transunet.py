@@ -23,7 +23,7 @@ from gossamer.nn.layers.convolution import Norm
 from gossamer.nn.layers.convolutional_stem import ResidualStem, ResNetStem
 from gossamer.nn.layers.encoder import Encoder, EncoderConfig, TokensToMap
 from gossamer.nn.layers.skip_decoder import CascadedUpsampler
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import Segmenter, SegmenterConfig, SegmenterOutput
 
 _COLOURS = 3
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.models.contract import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import Segmenter, SegmenterConfig
 
 _HALVINGS = 4
 

@@ -21,7 +21,7 @@ from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.layers.block import NORM_EPS, Block
 from gossamer.nn.layers.patch_embed import PatchEmbed, check_image_size
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.contract import Network, NetworkConfig
+from gossamer.nn.models.base import Network, NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,79 @@
+"""Range checks for the fields of frozen configurations, each with one clear error.
+
+A configuration calls these in ``__post_init__``::
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "depth", "num_heads")
+        require_fraction(self, "dropout")
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from gossamer.errors import ErrorCode, GossamerError
+
+
+def require(holds: bool, where: str, problem: str, remedy: str) -> None:
+    """Raise unless ``holds``.
+
+    Args:
+        holds: Result of the check.
+        where: Field or option that was checked.
+        problem: Offending value and the constraint that it breaks.
+        remedy: How to fix it.
+
+    Raises:
+        GossamerError: ``E-CONFIG``.
+    """
+    if not holds:
+        raise GossamerError(ErrorCode.CONFIG, where, problem, remedy)
+
+
+def require_positive(config: Any, *fields: str) -> None:
+    """Raise unless every field is a finite number above 0. A field of None is not checked.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None:
+            require(0 < value < math.inf, field, f"{value} is not positive", "use a finite number above 0")
+
+
+def require_at_least(config: Any, minimum: float, *fields: str) -> None:
+    """Raise unless every field is a finite number of at least ``minimum``. A field of None is not checked.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None:
+            require(minimum <= value < math.inf, field, f"{value} is less than {minimum}", f"use {minimum} or more")
+
+
+def require_fraction(config: Any, *fields: str) -> None:
+    """Raise unless every field is in [0, 1). A field of None is not checked.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None:
+            require(0 <= value < 1, field, f"{value} is not in [0, 1)", "use a fraction, such as 0.1")
+
+
+def require_one_of(config: Any, field: str, allowed: Iterable[object]) -> None:
+    """Raise unless a field holds one of the allowed values. A field of None is not checked.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
+    value, allowed = getattr(config, field), list(allowed)
+    if value is not None:
+        require(value in allowed, field, f"{value!r} is not allowed", f"use one of {', '.join(map(str, allowed))}")

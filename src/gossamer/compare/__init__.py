@@ -1,1 +1,0 @@
-"""Networks and mechanisms beside each other: the same data, order, seeds and passes for each, measured together."""

@@ -1,1 +1,0 @@
-"""Make a trained network smaller and faster, within a stated loss."""

@@ -1,0 +1,150 @@
+"""Folders and files recognised as labelled data sets, by looking.
+
+``LAYOUTS`` is the table of what can be recognised. To add a layout: one file with a ``recognises`` and an ``open``
+function, and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, overload
+
+from gossamer.data.dataset import SPLITS, ClassificationDataset, Sample
+from gossamer.data.layouts import (
+    class_folders,
+    csv_manifest,
+    decathlon,
+    mask_archive,
+    medmnist,
+    paired_folders,
+    rle_csv,
+    synapse,
+)
+from gossamer.data.segmentation import LabelledCase, SegmentationDataset
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.task import TaskName
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One arrangement of labelled images on a disk.
+
+    Attributes:
+        looks_like: what a user would write to describe it.
+        recognises: whether a path holds this layout; it looks at names only.
+        open: reads the labels and returns the data set; the seed decides splits that the data do not state.
+        task: ``classify`` where a label is that of an image, ``segment`` where it is that of a pixel.
+    """
+
+    looks_like: str
+    recognises: Callable[[Path], bool]
+    open: Callable[[Path, int], ClassificationDataset | SegmentationDataset]
+    task: TaskName
+
+
+# In order of trial: images with masks first, since what recognises them asks for more.
+LAYOUTS: dict[str, Layout] = {
+    "decathlon": Layout(
+        "a Medical Segmentation Decathlon or nnU-Net folder with a dataset.json, imagesTr and labelsTr",
+        decathlon.recognises,
+        decathlon.open_decathlon,
+        "segment",
+    ),
+    "synapse": Layout(
+        "TransUNet's Synapse folder with train.txt, train_npz and test_vol_h5",
+        synapse.recognises,
+        synapse.open_synapse,
+        "segment",
+    ),
+    "paired_folders": Layout(
+        "a folder with images/<name> and masks/<name>",
+        paired_folders.recognises,
+        paired_folders.open_paired_folders,
+        "segment",
+    ),
+    "rle_csv": Layout(
+        "a folder with a train.csv (id,class,segmentation) and train/<case>/<study>/scans/slice_*.png",
+        rle_csv.recognises,
+        rle_csv.open_rle_csv,
+        "segment",
+    ),
+    "mask_archive": Layout(
+        "a .npz file with train_images and train_masks",
+        mask_archive.recognises,
+        mask_archive.open_mask_archive,
+        "segment",
+    ),
+    "medmnist": Layout("a MedMNIST .npz file", medmnist.recognises, medmnist.open_medmnist, "classify"),
+    "manifest": Layout(
+        "a .csv file with the columns path,label[,patient,split], or a folder with a manifest.csv",
+        csv_manifest.recognises,
+        csv_manifest.open_manifest,
+        "classify",
+    ),
+    "class_folders": Layout(
+        "a folder <class>/<image>, or train|val|test/<class>/<image>",
+        class_folders.recognises,
+        class_folders.open_class_folders,
+        "classify",
+    ),
+}
+
+_LACKS: dict[TaskName, str] = {"segment": "has no masks", "classify": "has masks, and no label of a whole image"}
+
+
+@overload
+def open_dataset(path: Path | str, *, seed: int = 0, task: Literal["classify"]) -> ClassificationDataset: ...
+@overload
+def open_dataset(path: Path | str, *, seed: int = 0, task: Literal["segment"]) -> SegmentationDataset: ...
+@overload
+def open_dataset(
+    path: Path | str, *, seed: int = 0, task: None = None
+) -> ClassificationDataset | SegmentationDataset: ...
+def open_dataset(
+    path: Path | str, *, seed: int = 0, task: TaskName | None = None
+) -> ClassificationDataset | SegmentationDataset:
+    """Recognise the layout of ``path`` and return its data set. Labels are read, pixels are not, or few of them.
+
+    Args:
+        path: a file or folder in one of ``LAYOUTS``.
+        seed: decides splits where the data do not state them.
+        task: ``classify`` for a ``ClassificationDataset``, ``segment`` for a ``SegmentationDataset``; default:
+            whichever is recognised.
+
+    Raises:
+        GossamerError: ``E-MISSING`` when there is nothing, ``E-FORMAT`` when no layout fits, or only one of the other
+            task, and what the layout raises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
+    if path.is_dir() and not any(path.iterdir()):
+        raise GossamerError(ErrorCode.MISSING, path, "the folder is empty", f"fill it as {_layouts(task)}")
+    found = [name for name, layout in LAYOUTS.items() if layout.recognises(path)]
+    if len(found) > 1 and "class_folders" in found:
+        found.remove("class_folders")  # any folders of images look like classes: images/ and masks/ do as well
+    for name in found:
+        if task in (None, LAYOUTS[name].task):
+            return LAYOUTS[name].open(path, seed)
+    problem = "no layout of labelled images is recognised"
+    if found and task is not None:
+        problem = f"is {found[0]}, which {_LACKS[task]}"
+    raise GossamerError(ErrorCode.FORMAT, path, problem, f"arrange it as {_layouts(task)}")
+
+
+def _layouts(task: TaskName | None) -> str:
+    return ", or ".join(layout.looks_like for layout in LAYOUTS.values() if task in (None, layout.task))
+
+
+__all__ = [
+    "LAYOUTS",
+    "SPLITS",
+    "ClassificationDataset",
+    "LabelledCase",
+    "Layout",
+    "Sample",
+    "SegmentationDataset",
+    "open_dataset",
+]

@@ -1,0 +1,140 @@
+"""A table beside the images that says of each whom it shows, which split it is in, and what else sets it apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from gossamer.data.dataset import Sample
+from gossamer.data.io import RASTER_SUFFIXES
+from gossamer.data.io.table import Row, read_table
+from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
+from gossamer.errors import ErrorCode, GossamerError, Note
+
+TABLES = ("index.csv", "manifest.csv")
+SMALLEST_STRATUM = 10
+
+_NAMES, _PATIENTS = ("image", "path", "id"), ("patient", "group")
+_COLOURED = 10.0
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """The samples with what the table says of them, and what is wrong with it.
+
+    Attributes:
+        samples: in their order, with patient and split filled in.
+        strata: traits by which a split should be in proportion, of each sample id; empty where none is stated.
+        faults: rows that contradict the images.
+        notes: what was decided.
+    """
+
+    samples: tuple[Sample, ...]
+    strata: Mapping[str, str]
+    faults: tuple[GossamerError, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    def traits(self, sample: Sample) -> tuple[str, ...]:
+        """Return the stratum of a sample, as a split takes it."""
+        return (self.strata.get(sample.id, ""),)
+
+
+def read_case_table(folder: Path, samples: Sequence[Sample]) -> CaseTable:
+    """Look for ``index.csv`` or ``manifest.csv`` in ``folder`` and match its rows with ``samples``.
+
+    Columns are ``image``, ``id`` or ``path``; ``patient`` or ``group``; ``split``; and ``width``, ``height`` and
+    ``saturation`` (colourfulness of 0..255), which name the kind of a picture. A split that the folders state stands.
+
+    Raises:
+        GossamerError: the table cannot be read, or ``E-LABEL`` for a split that is none.
+    """
+    path = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    if path is None:
+        return CaseTable(tuple(samples), {})
+    table = read_table(path)
+    name = next((column for column in _NAMES if column in table.header), None)
+    if name is None:
+        text = f"is not used: it has none of the columns {', '.join(_NAMES)}"
+        return CaseTable(tuple(samples), {}, notes=(Note(ErrorCode.LABEL, str(path), text),))
+    known = _names_of(samples)
+    rows: dict[str, Row] = {}
+    faults = list(table.faults)
+    for row in table.rows:
+        found = known.get(_without_suffix(row.cells[name]))
+        if found is None:
+            problem = f"row {row.number}: {row.cells[name]!r} is none of the images"
+            faults.append(GossamerError(ErrorCode.MISSING, path, problem, "add the image, or remove the row"))
+        elif found in rows:
+            problem = f"row {row.number}: {row.cells[name]!r} stands in row {rows[found].number} already"
+            faults.append(GossamerError(ErrorCode.LABEL, path, problem, "remove one of the rows"))
+        else:
+            rows[found] = row
+    completed = tuple(_completed(path, sample, rows.get(sample.id)) for sample in samples)
+    faults += _gaps(path, samples, completed, rows, table.header)
+    return CaseTable(completed, _strata(rows), tuple(faults))
+
+
+def _completed(path: Path, sample: Sample, row: Row | None) -> Sample:
+    if row is None:
+        return sample
+    patient = next((row.cells[column] for column in _PATIENTS if row.cells.get(column)), sample.patient)
+    split = row.cells.get("split", "").lower()
+    if split and split not in SPLIT_FOLDERS:
+        problem = f"row {row.number}: split {split!r} is not train, val or test"
+        raise GossamerError(ErrorCode.LABEL, path, problem, "correct the row")
+    return replace(sample, patient=patient, split=sample.split or SPLIT_FOLDERS.get(split, ""))
+
+
+def _gaps(
+    path: Path,
+    before: Sequence[Sample],
+    after: Sequence[Sample],
+    rows: Mapping[str, Row],
+    header: Sequence[str],
+) -> list[GossamerError]:
+    """Return a fault for images of which the table does not say what it says of the others."""
+    if not {*_PATIENTS, "split"} & set(header):
+        return []
+    missing = [sample.id for sample in before if sample.id not in rows]
+    if missing:
+        problem = f"has no row for {missing[0]!r}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+        return [GossamerError(ErrorCode.LABEL, path, problem, "add a row for every image")]
+    open_ones = [sample.id for sample in after if not sample.split]
+    if open_ones and len(open_ones) < len(after):
+        problem = f"row {rows[open_ones[0]].number} has no split where other rows have one"
+        return [GossamerError(ErrorCode.LABEL, path, problem, "give every row a split, or none")]
+    return []
+
+
+def _strata(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Return the kind of each picture by size and colour; kinds that are rare are one kind."""
+    kinds = {identity: _kind(row) for identity, row in rows.items()}
+    counts = Counter(kinds.values())
+    return {identity: kind if counts[kind] >= SMALLEST_STRATUM else "" for identity, kind in kinds.items()}
+
+
+def _kind(row: Row) -> str:
+    if not row.cells.get("width") or not row.cells.get("height"):
+        return ""
+    try:
+        coloured = float(row.cells.get("saturation") or 0) > _COLOURED
+    except ValueError:
+        coloured = False
+    return f"{row.cells['height']}x{row.cells['width']}{' coloured' if coloured else ''}"
+
+
+def _names_of(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return the id of the sample that a name means: its path, or its last parts, where no other ends alike."""
+    ids: dict[str, set[str]] = {}
+    for sample in samples:
+        parts = PurePosixPath(_without_suffix(sample.id)).parts
+        for start in range(len(parts)):
+            ids.setdefault("/".join(parts[start:]), set()).add(sample.id)
+    return {name: found.pop() for name, found in ids.items() if len(found) == 1}
+
+
+def _without_suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if suffix.lower() in RASTER_SUFFIXES else name

@@ -1,0 +1,87 @@
+"""Class folders: ``<class>/<image>``, or ``train|val|test/<class>/<image>``.
+
+A folder inside a class folder is a patient: ``<class>/<patient>/<image>``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gossamer.data.dataset import ClassificationDataset, FileReader, Sample, patient_faults
+from gossamer.data.io import RASTER_SUFFIXES
+from gossamer.data.split import complete_splits, sort_samples
+from gossamer.errors import ErrorCode, Note
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+def recognises(path: Path) -> bool:
+    """Return whether ``path`` is a folder whose folders hold images."""
+    return path.is_dir() and any(_images(folder) for folder in _folders(path))
+
+
+def open_class_folders(path: Path, seed: int) -> ClassificationDataset:
+    """Return the data set of a tree of class folders."""
+    splits = {
+        folder: SPLIT_FOLDERS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in SPLIT_FOLDERS
+    }
+    has_splits = "train" in splits.values() and all(_folders(folder) for folder in splits)
+    roots = splits if has_splits else {path: ""}
+    classes = tuple(sorted({folder.name for root in roots for folder in _folders(root) if _images(folder)}))
+    samples = [
+        Sample(image.relative_to(path).as_posix(), (classes.index(folder.name),), split, _patient(image, folder))
+        for root, split in roots.items()
+        for folder in _folders(root)
+        for image in _images(folder)
+    ]
+    notes = _left_out(path, {path / sample.id for sample in samples})
+    samples, decided = complete_splits(samples, seed)
+    if decided:
+        notes.append(Note(ErrorCode.LABEL, str(path), decided))
+    final = sort_samples(samples)
+    return ClassificationDataset(
+        source=str(path),
+        layout="class_folders",
+        classes=classes,
+        multi_label=False,
+        samples=final,
+        reader=FileReader(path),
+        faults=patient_faults(str(path), final),
+        notes=tuple(notes),
+    )
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        entry
+        for entry in folder.rglob("*")
+        if entry.suffix.lower() in RASTER_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+    )
+
+
+def _patient(image: Path, class_folder: Path) -> str | None:
+    inside = image.relative_to(class_folder).parts[:-1]
+    return "/".join(inside) or None
+
+
+def _left_out(path: Path, known: set[Path]) -> list[Note]:
+    others = sorted(
+        entry.relative_to(path).as_posix()
+        for entry in path.rglob("*")
+        if entry.is_file() and entry not in known and not entry.name.startswith(".")
+    )
+    if not others:
+        return []
+    shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    return [Note(ErrorCode.FORMAT, str(path), f"{len(others)} files outside the layout are left out: {shown}")]

@@ -1,0 +1,287 @@
+"""Paired folders: ``images/<name>`` and ``masks/<name>`` of one stem, alone or in ``train|val|test``.
+
+A mask is a label map whose values are classes or instance numbers; or there is one file a class,
+``masks/<class>/<name>`` or ``masks/<name>_<class>``, and then classes may overlap. A folder inside ``images`` is a
+patient. What values mean stands in ``classes.json``; patients and splits may stand in ``index.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.data.dataset import Sample, patient_faults
+from gossamer.data.io import RASTER_SUFFIXES, read_image
+from gossamer.data.io.masks import read_mask
+from gossamer.data.label_map import LabelMap
+from gossamer.data.layouts.case_table import read_case_table
+from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
+from gossamer.data.layouts.mask_values import NAMES_FILE, MaskValues, decide_values, read_names, value_note
+from gossamer.data.segmentation import LabelledCase, SegmentationDataset
+from gossamer.data.split import complete_splits, sort_samples
+from gossamer.errors import ErrorCode, GossamerError, Note
+
+IMAGE_FOLDERS = ("images",)
+MASK_FOLDERS = ("masks", "labels", "annotations")
+MASKS_LOOKED_AT = 64
+
+_LABEL_MAP = ""
+"""Stands for the class of a mask that holds all classes."""
+
+
+def recognises(path: Path) -> bool:
+    """Return whether ``path`` holds a folder of images beside one of masks, with pictures in them or nothing at all."""
+    return path.is_dir() and any(
+        any(file.suffix.lower() in RASTER_SUFFIXES for file in _files(place.images, place.masks))
+        or not any(_files(place.images, place.masks))
+        for place in _places(path)
+    )
+
+
+def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
+    """Return the data set of paired folders. Some masks are read, to see what their values mean.
+
+    Raises:
+        GossamerError: ``E-MISSING`` where there are no images or no masks, or none belong together; ``E-LABEL`` for
+            names that are none; what a mask raises where none can be read.
+    """
+    places = _places(path)
+    faults: list[GossamerError] = []
+    images = [_by_stem(place.images, faults) for place in places]
+    masks = [_by_stem(place.masks, faults) for place in places]
+    pairs = _pairs(path, places, images, masks, faults)
+    samples = [
+        Sample(image.relative_to(path).as_posix(), (), place.split, key.rpartition("/")[0] or None)
+        for place, found in zip(places, images, strict=True)
+        for key, image in found.items()
+        if image in pairs
+    ]
+    notes = _left_out(path, places)
+    one_a_class = any(_LABEL_MAP not in group for group in pairs.values())
+    if one_a_class:
+        values = None
+        classes = tuple(sorted({name for group in pairs.values() for name in group}))
+        notes += _class_notes(path, pairs, classes)
+    else:
+        values = _values(path, [group[_LABEL_MAP] for group in pairs.values()], seed)
+        classes = values.classes
+        notes += value_note(str(path), values)
+    table = read_case_table(path, samples)
+    decided, note = complete_splits(
+        [s for s in table.samples if s.split or not _any_split(table.samples)], seed, table.traits
+    )
+    notes += [*table.notes, *([Note(ErrorCode.LABEL, str(path), note)] if note else [])]
+    final = sort_samples(decided)
+    return SegmentationDataset(
+        source=str(path),
+        layout="paired_folders",
+        classes=classes,
+        samples=final,
+        overlapping=one_a_class,
+        volumes=False,
+        reader=_Reader(
+            path, {image.relative_to(path).as_posix(): group for image, group in pairs.items()}, values, classes
+        ),
+        faults=(*faults, *table.faults, *patient_faults(str(path), final)),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    root: Path
+    masks: Mapping[str, Mapping[str, Path]]
+    values: MaskValues | None
+    classes: tuple[str, ...]
+
+    def __call__(self, sample: Sample) -> LabelledCase:
+        image = read_image(self.root / sample.id)
+        group = {name: read_mask(path) for name, path in self.masks[sample.id].items()}
+        image = replace(image, notes=(*image.notes, *(note for mask in group.values() for note in mask.notes)))
+        if self.values is not None:
+            mask = group[_LABEL_MAP]
+            return LabelledCase(image, self.values.label_map(mask.array, mask.source))
+        planes = np.zeros((len(self.classes), *image.spatial_shape), dtype=bool)
+        for name, mask in group.items():
+            if mask.spatial_shape != image.spatial_shape:
+                shapes = ["x".join(map(str, shape)) for shape in (image.spatial_shape, mask.spatial_shape)]
+                problem = f"the image has {shapes[0]} pixels, its mask {shapes[1]}"
+                raise GossamerError(ErrorCode.GEOMETRY, mask.source, problem, "export both on one grid")
+            planes[self.classes.index(name)] = mask.array > 0
+        return LabelledCase(image, LabelMap(planes, self.classes, True, image.source))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Two folders whose names belong together, and the split that they state, or ``""``."""
+
+    split: str
+    images: Path
+    masks: Path
+
+
+def _places(path: Path) -> list[_Place]:
+    images, masks = _child(path, IMAGE_FOLDERS), _child(path, MASK_FOLDERS)
+    if images is None or masks is None:
+        inner = [
+            (split, _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)) for split, folder in _splits(path)
+        ]
+        return [_Place(split, a, b) for split, a, b in inner if a is not None and b is not None]
+    splits = dict(_splits(images))
+    if "train" not in splits:
+        return [_Place("", images, masks)]
+    of_masks = dict(_splits(masks))
+    return [_Place(split, folder, of_masks[split]) for split, folder in splits.items() if split in of_masks]
+
+
+def _child(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the folder of one of these names, the first of them that is there."""
+    held = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    return next((held[name] for name in names if name in held), None)
+
+
+def _splits(folder: Path) -> Iterator[tuple[str, Path]]:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and entry.name.lower() in SPLIT_FOLDERS:
+            yield SPLIT_FOLDERS[entry.name.lower()], entry
+
+
+def _files(*folders: Path) -> Iterator[Path]:
+    for folder in folders:
+        for entry in folder.rglob("*"):
+            if entry.is_file() and not entry.name.startswith("."):
+                yield entry
+
+
+def _by_stem(folder: Path, faults: list[GossamerError]) -> dict[str, Path]:
+    """Return the pictures below ``folder`` by their path without suffix."""
+    found: dict[str, Path] = {}
+    for file in sorted(_files(folder)):
+        if file.suffix.lower() in RASTER_SUFFIXES:
+            key = file.relative_to(folder).with_suffix("").as_posix()
+            if key in found:
+                problem = f"has the name of {found[key].name}, so masks cannot be told apart"
+                faults.append(GossamerError(ErrorCode.LABEL, file, problem, "rename one of them"))
+            else:
+                found[key] = file
+    return found
+
+
+def _as_label_map(key: str, images: Mapping[str, Path]) -> tuple[str, str] | None:
+    return (key, _LABEL_MAP) if key in images else None
+
+
+def _as_marked_label_map(key: str, images: Mapping[str, Path]) -> tuple[str, str] | None:
+    stem, _, mark = key.rpartition("_")
+    return (stem, _LABEL_MAP) if mark.lower() in _MARKS and stem in images else None
+
+
+def _as_class_folder(key: str, images: Mapping[str, Path]) -> tuple[str, str] | None:
+    name, _, rest = key.partition("/")
+    return (rest, name) if rest in images else None
+
+
+def _as_class_suffix(key: str, images: Mapping[str, Path]) -> tuple[str, str] | None:
+    stem = key
+    while "_" in stem.rpartition("/")[2]:
+        stem = stem.rpartition("_")[0]
+        if stem in images:
+            return stem, key[len(stem) + 1 :]
+    return None
+
+
+# What a mask may be called besides the name of its image, and no class is.
+_MARKS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt")
+_Form = Callable[[str, Mapping[str, Path]], tuple[str, str] | None]
+_FORMS: tuple[_Form, ...] = (_as_label_map, _as_marked_label_map, _as_class_folder, _as_class_suffix)
+
+
+def _pairs(
+    path: Path,
+    places: Sequence[_Place],
+    images: Sequence[Mapping[str, Path]],
+    masks: Sequence[Mapping[str, Path]],
+    faults: list[GossamerError],
+) -> dict[Path, dict[str, Path]]:
+    """Return the masks of each image by class, in the one form that pairs most of them."""
+    for found, kind in ((images, "images"), (masks, "masks")):
+        if not any(found):
+            folder = (places[0].images if kind == "images" else places[0].masks).relative_to(path).as_posix()
+            problem = f"{folder}/ holds no pictures"
+            raise GossamerError(ErrorCode.MISSING, path, problem, f"put {kind} there as PNG or TIFF")
+
+    def matched(form: _Form) -> list[list[tuple[Path, tuple[str, str] | None]]]:
+        return [[(file, form(key, a)) for key, file in b.items()] for a, b in zip(images, masks, strict=True)]
+
+    forms = [matched(form) for form in _FORMS]
+    best = max(forms, key=lambda form: sum(match is not None for group in form for _, match in group))
+    pairs: dict[Path, dict[str, Path]] = {}
+    for group, a in zip(best, images, strict=True):
+        for file, match in group:
+            if match is None:
+                faults.append(
+                    GossamerError(ErrorCode.MISSING, file, "is a mask without an image", "add the image or remove it")
+                )
+            else:
+                pairs.setdefault(a[match[0]], {})[match[1]] = file
+    if not pairs:
+        shown = [next(file.name for group in found for file in group.values()) for found in (images, masks)]
+        problem = f"no mask has the name of an image: images are such as {shown[0]}, masks such as {shown[1]}"
+        raise GossamerError(ErrorCode.MISSING, path, problem, "give a mask the name of its image")
+    for place, a in zip(places, images, strict=True):
+        for key, file in a.items():
+            if file not in pairs:
+                expected = (place.masks / key).relative_to(path).as_posix()
+                problem = f"has no mask {expected}.png"
+                faults.append(GossamerError(ErrorCode.MISSING, file, problem, "add the mask, or leave the image out"))
+    return pairs
+
+
+def _values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
+    """Return what values mean: as they are named, or as up to 64 masks suggest."""
+    if (path / NAMES_FILE).is_file():
+        return read_names(path / NAMES_FILE)
+    chosen = np.random.default_rng([seed, len(masks)]).permutation(len(masks))[:MASKS_LOOKED_AT]
+    values: set[int] = set()
+    wide, refused, read = False, None, 0
+    for index in sorted(chosen.tolist()):
+        try:
+            array = read_mask(masks[index]).array
+        except GossamerError as error:
+            refused = refused or error  # the check names each of them
+            continue
+        read += 1
+        wide |= array.dtype.itemsize > 1
+        values |= set(np.unique(array).tolist())
+    if refused is not None and not read:
+        raise refused
+    return decide_values(values, eight_bits=not wide)
+
+
+def _class_notes(path: Path, pairs: Mapping[Path, Mapping[str, Path]], classes: Sequence[str]) -> list[Note]:
+    notes = []
+    absent = sum(len(classes) - len(group) for group in pairs.values())
+    if absent:
+        notes.append(Note(ErrorCode.LABEL, str(path), f"{absent} masks of a class are not there and count as empty"))
+    if (path / NAMES_FILE).is_file():
+        notes.append(Note(ErrorCode.LABEL, str(path / NAMES_FILE), "is not used: there is one mask file a class"))
+    return notes
+
+
+def _any_split(samples: Sequence[Sample]) -> bool:
+    return any(sample.split for sample in samples)
+
+
+def _left_out(path: Path, places: Sequence[_Place]) -> list[Note]:
+    """Return a note for each folder of a split that has images and no masks."""
+    used = {place.images for place in places}
+    inner = _child(path, IMAGE_FOLDERS)
+    if inner is not None:
+        found = [folder for _, folder in _splits(inner)] if any(place.split for place in places) else []
+    else:
+        found = [images for _, folder in _splits(path) if (images := _child(folder, IMAGE_FOLDERS)) is not None]
+    names = [folder.relative_to(path).as_posix() for folder in found if folder not in used]
+    return [Note(ErrorCode.MISSING, str(path), f"{name}/ has no masks beside it and is left out") for name in names]

@@ -1,0 +1,207 @@
+"""From labelled images of any size to arrays of one size: what training and evaluation read.
+
+Every image is decoded once. Its steps are fitted on the training split alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.data.dataset import ClassificationDataset, Dataset, Sample
+from gossamer.data.image import Image
+from gossamer.data.transforms import Channels, FitWithin, Pad, Preprocessing, Resize, ScaleIntensity, Standardize
+from gossamer.errors import ErrorCode, GossamerError, Note
+
+FITTING_IMAGES = 256
+LONGEST_SIDE = 224
+_PERCENTILES = (0.1, 99.9)
+_PIXELS_PER_IMAGE = 4096
+
+
+@dataclass(frozen=True)
+class ClassificationSurvey:
+    """What the images of the training split look like, from a seeded sample of them.
+
+    Attributes:
+        shape: median ``(rows, columns)``.
+        same_shape: whether all of them have that shape.
+        channels: 3 where any of them is coloured, else 1.
+        stored: type of the stored values.
+        low: stored value that is shown as black.
+        high: stored value that is shown as white.
+    """
+
+    shape: tuple[int, int]
+    same_shape: bool
+    channels: int
+    stored: str
+    low: float
+    high: float
+
+
+def survey_dataset(dataset: ClassificationDataset, seed: int = 0) -> ClassificationSurvey:
+    """Look at up to 256 images of the training split.
+
+    8-bit images keep their full range. For others the range is that of the 0.1 and 99.9 percentiles, since the
+    sensor rarely fills the type.
+
+    Raises:
+        GossamerError: an image cannot be read, or the images hold values of different types.
+    """
+    images = [dataset.read(sample) for sample in fitting_samples(dataset, seed)]
+    kinds = {image.array.dtype.name: image.source for image in images}
+    if len(kinds) > 1:
+        examples = ", ".join(f"{kind} ({source})" for kind, source in sorted(kinds.items()))
+        raise GossamerError(
+            ErrorCode.VALUE, dataset.source, f"images hold different types: {examples}", "convert them to one"
+        )
+    stored = next(iter(kinds))
+    shapes = [image.spatial_shape for image in images]
+    low, high = (0.0, 255.0) if stored == "uint8" else percentile_range(images, seed)
+    if not low < high:
+        problem = f"all pixels that were looked at have the value {low:g}"
+        raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "look at the images")
+    rows, columns = (round(float(np.median([shape[axis] for shape in shapes]))) for axis in (0, 1))
+    channels = 3 if any(_is_coloured(image) for image in images) else 1
+    return ClassificationSurvey((rows, columns), len(set(shapes)) == 1, channels, stored, low, high)
+
+
+def choose_image_size(shape: tuple[int, int], multiple: int | None = None) -> tuple[int, int]:
+    """Return a size near ``shape``, at most 224 on the longer side, that is a multiple of a number.
+
+    Args:
+        shape: ``(rows, columns)`` of a typical image.
+        multiple: that number; 4 for images up to 64 pixels and 16 for larger ones if left out.
+    """
+    scale = min(1.0, LONGEST_SIDE / max(shape))
+    rows, columns = (size * scale for size in shape)
+    step = multiple or (4 if max(rows, columns) <= 64 else 16)
+    return max(step, round(rows / step) * step), max(step, round(columns / step) * step)
+
+
+def fit_preprocessing(
+    dataset: ClassificationDataset,
+    found: ClassificationSurvey,
+    image_size: tuple[int, int],
+    channels: int,
+    seed: int = 0,
+) -> Preprocessing:
+    """Return the steps from stored values to a standardized ``image_size``, fitted on the training split.
+
+    Proportions are kept, with a border at the training mean, unless all images already share the proportions wanted.
+    """
+    rows, columns = image_size
+    distorts = not math.isclose(found.shape[0] * columns, found.shape[1] * rows, rel_tol=0.02)
+    stretch = found.same_shape and not distorts
+    scale = (Channels(channels), ScaleIntensity(found.low, found.high, found.stored))
+    resize = Resize(rows, columns) if stretch else FitWithin(rows, columns)
+    before = Preprocessing((*scale, resize))
+    count, total, squares = 0, 0.0, 0.0
+    for sample in fitting_samples(dataset, seed):
+        array = before(dataset.read(sample)).array.astype(np.float64)
+        count, total, squares = count + array.size, total + array.sum(), squares + (array**2).sum()
+    mean = float(total / count)
+    std = math.sqrt(max(squares / count - mean**2, 0.0))
+    if std == 0:
+        raise GossamerError(ErrorCode.VALUE, dataset.source, "the prepared images are constant", "look at the images")
+    steps = (*before.steps, Standardize(round(mean, 6), round(std, 6)))
+    return Preprocessing(steps if stretch else (*steps, Pad(rows, columns)))
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """The images of one split, ready for a network.
+
+    Attributes:
+        samples: what they are.
+        images: float32 ``(samples, channels, rows, columns)``.
+        targets: float32 ``(samples, classes)``, 1 where a sample has a class.
+        fingerprints: SHA-256 of the stored pixels of each sample.
+        notes: what was decided while reading.
+    """
+
+    samples: tuple[Sample, ...]
+    images: np.ndarray
+    targets: np.ndarray
+    fingerprints: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+def prepare_split(
+    dataset: ClassificationDataset,
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PreparedSplit:
+    """Decode and preprocess ``samples``.
+
+    Args:
+        dataset: where they come from.
+        samples: which ones, at least one.
+        preprocessing: the steps, all of which must give one size.
+        classes: names of the columns of ``targets``; labels are matched by name, not by number.
+        on_progress: called with the number of samples that were prepared, and their total.
+
+    Raises:
+        GossamerError: an image cannot be read or used, or ``E-LABEL`` for a label that is not in ``classes``.
+    """
+    columns = _match_classes(dataset, samples, classes)
+    images: np.ndarray | None = None
+    targets = np.zeros((len(samples), len(classes)), dtype=np.float32)
+    fingerprints, notes = [], []
+    for index, sample in enumerate(samples):
+        image = dataset.read(sample)
+        array = preprocessing.network_input(image)
+        if images is None:
+            images = np.empty((len(samples), *array.shape), dtype=np.float32)
+        images[index] = array
+        targets[index, [columns[label] for label in sample.labels]] = 1
+        fingerprints.append(image.fingerprint())
+        notes += image.notes
+        on_progress(index + 1, len(samples))
+    assert images is not None, "prepare needs at least one sample"
+    return PreparedSplit(tuple(samples), images, targets, tuple(fingerprints), tuple(notes))
+
+
+def fitting_samples(dataset: Dataset, seed: int, count: int = FITTING_IMAGES) -> list[Sample]:
+    """Return up to ``count`` samples of the training split, drawn with the seed."""
+    samples = dataset.split("train")
+    if len(samples) <= count:
+        return list(samples)
+    chosen = np.random.default_rng([seed, len(samples)]).choice(len(samples), count, replace=False)
+    return [samples[index] for index in sorted(chosen)]
+
+
+def percentile_range(images: Sequence[Image], seed: int) -> tuple[float, float]:
+    """Return the 0.1 and 99.9 percentiles of the finite values of some pixels of each image."""
+    generator = np.random.default_rng([seed, len(images)])
+    pixels = np.concatenate([_finite_pixels(image, generator) for image in images])
+    low, high = np.percentile(pixels, _PERCENTILES) if pixels.size else (0.0, 0.0)
+    return float(low), float(high)
+
+
+def _finite_pixels(image: Image, generator: np.random.Generator) -> np.ndarray:
+    pixels = generator.choice(image.array.reshape(-1), _PIXELS_PER_IMAGE).astype(np.float64)
+    return pixels[np.isfinite(pixels)]
+
+
+def _is_coloured(image: Image) -> bool:
+    return image.channels == 3 and not np.all(image.array == image.array[..., :1])
+
+
+def _match_classes(dataset: ClassificationDataset, samples: Sequence[Sample], classes: Sequence[str]) -> dict[int, int]:
+    known = {name: index for index, name in enumerate(classes)}
+    columns = {}
+    for sample in samples:
+        for label in sample.labels:
+            name = dataset.classes[label]
+            if name not in known:
+                problem = f"label {name!r} ({sample.id}) is none of the {len(classes)} classes of the model"
+                raise GossamerError(ErrorCode.LABEL, dataset.source, problem, f"it knows: {', '.join(classes)}")
+            columns[label] = known[name]
+    return columns

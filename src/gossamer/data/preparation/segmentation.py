@@ -1,0 +1,254 @@
+"""From images with masks to slices that a segmentation network trains on.
+
+Every case is decoded once and kept as float16, on the grid that the network sees. Evaluation and prediction read the
+files anew and keep float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.data.dataset import Sample
+from gossamer.data.image import Image
+from gossamer.data.label_map import LabelMap
+from gossamer.data.preparation.classification import fitting_samples, percentile_range
+from gossamer.data.segmentation import SegmentationDataset
+from gossamer.data.transforms import (
+    Channels,
+    Preprocessing,
+    Respace,
+    ScaleIntensity,
+    Standardize,
+    StandardizeEach,
+    nearest_planes,
+)
+from gossamer.errors import ErrorCode, GossamerError, Note
+
+LARGEST_WINDOW = 160
+FITTING_CASES = 64
+SPACINGS_AGREE = 1.05
+"""Spacings whose ratio stays below this count as one."""
+MAX_CLASSES = 16
+
+
+@dataclass(frozen=True)
+class SegmentationSurvey:
+    """What the cases of the training split look like, from a seeded sample of them.
+
+    Attributes:
+        shape: median ``(rows, columns)``.
+        largest: largest number of rows and of columns.
+        slices: median number of slices.
+        channels: of an image.
+        stored: type of the stored values.
+        low: stored value that is shown as black.
+        high: stored value that is shown as white.
+        spacing_mm: median ``(rows, columns)`` in the plane, or None where it is unknown.
+        spacings_differ: whether pixels lie at different distances from case to case, or down and across.
+    """
+
+    shape: tuple[int, int]
+    largest: tuple[int, int]
+    slices: int
+    channels: int
+    stored: str
+    low: float
+    high: float
+    spacing_mm: tuple[float, float] | None
+    spacings_differ: bool
+
+
+def survey_masks(dataset: SegmentationDataset, seed: int = 0) -> SegmentationSurvey:
+    """Look at up to 64 cases of the training split.
+
+    Raises:
+        GossamerError: a case cannot be read; ``E-VALUE`` where images hold values of different types on one scale;
+            ``E-MISSING`` where no case has a slice.
+    """
+    images = [dataset.read(sample).image for sample in fitting_samples(dataset, seed, FITTING_CASES)]
+    kinds = {image.array.dtype.name: image.source for image in images}
+    if len(kinds) > 1 and dataset.normalize == "dataset" and not dataset.volumes:
+        examples = ", ".join(f"{kind} ({source})" for kind, source in sorted(kinds.items()))
+        raise GossamerError(
+            ErrorCode.VALUE, dataset.source, f"images hold different types: {examples}", "convert them to one"
+        )
+    if not images or not all(image.array.size for image in images):
+        raise GossamerError(ErrorCode.MISSING, dataset.source, "a case has no slices", "leave it out")
+    stored = images[0].array.dtype.name
+    low, high = (0.0, 255.0) if stored == "uint8" else percentile_range(images, seed)
+    shapes = np.array([image.spatial_shape[-2:] for image in images])
+    median = np.median(shapes, axis=0).round().astype(int)
+    spacing, differ = _spacing(images)
+    return SegmentationSurvey(
+        shape=(int(median[0]), int(median[1])),
+        largest=(int(shapes[:, 0].max()), int(shapes[:, 1].max())),
+        slices=round(float(np.median([_slices(image) for image in images]))),
+        channels=_channels(images),
+        stored=stored,
+        low=low,
+        high=high,
+        spacing_mm=spacing,
+        spacings_differ=differ,
+    )
+
+
+def choose_window(found: SegmentationSurvey, multiple: int) -> tuple[int, int]:
+    """Return the size that the network sees: the largest slice, at most 160 pixels, a multiple of ``multiple``."""
+    scale = (1.0, 1.0)
+    if found.spacings_differ and found.spacing_mm is not None:
+        target = choose_spacing(found)
+        scale = (found.spacing_mm[0] / target[0], found.spacing_mm[1] / target[1])
+    sides = [min(LARGEST_WINDOW, math.ceil(size * factor)) for size, factor in zip(found.largest, scale, strict=True)]
+    rows, columns = (max(multiple, math.ceil(side / multiple) * multiple) for side in sides)
+    return rows, columns
+
+
+def choose_spacing(found: SegmentationSurvey) -> tuple[float, float]:
+    """Return the spacing in mm that all cases are brought to: the median, the same down and across."""
+    assert found.spacing_mm is not None
+    finer = min(found.spacing_mm)
+    return finer, finer
+
+
+def fit_mask_preprocessing(dataset: SegmentationDataset, found: SegmentationSurvey, seed: int = 0) -> Preprocessing:
+    """Return the steps from stored values to the network's input, fitted on the training split. Sizes are kept.
+
+    Where pixels lie at different distances from case to case, all are brought to one spacing. Values that share a
+    scale are standardized over the data set, others over the case or slice.
+    """
+    steps: list[object] = [Channels(found.channels)]
+    if found.spacing_mm is not None:
+        # Kept where all training images agree too: an image of another hospital may not.
+        wanted = choose_spacing(found) if found.spacings_differ else found.spacing_mm
+        rows_mm, columns_mm = (round(mm, 6) for mm in wanted)
+        steps.append(Respace(rows_mm, columns_mm, required=found.spacings_differ, tolerance=SPACINGS_AGREE))
+    if dataset.normalize != "dataset":
+        over = "slice" if dataset.normalize == "slice" else "case"
+        return Preprocessing((*steps, StandardizeEach(over)))
+    if not found.low < found.high:
+        problem = f"all pixels that were looked at have the value {found.low:g}"
+        raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "look at the images")
+    # Hounsfield units mean the same whatever type holds them.
+    scale = ScaleIntensity(found.low, found.high, None if dataset.volumes else found.stored)
+    count, total, squares = 0, 0.0, 0.0
+    for sample in fitting_samples(dataset, seed, FITTING_CASES):
+        array = scale(dataset.read(sample).image).array
+        count, total = count + array.size, total + float(array.sum(dtype=np.float64))
+        squares += float(np.square(array, dtype=np.float64).sum())
+    mean = total / count
+    std = math.sqrt(max(squares / count - mean**2, 0.0))
+    if std == 0:
+        raise GossamerError(ErrorCode.VALUE, dataset.source, "the prepared images are constant", "look at the images")
+    return Preprocessing((steps[0], scale, *steps[1:], Standardize(round(mean, 6), round(std, 6))))
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case, ready for training.
+
+    Attributes:
+        sample: what it is.
+        slices: float16 ``(slices, channels, rows, columns)``.
+        codes: uint8 or uint16 ``(slices, rows, columns)``: the number of the class, counted from 1; or, where classes
+            overlap, one bit a class.
+        fingerprint: SHA-256 of the stored pixels.
+    """
+
+    sample: Sample
+    slices: np.ndarray
+    codes: np.ndarray
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class PreparedCases:
+    """The cases of one split."""
+
+    cases: tuple[PreparedCase, ...]
+    notes: tuple[Note, ...]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What the cases are."""
+        return tuple(case.sample for case in self.cases)
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of the stored pixels of each case."""
+        return tuple(case.fingerprint for case in self.cases)
+
+
+def prepare_cases(
+    dataset: SegmentationDataset,
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PreparedCases:
+    """Decode and preprocess ``samples``; masks follow by the nearest pixel.
+
+    Args:
+        dataset: where they come from.
+        samples: which ones.
+        preprocessing: the steps.
+        on_progress: called with the number of samples that were prepared, and their total.
+
+    Raises:
+        GossamerError: a case cannot be read or used; ``E-UNSUPPORTED`` for more than 16 overlapping classes.
+    """
+    if dataset.overlapping and len(dataset.classes) > MAX_CLASSES:
+        problem = f"{len(dataset.classes)} overlapping classes, at most {MAX_CLASSES} are trained"
+        raise GossamerError(ErrorCode.UNSUPPORTED, dataset.source, problem, "leave some out")
+    cases: list[PreparedCase] = []
+    notes: list[Note] = []
+    for number, sample in enumerate(samples, start=1):
+        image, labels = dataset.read(sample)
+        stack = preprocessing.network_stack(image)
+        codes = nearest_planes(encode_labels(labels), (stack.shape[2], stack.shape[3]))
+        cases.append(PreparedCase(sample, stack.astype(np.float16), codes, image.fingerprint()))
+        notes += image.notes
+        on_progress(number, len(samples))
+    return PreparedCases(tuple(cases), tuple(notes))
+
+
+def absent_classes(prepared: PreparedCases, classes: Sequence[str], *, overlapping: bool) -> list[str]:
+    """Return the classes that no case holds."""
+    held = 0
+    for case in prepared.cases:
+        for code in np.unique(case.codes).tolist():
+            held |= code if overlapping else (1 << code >> 1)
+    return [name for number, name in enumerate(classes) if not held >> number & 1]
+
+
+def encode_labels(labels: LabelMap) -> np.ndarray:
+    """Return the codes ``(slices, rows, columns)`` of a label map: class numbers, or one bit a class."""
+    planes = labels.planes if labels.planes.ndim == 4 else labels.planes[:, None]
+    if not labels.overlapping:
+        return labels.indices().reshape(planes.shape[1:])
+    codes = np.zeros(planes.shape[1:], dtype=np.uint8 if len(planes) <= 8 else np.uint16)
+    for number, plane in enumerate(planes):
+        codes |= plane.astype(codes.dtype) << number
+    return codes
+
+
+def _spacing(images: Sequence[Image]) -> tuple[tuple[float, float] | None, bool]:
+    if any(image.spacing_mm is None for image in images):
+        return None, False
+    spacings = np.array([image.spacing_mm[-2:] for image in images if image.spacing_mm is not None])
+    median = np.median(spacings, axis=0)
+    differ = bool(spacings.max() / spacings.min() > SPACINGS_AGREE)
+    return (float(median[0]), float(median[1])), differ
+
+
+def _slices(image: Image) -> int:
+    return image.spatial_shape[0] if "slices" in image.axes else 1
+
+
+def _channels(images: Sequence[Image]) -> int:
+    """Return the channels of the images; 1 where all colours are grey."""
+    most = max(image.channels for image in images)
+    grey = all(image.channels == 1 or np.all(image.array == image.array[..., :1]) for image in images)
+    return 1 if grey and most == 3 else most

@@ -1,0 +1,77 @@
+"""Images with masks as a value: its cases and classes, and how to read a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gossamer.data.dataset import Dataset, Sample
+from gossamer.data.image import Image
+from gossamer.data.label_map import LabelMap
+from gossamer.errors import ErrorCode, GossamerError
+
+
+class LabelledCase(NamedTuple):
+    """An image and the classes of its pixels, on one grid."""
+
+    image: Image
+    labels: LabelMap
+
+
+@dataclass(frozen=True)
+class SegmentationDataset(Dataset):
+    """Cases of one layout, each an image or a volume with a mask a class.
+
+    A sample is a case: one picture, or all slices of one volume. Its ``labels`` are those of the classes that it is
+    known to hold; empty where the layout does not say without reading the masks. Background is not among the classes.
+
+    Attributes:
+        overlapping: whether a pixel may belong to several classes.
+        volumes: whether a case is a volume, with the axes ``(slices, rows, columns[, channels])``.
+        reader: returns a case.
+        normalize: over what intensities are standardized: ``dataset``, where stored values mean the same in all images
+            (8-bit pictures, Hounsfield units); ``case``, where each image has a scale of its own (magnetic resonance);
+            ``slice``, where each slice may be read by itself.
+    """
+
+    overlapping: bool = field(kw_only=True)
+    volumes: bool = field(kw_only=True)
+    reader: Callable[[Sample], LabelledCase] = field(repr=False, compare=False, kw_only=True)
+    normalize: str = field(default="dataset", kw_only=True)
+
+    def read(self, sample: Sample) -> LabelledCase:
+        """Return the image and the masks of a case.
+
+        Raises:
+            GossamerError: they cannot be read, ``E-GEOMETRY`` where their grids differ, ``E-LABEL`` where a mask holds
+                what has no name.
+        """
+        case = self.reader(sample)
+        if case.image.spatial_shape != case.labels.spatial_shape:
+            shapes = ["x".join(map(str, shape)) for shape in (case.image.spatial_shape, case.labels.spatial_shape)]
+            problem = f"the image has {shapes[0]} pixels, its mask {shapes[1]}"
+            raise GossamerError(ErrorCode.GEOMETRY, case.labels.source, problem, "export both on one grid")
+        return case
+
+    def require_trainable(self) -> None:
+        """Raise unless the masks can be trained with.
+
+        Raises:
+            GossamerError: the first fault, with the number of others; or ``E-LABEL`` when there is no class.
+        """
+        self.require_faultless()
+        if not self.classes:
+            raise GossamerError(ErrorCode.LABEL, self.source, "there is no class", "name the values of the masks")
+
+    def require_splits(self) -> None:
+        """Raise unless there are cases to train on and cases to choose the epoch by.
+
+        Raises:
+            GossamerError: ``E-MISSING``.
+        """
+        for split in ("train", "val"):
+            if not any(sample.split == split for sample in self.samples):
+                problem = f"has {len(self.samples)} case{'' if len(self.samples) == 1 else 's'} and no {split} split"
+                remedy = "add cases, at least three, or state the splits"
+                raise GossamerError(ErrorCode.MISSING, self.source, problem, remedy)

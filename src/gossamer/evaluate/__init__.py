@@ -1,1 +1,0 @@
-"""How good a model is: per case, with intervals, beside the trivial answer."""

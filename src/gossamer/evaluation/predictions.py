@@ -1,0 +1,105 @@
+"""What a model says of each image, and the file that it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from gossamer.data.layouts import Sample
+from gossamer.data.preparation.classification import PreparedSplit
+from gossamer.evaluation.torch_network import as_predict
+from gossamer.files import write_text
+from gossamer.inference.classification import ClassificationPredictor
+from gossamer.inference.decisions import Thresholds, chosen_classes, names_of, to_csv
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities of labelled images.
+
+    Attributes:
+        samples: the images.
+        classes: names of the columns.
+        multi_label: whether a sample may have any number of classes.
+        probabilities: ``(samples, classes)``.
+        targets: ``(samples, classes)`` of 0 and 1.
+        thresholds: of the labels, where some were chosen.
+    """
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    multi_label: bool
+    probabilities: np.ndarray
+    targets: np.ndarray
+    thresholds: Thresholds | None = None
+
+    def chosen(self) -> np.ndarray:
+        """Return which classes are predicted of each sample."""
+        return chosen_classes(self.probabilities, multi_label=self.multi_label, thresholds=self.thresholds)
+
+    def groups(self) -> list[str]:
+        """Return the patient of each sample; a sample of unknown patient stands for itself."""
+        return groups_of(self.samples)
+
+    def correct(self) -> np.ndarray:
+        """Return whether each sample got exactly its classes."""
+        return (self.chosen() == self.targets.astype(bool)).all(axis=1)
+
+    def loss(self) -> np.ndarray:
+        """Return the negative log-likelihood of each sample's truth."""
+        p = np.clip(self.probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+        if self.multi_label:
+            return -np.log(np.where(self.targets > 0, p, 1 - p)).sum(axis=1)
+        return -np.log((p * self.targets).sum(axis=1))
+
+    def write_csv(self, path: Path) -> None:
+        """Write one row a sample: id, patient, split, truth, prediction, whether it is correct, probabilities."""
+        header = ["id", "patient", "split", "truth", "prediction", "correct", *(f"p({name})" for name in self.classes)]
+        truths = names_of(self.targets.astype(bool), self.classes)
+        chosen = names_of(self.chosen(), self.classes)
+        rows = [
+            [s.id, s.patient or "", s.split, truth, name, str(bool(ok)).lower(), *(f"{p:.6f}" for p in probabilities)]
+            for s, truth, name, ok, probabilities in zip(
+                self.samples, truths, chosen, self.correct(), self.probabilities, strict=True
+            )
+        ]
+        write_text(path, to_csv([header, *rows]))
+
+
+def groups_of(samples: Sequence[Sample]) -> list[str]:
+    """Return the patient of each sample; a sample of unknown patient stands for itself."""
+    return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in samples]
+
+
+def predict_split(
+    model: nn.Module,
+    split: PreparedSplit,
+    classes: Sequence[str],
+    *,
+    multi_label: bool,
+    thresholds: Thresholds | None = None,
+) -> Predictions:
+    """Return the predictions of ``model`` for prepared images, in float32."""
+    probabilities = predict_images(model, split.images, multi_label=multi_label)
+    return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets, thresholds)
+
+
+def classify_split(model: ClassificationPredictor, split: PreparedSplit) -> Predictions:
+    """Return the predictions of a network with its decisions, of a run or a bundle, for prepared images."""
+    images = split.images
+    parts = [model.network(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
+    return Predictions(
+        split.samples, model.classes, model.multi_label, np.concatenate(parts), split.targets, model.thresholds
+    )
+
+
+def predict_images(model: nn.Module, images: np.ndarray, *, multi_label: bool) -> np.ndarray:
+    """Return probabilities ``(samples, classes)`` of images ``(samples, channels, rows, columns)``."""
+    predict = as_predict(model, multi_label=multi_label)
+    return np.concatenate([predict(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)])

@@ -1,1 +1,0 @@
-"""Clocks and counters live here and nowhere else."""

@@ -1,0 +1,135 @@
+"""What this machine is: processor, threads, memory, versions. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+INSTRUCTION_SETS = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm", "bf16",
+)  # fmt: skip
+PACKAGES = (
+    "gossamer", "numpy", "pillow", "tifffile", "imagecodecs", "torch", "lightning", "monai", "torchmetrics",
+    "safetensors", "matplotlib", "jinja2", "onnx", "onnxruntime", "openvino",
+)  # fmt: skip
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use: its affinity mask, and the share that a container grants."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = container_cpu_limit()
+    return affinity if limit is None else max(1, min(affinity, int(limit)))
+
+
+def container_cpu_limit() -> float | None:
+    """Return the processors that a control group grants, or None where it sets no limit."""
+    quota = _read("/sys/fs/cgroup/cpu.max")
+    if quota is not None:
+        parts = quota.split()
+        return None if parts[0] == "max" else int(parts[0]) / int(parts[1])
+    quota, period = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    return int(quota) / int(period) if quota and period and int(quota) > 0 else None
+
+
+def memory_bytes() -> int | None:
+    """Return the memory that this process may use: the machine's, or what a control group grants if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = _read(name)
+        if limit is not None and limit.isdigit():
+            return int(limit) if total is None else min(total, int(limit))
+    return total
+
+
+def available_memory_bytes() -> int | None:
+    """Return the memory that is free for this process, or None where the system does not say.
+
+    Under a control group it is what is left of the limit, where files that are only cached count as free.
+    """
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", _read("/proc/meminfo") or "", re.MULTILINE)
+    free = 1024 * int(found.group(1)) if found else None
+    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
+    if limit is None or used is None or not limit.isdigit():
+        return free
+    cached = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat") or "", re.MULTILINE)
+    left = int(limit) - int(used) + (int(cached.group(1)) if cached else 0)
+    return left if free is None else min(free, left)
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Resident memory of this process: now, and the most since it began or since ``reset_peak_memory``."""
+
+    resident_bytes: int
+    peak_bytes: int
+
+
+def process_memory() -> ProcessMemory | None:
+    """Return the memory of this process, or None where the system does not say."""
+    status = dict(re.findall(r"^(VmRSS|VmHWM):\s*(\d+) kB$", _read("/proc/self/status") or "", re.MULTILINE))
+    if len(status) < 2:
+        return None
+    return ProcessMemory(1024 * int(status["VmRSS"]), 1024 * int(status["VmHWM"]))
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak of this process so far, where ``process_memory`` can tell it."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+@lru_cache(maxsize=1)
+def processor_name() -> str:
+    """Return the name of the processor, as the system gives it."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def instruction_sets() -> tuple[str, ...]:
+    """Return which of the instruction sets that matter here the processor has; empty where the system does not say."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    flags = set(found.group(1).split()) if found else set()
+    return tuple(name for name in INSTRUCTION_SETS if name in flags)
+
+
+def has_fast_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 natively, so that mixed precision saves time."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(instruction_sets()))
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the version of each package that matters, or None where it is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return everything of this module as data."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "processor": processor_name(),
+        "instruction_sets": list(instruction_sets()),
+        "usable_cpus": usable_cpus(),
+        "container_cpu_limit": container_cpu_limit(),
+        "memory_bytes": memory_bytes(),
+        "packages": package_versions(),
+    }
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None  # another system, or no control groups

@@ -1,0 +1,146 @@
+"""Peak resident memory of an evaluation: a forecast from shapes, and what a fresh process measures.
+
+The measured process does nothing else, so that nothing else's memory is counted. Run as a module, this file is that
+process: it reads a network's config from standard input and writes what it measured.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from gossamer import config
+from gossamer.nn.models import NetworkConfig, config_from_json
+from gossamer.profiling.fresh_process import answer_request, ask_process
+from gossamer.profiling.live_bytes import LiveBytes
+from gossamer.profiling.machine import process_memory, reset_peak_memory
+
+_THIS = "gossamer.profiling.memory"
+BUILD_BYTES = 6 * 2**20
+"""What a process gains when it builds its first network, besides the weights: code that is read for the first time."""
+KERNEL_BYTES = 14 * 2**20
+"""What a process gains in its first call, besides tensors: code of the kernels, and their workspaces."""
+COMPILER_BYTES = 66 * 2**20
+"""What torch's compiler takes, which torch imports when an operator first runs that is not its own."""
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+"""Environment under which glibc hands every larger piece of memory back to the system when it is freed."""
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Resident memory of a fresh process that built a network and ran it.
+
+    Attributes:
+        process_bytes: the peak of the whole process: interpreter, torch, weights and activations.
+        forward_bytes: by how much calls of the network raised the peak above what was resident before them.
+    """
+
+    process_bytes: int
+    forward_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes that an evaluation takes, without running it.
+
+    Attributes:
+        weights: of the network, with its buffers.
+        images: of one call.
+        activations: the most that tensors and the workspaces of convolutions take at once in a call.
+        custom_operators: whether operators run that are not torch's own.
+    """
+
+    weights: int
+    images: int
+    activations: int
+    custom_operators: bool = False
+
+    @property
+    def forward_bytes(self) -> int:
+        """By how much the first call raises the memory of a process."""
+        return self.activations + KERNEL_BYTES + (COMPILER_BYTES if self.custom_operators else 0)
+
+    def process_bytes(self, bare: int) -> int:
+        """Return the peak of a process that holds ``bare`` bytes before it builds the network."""
+        return bare + BUILD_BYTES + self.weights + self.images + self.forward_bytes
+
+
+def forecast_memory(model: NetworkConfig, *, batch: int = 1) -> MemoryForecast | None:
+    """Return what one evaluation of ``model`` takes, from shapes alone; None where torch cannot follow it.
+
+    Networks that prune are forecast without pruning, the most that they take.
+
+    Args:
+        model: the network.
+        batch: images of one call.
+    """
+    with torch.device("meta"):
+        network = model.build().eval()
+    counter = LiveBytes(workspaces=True, assume_dense=True)
+    try:
+        with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+            # Caches are keyed by addresses, which fake tensors have none of; nothing is kept here.
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            network.to_empty(device="cpu")
+            images = torch.zeros(batch, model.in_channels, *model.image_size)
+            with torch.no_grad(), counter:  # inference mode would hide what composite operators hold
+                network(images)
+    except DataDependentOutputException:
+        return None
+    held = [*network.parameters(), *network.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in held)
+    return MemoryForecast(weights, images.numel() * images.element_size(), counter.peak, counter.custom_operators)
+
+
+@lru_cache(maxsize=1)
+def bare_process_bytes() -> int | None:
+    """Return what a fresh process holds that imports torch and the networks, and runs nothing; None if unknown."""
+    return None if process_memory() is None else ask_process(_THIS, {}, threads=1)["resident_bytes"]
+
+
+def measure_peak_memory(
+    model: NetworkConfig, *, batch: int, threads: int, returning: bool = False
+) -> PeakMemory | None:
+    """Return the peak memory of one evaluation of ``model``, or None where the system cannot tell.
+
+    Args:
+        model: config of the network; its weights do not matter.
+        batch: images of one call.
+        threads: of torch in the process.
+        returning: whether the allocator hands freed memory back at once; else it keeps and splits pieces as it does for
+            every user, which takes more, by an amount that depends on what came before.
+    """
+    if process_memory() is None:
+        return None
+    request = {"model": config.to_json(model), "batch": batch, "threads": threads}
+    return PeakMemory(**ask_process(_THIS, request, threads=threads, environment=RETURNING if returning else None))
+
+
+def _probe(request: dict[str, Any]) -> dict[str, int]:
+    if "model" not in request:
+        bare = process_memory()
+        assert bare is not None
+        return {"resident_bytes": bare.resident_bytes}
+    torch.set_num_threads(request["threads"])
+    description = config_from_json(request["model"])
+    model = description.build().eval()
+    images = torch.zeros(request["batch"], description.in_channels, *description.image_size)
+    with torch.inference_mode():
+        torch.mm(torch.ones(256, 256), torch.ones(256, 256))  # thread pools exist before the count begins
+        before = process_memory()
+        reset_peak_memory()
+        for _ in range(2):
+            model(images)
+    after = process_memory()
+    assert before is not None
+    assert after is not None
+    return {"process_bytes": after.peak_bytes, "forward_bytes": max(0, after.peak_bytes - before.resident_bytes)}
+
+
+if __name__ == "__main__":
+    answer_request(_probe)

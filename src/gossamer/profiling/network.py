@@ -1,0 +1,111 @@
+"""What a network costs: one table, each figure with how it was obtained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.models import Network
+from gossamer.profiling.figure import Figure, peak_figure
+from gossamer.profiling.latency import time_calls
+from gossamer.profiling.macs import count_macs
+from gossamer.profiling.memory import bare_process_bytes, forecast_memory, measure_peak_memory
+
+Profile = dict[str, Figure]
+AGREEMENT = 0.005
+"""Share by which the two counts of multiply-accumulates may differ."""
+
+
+def profile_model(
+    model: Network,
+    *,
+    images: Tensor | None = None,
+    batch: int = 1,
+    seconds: float = 2.0,
+    memory: bool = True,
+    forecasts: bool = False,
+) -> Profile:
+    """Return parameters, MACs, exponentials, latency and peak memory of ``model`` at its own image size.
+
+    Args:
+        model: the network, on the CPU.
+        images: what to time, for networks whose work depends on what they see; ``batch`` black images if left out.
+        batch: images of one timed call.
+        seconds: about how long to time.
+        memory: whether to measure memory too, which takes a fresh process and some seconds.
+        forecasts: whether to set the forecast of the memory beside it, which takes another process.
+
+    Raises:
+        GossamerError: ``E-UNSUPPORTED``, for an operator without a formula; ``E-BUG``, where the counted
+            multiply-accumulates and those of the closed form differ by more than ``AGREEMENT``.
+    """
+    description = model.config
+    threads = torch.get_num_threads()
+    shape = (description.in_channels, *description.image_size)
+    with model.all_tokens():
+        counted = count_macs(model, torch.zeros(1, *shape))
+    closed = model.cost()
+    check_agreement(model, counted.total, closed.macs)
+    images = torch.zeros(batch, *shape) if images is None else images
+    batch = len(images)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        latency = time_calls(lambda: model(images), seconds=seconds)
+    model.train(was_training)
+    how = f"wall clock, torch float32, batch {batch}, {threads} threads, {latency.calls} calls after warm-up"
+    how += latency.remark
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    rows = "x".join(str(side) for side in description.image_size)
+    profile = {
+        "parameters": Figure(parameters, "parameters", "computed", "counted in the network"),
+        "weights": Figure(4 * parameters, "bytes", "computed", "parameters in float32"),
+        "macs": Figure(
+            counted.total, "MACs", "computed", f"operators of one {rows} image, attention included, nothing pruned"
+        ),
+        "macs_closed_form": Figure(closed.macs, "MACs", "computed", "closed form of the network's equations"),
+        "exponentials": Figure(closed.exponentials, "exponentials", "computed", "closed form, softmax and kernels"),
+        "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
+        "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
+    }
+    if memory:
+        profile.update(_memory_figures(model, batch, threads))
+    if forecasts:
+        profile.update(_forecasts(model, batch))
+    return profile
+
+
+def check_agreement(model: Network, counted: int, closed: int) -> None:
+    """Raise where the operators of ``model`` and its closed form do not tell of the same work, with nothing pruned.
+
+    Raises:
+        GossamerError: ``E-BUG``, for a difference above ``AGREEMENT``.
+    """
+    difference = counted / closed - 1.0
+    if abs(difference) > AGREEMENT:
+        problem = (
+            f"{counted:,} multiply-accumulates counted, {closed:,} in closed form: {100 * difference:+.2f} %, where "
+            f"{100 * AGREEMENT:g} % are allowed"
+        )
+        raise GossamerError(ErrorCode.BUG, model.config.name, problem, "one of the two is wrong; please report it")
+
+
+def _memory_figures(model: Network, batch: int, threads: int) -> Profile:
+    peak = measure_peak_memory(model.config, batch=batch, threads=threads)
+    process, forward = (None, None) if peak is None else (peak.process_bytes, peak.forward_bytes)
+    return {
+        "peak_memory": peak_figure(process, f"whole fresh process with torch, its usual allocator, batch {batch}"),
+        "forward_memory": peak_figure(forward, f"rise of the same process in a call, batch {batch}"),
+    }
+
+
+def _forecasts(model: Network, batch: int) -> Profile:
+    names = ("peak_memory_forecast", "forward_memory_forecast")
+    forecast, bare = forecast_memory(model.config, batch=batch), bare_process_bytes()
+    if forecast is None or bare is None:
+        why = "this system does not report memory" if bare is None else "the work depends on the images' contents"
+        return dict.fromkeys(names, Figure(None, "bytes", "unavailable", why))
+    how = f"from shapes, batch {batch}, for an allocator that returns what is freed; the usual one keeps more"
+    values = (forecast.process_bytes(bare), forecast.forward_bytes)
+    return {name: Figure(value, "bytes", "modelled", how) for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,138 @@
+"""Time and peak memory of a training step, in a fresh process that does nothing else.
+
+A step is what training does with one batch in float32: forward, the loss, backward, and AdamW, whose moments are there
+when the clock starts. The loss is cross-entropy against random truths; networks with further heads have theirs added.
+Reading and augmenting images are not in it. Run as a module, this file is that process: it reads a config from standard
+input and writes what it measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gossamer import config
+from gossamer.nn.models import Network, NetworkConfig, Segmenter, config_from_json
+from gossamer.profiling.figure import Figure, peak_figure
+from gossamer.profiling.fresh_process import answer_request, ask_process
+from gossamer.profiling.latency import time_calls
+from gossamer.profiling.machine import process_memory, reset_peak_memory
+from gossamer.profiling.training_memory import forecast_training_memory
+
+MIN_STEPS, MAX_STEPS = 3, 50
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What a training step takes.
+
+    Attributes:
+        seconds_p50: median of a step.
+        steps: how many were timed, after one that was not.
+        process_bytes: peak of the whole process; None where the system cannot tell.
+        step_bytes: by how much building the network and training it raised the peak above what was resident before.
+    """
+
+    seconds_p50: float
+    steps: int
+    process_bytes: int | None
+    step_bytes: int | None
+
+
+def measure_training_step(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> TrainingStep:
+    """Return the time and peak memory of a training step of ``model``.
+
+    Args:
+        model: the network; its weights do not matter.
+        batch: images of one step.
+        threads: of torch in the process.
+        seconds: about how long to time.
+    """
+    request = {"model": config.to_json(model), "batch": batch, "threads": threads, "seconds": seconds}
+    return TrainingStep(**ask_process("gossamer.profiling.training_step", request, threads=threads))
+
+
+def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> dict[str, Figure]:
+    """Return what a training step of ``model`` takes, with the forecast of its memory beside the measured one.
+
+    Args:
+        model: the network.
+        batch: images of one step.
+        threads: of torch.
+        seconds: about how long to time.
+    """
+    step = measure_training_step(model, batch=batch, threads=threads, seconds=seconds)
+    where = f"batch {batch}, {threads} threads"
+    how = f"forward, loss, backward and AdamW in float32, {where}, {step.steps} steps after one"
+    found = {"train_step": Figure(1e3 * step.seconds_p50, "ms", "measured", how)}
+    found["train_memory"] = peak_figure(step.process_bytes, f"whole fresh process that trains, {where}")
+    if step.step_bytes is not None:
+        rise = f"rise of the same process by the network and its training, {where}"
+        found["train_step_memory"] = peak_figure(step.step_bytes, rise)
+    forecast = forecast_training_memory(model, batch)
+    found["train_step_memory_forecast"] = (
+        Figure(None, "bytes", "unavailable", "the work depends on the contents of the images")
+        if forecast is None
+        else Figure(forecast.total, "bytes", "modelled", f"forecast of that rise from shapes, batch {batch}")
+    )
+    return found
+
+
+def training_loss(network: Network, images: Tensor, truth: Tensor) -> Tensor:
+    """Return the loss of one step: cross-entropy of all heads, and the network's own penalty.
+
+    Args:
+        network: in training mode.
+        images: (batch, channels, rows, columns).
+        truth: classes; (batch,) of a classifier, (batch, rows, columns) of a segmenter.
+    """
+    if not isinstance(network, Segmenter):
+        logits, penalty = network.training_output(images)
+        return F.cross_entropy(logits, truth) + penalty
+    output = network.training_outputs(images)
+    loss = output.task_weight * F.cross_entropy(output.logits, truth)
+    for head in output.heads:
+        goal = (truth > 0).long() if head.target == "foreground" else truth
+        goal = F.interpolate(goal[:, None].float(), head.logits.shape[2:], mode="nearest")[:, 0].long()
+        loss = loss + head.weight * F.cross_entropy(head.logits, goal)
+    return loss if output.penalty is None else loss + output.penalty
+
+
+def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
+    torch.set_num_threads(request["threads"])
+    torch.manual_seed(0)
+    description = config_from_json(request["model"])
+    torch.mm(torch.ones(256, 256), torch.ones(256, 256))  # thread pools exist before the count begins
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]).step()  # so does what torch imports for its optimizers
+    before = process_memory()
+    if before is not None:
+        reset_peak_memory()
+    network = description.build().train()
+    network.begin_epoch(0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    images = torch.randn(request["batch"], description.in_channels, *description.image_size)
+    shape = (len(images), *description.image_size) if isinstance(network, Segmenter) else (len(images),)
+    truth = torch.randint(max(description.num_classes, 1), shape)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        training_loss(network, images, truth).backward()
+        optimizer.step()
+
+    # The first step makes the moments of AdamW and is not timed.
+    taken = time_calls(step, seconds=request["seconds"], min_calls=MIN_STEPS, max_calls=MAX_STEPS, warm_up=1)
+    after = process_memory()
+    return {
+        "seconds_p50": taken.p50_ms / 1e3,
+        "steps": taken.calls,
+        "process_bytes": None if after is None else after.peak_bytes,
+        "step_bytes": None if before is None or after is None else max(0, after.peak_bytes - before.resident_bytes),
+    }
+
+
+if __name__ == "__main__":
+    answer_request(_probe)

@@ -1,0 +1,216 @@
+"""Figures of a comparison: intervals, Pareto fronts and growth, told apart by shape and colour, and labelled in place.
+
+Colours are those of Okabe and Ito; a precision has a marker of its own too, a kind its number in the table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from gossamer.comparison.folder import PRECISIONS, TWIN, Kind, Precision
+from gossamer.comparison.pareto import front
+from gossamer.comparison.plan_file import MB
+from gossamer.comparison.results import KindResult, Results
+from gossamer.comparison.statistics import FEWEST
+from gossamer.evaluation.bootstrap import Estimate
+from gossamer.report.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, axes_in_a_row, styled
+from gossamer.report.label_placement import Label, Line, place_labels
+
+COSTS: dict[str, tuple[str, float]] = {
+    "latency_p50": ("median latency, ms", 1.0),
+    "peak_memory": ("peak memory, MB", 1 / MB),
+    "file": ("file, MB", 1 / MB),
+    "energy": ("energy of an image, J", 1.0),
+}
+"""What quality is set against: the axis, and its factor."""
+SHOWN: dict[Precision, tuple[str, str, str, float]] = {
+    "torch": ("PyTorch, float32", ORANGE, "o", 9.0),
+    "float32": ("bundle, float32", BLUE, "s", 5.5),
+    "int8": ("bundle, int8", GREEN, "^", 6.0),
+}
+"""Name, colour, marker and its size of each precision; of those in one place the largest is drawn first."""
+WIDTH = 4.8
+"""Inches of a figure: two stand beside each other on a wide page, one fills a narrow one."""
+INK = "#20242a"
+FAR = 3.0
+"""How many times the range of the kinds the trivial answer may lie below them to be drawn in its place."""
+NARROW_LABEL = 24
+"""Letters of a label of which two stand beside each other in a figure."""
+MARKERS, LINES = "osD^vPX", ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A kind in a figure of one precision."""
+
+    number: int
+    name: str
+    cost: float
+    quality: float
+
+
+def short_names(kinds: Sequence[Kind]) -> dict[Kind, str]:
+    """Return what kinds are called in a figure: by the mechanism alone where there is one network.
+
+    A mechanism with settings is called by its name and an ellipsis; the number beside it tells it from another.
+    """
+    one = len({kind.model for kind in kinds if kind.attention is not None}) == 1
+    named = {}
+    for kind in kinds:
+        mechanism = kind.attention
+        if mechanism is not None and mechanism.lstrip().startswith("{"):
+            mechanism = f"{json.loads(mechanism).get('name', '')}…"
+        named[kind] = kind.model if mechanism is None else mechanism if one else f"{kind.model} {mechanism}"
+    return named
+
+
+def points_of(results: Results, cost: str) -> dict[Precision, list[Point]]:
+    """Return the kinds of each precision for which both quality and a cost are known."""
+    names = short_names(results.plan.kinds)
+    found: dict[Precision, list[Point]] = {}
+    for precision in PRECISIONS:
+        for result in results.kinds:
+            quality, figure = result.quality_in(precision), result.cost(cost, precision)
+            if quality is not None and not math.isnan(quality) and figure.value is not None and figure.value > 0:
+                value = figure.value * COSTS[cost][1]
+                found.setdefault(precision, []).append(Point(result.number, names[result.kind], value, quality))
+    return found
+
+
+@styled
+def qualities(results: Results) -> Figure:
+    """Return the quality of each kind with its interval and each seed, beside the trivial answer.
+
+    A trivial answer that is far below them all is written at the edge, so that the kinds can be told from each other.
+    """
+    title = f"{results.label}, {'95 % interval, ' if results.groups >= FEWEST else ''}each seed"
+    figure, axes, shown = _rows(results, title, results.label)
+    ends: list[float] = []
+    for row, result in enumerate(shown):
+        assert result.quality is not None
+        seeds = [cell.quality.value for cell in result.cells if cell.quality is not None]
+        _interval(axes, -row, result.quality, seeds, BLUE)
+        ends += [*seeds, result.quality.value, result.quality.low, result.quality.high]
+    drawn = [end for end in ends if not math.isnan(end)]
+    if results.trivial is not None and drawn:
+        if min(drawn) - results.trivial <= FAR * (max(drawn) - min(drawn)):
+            axes.axvline(results.trivial, color=INK, linewidth=1, linestyle=":")
+            axes.text(results.trivial, 0.65, " trivial answer", color=INK, fontsize=8, va="center")
+        else:
+            text = f"← trivial answer: {results.trivial:.2f}"
+            axes.text(0.01, 0.65, text, color=INK, fontsize=8, va="center", transform=axes.get_yaxis_transform())
+    return figure
+
+
+@styled
+def differences(results: Results) -> Figure:
+    """Return the difference of each kind to its twin with its interval and each seed; orange where it is told apart."""
+    figure, axes, shown = _rows(results, "Difference to the softmax twin", f"{results.label}, better than the twin →")
+    for row, result in enumerate(shown):
+        if result.versus is not None:
+            told = result.versus.holm is not None and result.versus.holm < 0.05
+            _interval(axes, -row, result.versus.estimate, result.versus.seeds, ORANGE if told else GREY)
+        else:
+            text = " twin" if result.kind.attention == TWIN else " no twin"
+            axes.text(0, -row, text, color=GREY, va="center", fontsize=8)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    return figure
+
+
+@styled
+def pareto(results: Results, cost: str) -> Figure:
+    """Return quality against a cost, a step line through the kinds of each precision that nobody beats.
+
+    Kinds on a front are named, the others have their number in the table.
+    """
+    figure, (axes,) = axes_in_a_row(1, (WIDTH, 4.4))
+    labels: list[Label] = []
+    corners: list[Line] = []
+    points = points_of(results, cost)
+    for precision, found in points.items():
+        name, color, marker, size = SHOWN[precision]
+        best = front([point.cost for point in found], [point.quality for point in found])
+        x, y = [found[k].cost for k in best], [found[k].quality for k in best]
+        axes.step(x, y, where="post", color=color, linewidth=1.3, alpha=0.75, zorder=2)
+        corners += [((x[k], y[k]), (x[k + 1], y[k])) for k in range(len(x) - 1)]
+        corners += [((x[k + 1], y[k]), (x[k + 1], y[k + 1])) for k in range(len(x) - 1)]
+        for k, point in enumerate(found):
+            face = color if k in best else "white"
+            axes.plot(point.cost, point.quality, marker, color=color, markersize=size, markerfacecolor=face, zorder=3)
+            text = f"{point.number} {point.name}" if k in best else str(point.number)
+            labels.append(Label(text, point.cost, point.quality, color if k in best else "#5b616b", k in best))
+        axes.plot([], [], marker=marker, color=color, linewidth=1.3, markersize=size, label=name)
+    title = f"{results.label} against {COSTS[cost][0].split(',')[0]}"
+    axes.set(title=title, xlabel=f"{COSTS[cost][0]} (cheaper ←)", ylabel=f"{results.label} (better ↑)", xscale="log")
+    _plain_ticks(axes)
+    axes.margins(x=0.14, y=0.16)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3, columnspacing=1.2, fontsize="small")
+    place_labels(axes, labels, corners)
+    return figure
+
+
+@styled
+def growth(results: Results, name: str) -> Figure:
+    """Return ``macs`` or ``latency`` against the number of pixels, with the fitted exponent beside each name."""
+    title, unit = {"macs": ("Multiply-accumulates", "MACs"), "latency": ("Latency in PyTorch", "ms")}[name]
+    measured = [r for r in results.kinds if r.measured is not None and len(r.measured.growth) > 1]
+    names = short_names(results.plan.kinds)
+    powers = [result.exponents()[name] for result in measured]
+    labels = [
+        f"{result.number} {names[result.kind]}" + ("" if math.isnan(power) else f": {power:.2f}")
+        for result, power in zip(measured, powers, strict=True)
+    ]
+    columns = 2 if max(map(len, labels), default=0) <= NARROW_LABEL else 1
+    figure, (axes,) = axes_in_a_row(1, (WIDTH, 3.4 + 0.17 * math.ceil(len(measured) / columns)))
+    for number, result in enumerate(measured):
+        assert result.measured is not None
+        known = [(math.prod(p.image_size), v) for p in result.measured.growth if (v := getattr(p, name).value)]
+        axes.plot(
+            [x for x, _ in known],
+            [y for _, y in known],
+            color=PALETTE[number % len(PALETTE)],
+            linestyle=LINES[number // len(PALETTE) % len(LINES)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=4,
+            linewidth=1.2,
+            label=labels[number],
+        )
+    sizes = sorted({p.image_size for r in measured if r.measured for p in r.measured.growth}, key=math.prod)
+    axes.set(title=f"{title}, with exponents", xlabel="image, pixels", ylabel=unit, xscale="log", yscale="log")
+    axes.set_xticks([math.prod(size) for size in sizes], [f"{size[0]}×{size[1]}" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside lower center", ncols=columns, fontsize="small")
+    return figure
+
+
+def _rows(results: Results, title: str, label: str) -> tuple[Figure, Axes, list[KindResult]]:
+    """Return axes with a row for each kind that has a quality."""
+    shown = [result for result in results.kinds if result.quality is not None]
+    figure, (axes,) = axes_in_a_row(1, (WIDTH, 1.0 + 0.3 * max(1, len(shown))))
+    names = short_names(results.plan.kinds)
+    axes.set_yticks([-row for row in range(len(shown))], [f"{names[r.kind]}  {r.number}" for r in shown])
+    axes.set(title=title, xlabel=label, ylim=(0.4 - len(shown), 1.0))
+    axes.grid(visible=False, axis="y")
+    return figure, axes, shown
+
+
+def _interval(axes: Axes, row: float, estimate: Estimate, seeds: Sequence[float], color: str) -> None:
+    if not math.isnan(estimate.low):
+        axes.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=2, solid_capstyle="round", zorder=3)
+    axes.plot(seeds, [row] * len(seeds), "|", color=INK, markersize=9, markeredgewidth=0.9, zorder=4)
+    face = {"markerfacecolor": "white", "markeredgewidth": 1.8}
+    axes.plot(estimate.value, row, "o", color=color, markersize=5.5, zorder=5, **face)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Write 2, 5 and 10 rather than powers, which a narrow range has none of."""
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

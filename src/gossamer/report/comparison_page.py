@@ -1,0 +1,270 @@
+"""The page of a comparison, its table and its summary, of whatever its folder holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from gossamer import __version__, config
+from gossamer.comparison.folder import CompareFolder, Precision
+from gossamer.comparison.plan_file import MB, read_plan
+from gossamer.comparison.recommend import RULE, Candidate, Recommendation, recommend
+from gossamer.comparison.results import KindResult, Results, read_results
+from gossamer.comparison.results_table import table_of
+from gossamer.comparison.run import in_words
+from gossamer.comparison.statistics import FEWEST
+from gossamer.evaluation.bootstrap import RESAMPLES, Estimate
+from gossamer.files import write_json, write_text
+from gossamer.inference.decisions import to_csv
+from gossamer.profiling.figure import Figure
+from gossamer.report import comparison_figures
+from gossamer.report.classification_page import environment
+from gossamer.report.figures import to_svg
+
+_HEADINGS: dict[Precision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
+MOST_OPTIONS = 300
+"""Characters of an option that are shown."""
+
+
+def write_results(folder: CompareFolder) -> Results:
+    """Write ``results.csv``, ``summary.json`` and ``report.html`` of a comparison, finished or not.
+
+    Args:
+        folder: with a plan.
+
+    Raises:
+        GossamerError: where there is no plan that can be read, or nothing can be written.
+    """
+    results = read_results(folder, read_plan(folder.plan))
+    recommendation = recommend(results)
+    write_text(folder.table, to_csv(table_of(results)))
+    write_json(folder.summary, summary_of(results, recommendation))
+    write_text(folder.report, render_comparison(results, recommendation))
+    return results
+
+
+def summary_of(results: Results, recommendation: Recommendation) -> dict[str, Any]:
+    """Return everything that the page says, as data."""
+    r = recommendation
+    return {
+        "gossamer": __version__,
+        "complete": results.complete,
+        "plan": config.to_json(results.plan),
+        "metric": results.metric,
+        "split": results.split,
+        "samples": results.samples,
+        "groups": results.groups,
+        "interval": f"95 % percentile bootstrap over {results.groups} groups, {RESAMPLES} resamples, mean over seeds"
+        if results.groups >= FEWEST
+        else None,
+        "comparisons": results.comparisons,
+        "trivial": results.trivial,
+        "recommendation": {
+            "headline": r.headline,
+            "sentences": list(r.sentences),
+            "rule": RULE,
+            "chosen": _named(r.chosen),
+            "best": _named(r.best),
+            "loss": None if r.loss is None else r.loss.to_json(),
+            "alike": [_named(candidate) for candidate in r.alike],
+        },
+        "kinds": [_kind_data(result) for result in results.kinds],
+        "notes": list(results.notes),
+    }
+
+
+def render_comparison(results: Results, recommendation: Recommendation) -> str:
+    """Return the report of a comparison as one HTML page that needs nothing else."""
+    trained = [result for result in results.kinds if result.quality is not None]
+    drawn = [cost for cost in comparison_figures.COSTS if any(comparison_figures.points_of(results, cost).values())]
+    drawings = [comparison_figures.qualities] if trained else []
+    drawings += [comparison_figures.differences] if any(result.versus is not None for result in trained) else []
+    grown = any(result.measured is not None and len(result.measured.growth) > 1 for result in results.kinds)
+    return (
+        environment()
+        .get_template("compare.html.j2")
+        .render(
+            r=results,
+            plan=results.plan,
+            recommendation=recommendation,
+            rule=RULE,
+            version=__version__,
+            resamples=RESAMPLES,
+            rows=[_row(result) for result in results.kinds],
+            costs=[_costs(result, results.plan.precisions) for result in results.kinds],
+            hows=_hows(results),
+            precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
+            in_8_bits="int8" in results.plan.precisions or bool(results.seeds_in_8_bits),
+            intervals=[Markup(to_svg(draw(results))) for draw in drawings],
+            fewest=FEWEST,
+            fronts=[Markup(to_svg(comparison_figures.pareto(results, cost))) for cost in drawn],
+            energy=_energy(results),
+            growth=[Markup(to_svg(comparison_figures.growth(results, name))) for name in ("macs", "latency") if grown],
+            failed=_failed(results),
+            permutations=max((result.versus.permutations for result in results.kinds if result.versus), default=0),
+            options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.options.items()],
+            interval=_interval,
+            duration=_duration,
+            signed=_signed,
+            chance=_chance,
+        )
+    )
+
+
+def _row(result: KindResult) -> dict[str, Any]:
+    """Return how good a kind is, as a row."""
+    versus, drop = result.versus, result.drop
+    seconds = result.training_seconds
+    return {
+        "number": result.number,
+        "name": result.kind.name,
+        "state": result.state,
+        "quality": result.quality,
+        "seeds": [(c.cell.seed, None if c.quality is None else c.quality.value) for c in result.cells],
+        "versus": versus,
+        "twin": result.twin is None and result.kind.attention is not None,
+        "told": versus is not None and versus.holm is not None and versus.holm < 0.05,
+        "drop": drop,
+        "seconds": seconds,
+        "epochs": sorted({cell.epochs for cell in result.trained if cell.epochs is not None}),
+    }
+
+
+def _costs(result: KindResult, precisions: Sequence[Precision]) -> dict[str, Any]:
+    """Return what a kind costs, as a row."""
+    return {
+        "number": result.number,
+        "name": result.kind.name,
+        "network": [_shown(result.cost(name)) for name in ("parameters", "macs")],
+        "precisions": {
+            name: [_shown(result.cost(name, precision)) for precision in precisions]
+            for name in ("file", "latency_p50", "peak_memory")
+        },
+    }
+
+
+def _shown(figure: Figure) -> dict[str, str]:
+    """Return a figure as a cell: its number in the column's unit, and how it was obtained."""
+    value = figure.value
+    if value is None:
+        return {"text": "–", "how": figure.how, "detail": figure.detail}
+    if figure.unit == "bytes":
+        text = f"{value / MB:.3g}" if value < 100 * MB else f"{value / MB:.0f}"
+    elif figure.unit == "ms":
+        text = f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    else:
+        text = f"{value / 1e6:,.2f}"
+    return {"text": text, "how": figure.how, "detail": figure.detail}
+
+
+def _hows(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return how each column of costs was obtained: the ways that occur, each with an example of its detail."""
+    named = {
+        "Parameters": ("parameters", None),
+        "MACs": ("macs", None),
+        **{f"File, {comparison_figures.SHOWN[p][0]}": ("file", p) for p in results.plan.precisions},
+        **{f"Latency, {comparison_figures.SHOWN[p][0]}": ("latency_p50", p) for p in results.plan.precisions},
+        **{f"Memory, {comparison_figures.SHOWN[p][0]}": ("peak_memory", p) for p in results.plan.precisions},
+    }
+    rows = []
+    for label, (name, precision) in named.items():
+        figures = [result.cost(name, precision) for result in results.kinds if result.measured is not None]
+        ways: dict[str, str] = {}
+        for figure in figures:
+            ways.setdefault(figure.how, figure.detail)
+        if ways:
+            rows.append((label, list(ways.items())))
+    return rows
+
+
+def _failed(results: Results) -> list[tuple[str, list[int], str]]:
+    """Return what failed: the kind, the seeds and the reason; seeds with the same reason stand together."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for result in results.kinds:
+        for cell in result.cells:
+            if cell.failed:
+                found.setdefault((result.kind.name, cell.failed), []).append(cell.cell.seed)
+    return [(name, seeds, reason) for (name, reason), seeds in found.items()]
+
+
+def _energy(results: Results) -> str | None:
+    """Return why energy is missing; None where it is known, or nothing is measured yet."""
+    measured = [result for result in results.kinds if result.measured is not None]
+    figures = [result.cost("energy", precision) for result in measured for precision in results.plan.precisions]
+    return None if not figures or any(f.value is not None for f in figures) else figures[0].detail
+
+
+def _kind_data(result: KindResult) -> dict[str, Any]:
+    versus = result.versus
+    return {
+        "number": result.number,
+        **config.to_json(result.kind),
+        "state": result.state,
+        "quality": None if result.quality is None else result.quality.to_json(),
+        "int8_drop": None if result.drop is None else result.drop.to_json(),
+        "versus_twin": None
+        if versus is None
+        else {
+            **versus.estimate.to_json(),
+            "seeds": list(versus.seeds),
+            "p": versus.p,
+            "p_holm": versus.holm,
+            "permutations": versus.permutations,
+        },
+        "training_seconds": result.training_seconds,
+        "exponents": result.exponents(),
+        "measured": None if result.measured is None else result.measured.to_json(),
+        "cells": [
+            {
+                "seed": cell.cell.seed,
+                "state": cell.state,
+                "stages": list(cell.stages),
+                "failed": cell.failed,
+                "quality": None if cell.quality is None else cell.quality.to_json(),
+                "int8_drop": None if cell.drop is None else cell.drop.to_json(),
+                "epochs": cell.epochs,
+                "best_epoch": cell.best_epoch,
+                "training_seconds": cell.training_seconds,
+            }
+            for cell in result.cells
+        ],
+    }
+
+
+def _named(candidate: Candidate | None) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    return {
+        **config.to_json(candidate.result.kind),
+        "precision": candidate.precision,
+        "quality": candidate.quality,
+        "latency_ms": candidate.latency_ms,
+        "memory_mb": candidate.memory_mb,
+    }
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    if math.isnan(estimate.low):
+        return "no interval"
+    return f"{estimate.low:.3f} – {estimate.high:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    return in_words(seconds) if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _signed(value: float) -> str:
+    """Return a difference with its sign, and a true minus."""
+    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _chance(p: float | None) -> str:
+    """Return a p-value, which is never 0."""
+    if p is None or math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,123 @@
+"""Segmentation: the loss of each batch of crops, Dice of each validation case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gossamer.data.windows import blend_bands
+from gossamer.evaluation.segmentation_metrics import overlap_metrics
+from gossamer.inference.segmentation import Inference
+from gossamer.nn.models import AuxiliaryHead, Segmenter
+from gossamer.training.batches import Batch
+from gossamer.training.losses import LOSSES, cross_entropy
+from gossamer.training.module import TrainingModule
+from gossamer.training.recipe import Recipe
+from gossamer.training.slices import ValidationCase, planes_of
+
+
+class SegmentationModule(TrainingModule):
+    """A network with the loss of segmentation.
+
+    Args:
+        network: what is trained.
+        recipe: how.
+        inference: how the network comes to a whole case.
+        foreground: number of classes besides the background.
+        overlapping: whether a pixel may belong to several of them.
+        seed: of the run.
+        sample_ids: names of the training slices.
+        steps: optimizer steps of the whole training.
+    """
+
+    network: Segmenter
+
+    def __init__(
+        self,
+        network: Segmenter,
+        recipe: Recipe,
+        inference: Inference,
+        *,
+        foreground: int,
+        overlapping: bool,
+        seed: int,
+        sample_ids: Sequence[str],
+        steps: int,
+    ) -> None:
+        super().__init__(network, recipe, seed=seed, sample_ids=sample_ids, steps=steps)
+        self.inference = inference
+        self.foreground = foreground
+        self.overlapping = overlapping
+
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Return the loss of the task and what the network's paper adds to it.
+
+        The soft Dice is that of the images of this process.
+        """
+        real = batch.shares > 0
+        output = self.network.training_outputs(batch.images)
+        logits, targets = output.logits.float()[real], batch.targets[real]
+        share = batch.shares.sum()
+        if not bool(real.any()):
+            return logits.sum() * 0 + sum((head.logits.float().sum() * 0 for head in output.heads), share * 0)
+        loss = output.task_weight * LOSSES[self.recipe.loss](logits, targets, self.overlapping)
+        for head in output.heads:
+            loss = loss + head.weight * self._head_loss(head, real, targets)
+        if output.penalty is not None:
+            loss = loss + output.penalty.float()
+        return loss * share
+
+    def validation_step(self, batch: ValidationCase, batch_idx: int) -> None:
+        """Segment a case, and keep its counts until the epoch is whole."""
+        counts = torch.zeros(3, self.foreground, dtype=torch.float64)
+        loss, pixels = 0.0, 0
+        # Windows side by side choose the epoch as well as overlapping ones, in half the time or less.
+        for band in blend_bands(batch.slices, self.inference.window, self._probabilities, overlap=0.0):
+            codes = torch.from_numpy(batch.codes[band.slices, band.rows].astype(np.int64))
+            probabilities = torch.from_numpy(band.values).clamp(1e-7, 1 - 1e-7)
+            truth = planes_of(codes, self.foreground, self.overlapping)
+            if self.overlapping:
+                chosen = probabilities > 0.5
+                loss -= float(torch.where(truth, probabilities, 1 - probabilities).log().sum()) / self.foreground
+            else:
+                chosen = planes_of(probabilities.argmax(dim=1), self.foreground, overlapping=False)
+                loss -= float(probabilities.gather(1, codes[:, None]).log().sum())
+            pixels += codes.numel()
+            counts += torch.stack([(part.sum(dim=(0, 2, 3))) for part in (chosen & truth, chosen, truth)])
+        self._validation.append((torch.tensor([batch.index]), counts[None], torch.tensor([loss / pixels]).double()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Gather the counts of all processes, and log the mean Dice of cases and classes."""
+        indices, counts, losses = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
+        self._validation = []
+        counts, losses = self.gathered(indices, counts.flatten(1), losses[:, None])
+        by_case = [overlap_metrics(*case) for case in counts.reshape(-1, 3, self.foreground).numpy()]
+        metrics = {f"val_{name}": _mean([case[name] for case in by_case]) for name in ("dice", "jaccard")}
+        metrics["val_loss"] = float(losses.mean())
+        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})
+
+    def _probabilities(self, windows: np.ndarray) -> np.ndarray:
+        logits = self.network(torch.from_numpy(windows)).float()
+        return (torch.sigmoid(logits) if self.overlapping else torch.softmax(logits, dim=1)).numpy()
+
+    def _head_loss(self, head: AuxiliaryHead, real: Tensor, targets: Tensor) -> Tensor:
+        logits = head.logits.float()[real]
+        measure = cross_entropy if head.loss == "cross_entropy" else LOSSES[self.recipe.loss]
+        if head.target == "foreground":
+            some = targets.amax(dim=1, keepdim=True).gt(0).float()
+            return measure(logits, F.adaptive_max_pool2d(some, logits.shape[2:]).long(), False)
+        if logits.shape[2:] != targets.shape[2:]:
+            logits = F.interpolate(logits, targets.shape[2:], mode="bilinear", align_corners=False)
+        return measure(logits, targets, self.overlapping)
+
+
+def _mean(values: list[np.ndarray]) -> float:
+    """Return the mean over classes of the mean over cases, of what is defined; 0 where nothing is."""
+    table = np.array(values)
+    columns = [column[~np.isnan(column)] for column in table.T]
+    means = [float(column.mean()) for column in columns if column.size]
+    return float(np.mean(means)) if means else 0.0

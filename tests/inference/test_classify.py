@@ -1,0 +1,182 @@
+"""Pictures to classes and volumes to masks by a bundle, against numpy; images that it does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from gossamer.data import Image, read_image, windows
+from gossamer.data.transforms import Preprocessing
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.inference.bundle import open_bundle
+from gossamer.inference.classification import bundle_classifier, classify_pictures, find_pictures
+from gossamer.inference.decisions import probabilities_of
+from gossamer.inference.mask_files import find_inputs, predict_masks
+from gossamer.inference.segmentation import Inference, SegmentationPredictor, bundle_masks
+from made_bundles import WINDOW, numpy_logits, write_classifier, write_segmenter
+
+
+def picture(path: Path, shape: tuple[int, ...], seed: int = 0, kind: str = "uint8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, shape).astype(kind)
+    PillowImage.fromarray(values).save(path)
+    return path
+
+
+def grey(*shape: int, kind: str = "int16", spacing: tuple[float, ...] | None = None) -> Image:
+    values = np.random.default_rng(4).integers(0, 256, shape).astype(kind)
+    return Image(values, ("slices", "rows", "columns")[-len(shape) :], "test", spacing_mm=spacing)
+
+
+@pytest.mark.parametrize(("channels", "multi_label"), [(1, False), (3, True)])
+def test_pictures_get_the_classes_that_numpy_gives(channels: int, multi_label: bool, tmp_path: Path) -> None:
+    labels = {"rule": "youden", "labels": ["a", "b", "c"], "values": [0.4, 0.9, 0.6]} if multi_label else None
+    folder = write_classifier(
+        tmp_path / "bundle", ("a", "b", "c"), channels=channels, multi_label=multi_label, thresholds=labels
+    )
+    model = bundle_classifier(open_bundle(folder, threads=1))
+    colour = (3,) if channels == 3 else ()
+    for number, shape in enumerate([(31, 17), (24, 40), (90, 61)]):
+        picture(tmp_path / "in" / f"{number}.png", (*shape, *colour), number)
+    results = classify_pictures(model, find_pictures([tmp_path / "in"]))
+    assert [one.path.name for one in results.answers] == ["0.png", "1.png", "2.png"]
+    steps = Preprocessing.from_json(open_bundle(folder).manifest.preprocessing)
+    for one in results.answers:
+        inputs = steps.network_input(read_image(one.path))[None]
+        assert inputs.shape == (1, channels, *WINDOW)
+        logits = numpy_logits(inputs, 3, pooled=True)
+        wanted = 1 / (1 + np.exp(-logits[0])) if multi_label else np.exp(logits[0]) / np.exp(logits[0]).sum()
+        np.testing.assert_allclose(one.probabilities, wanted, rtol=0, atol=5e-6)
+        chosen = wanted > [0.4, 0.9, 0.6] if multi_label else wanted == wanted.max()
+        assert one.name == ("|".join(np.array(["a", "b", "c"])[chosen]) or "-")
+    assert results.table()[0] == ["path", "prediction", "p(a)", "p(b)", "p(c)"]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("shape", [(4, 53, 70), (53, 70), (3, 9, 33)])
+@pytest.mark.parametrize("batch", [1, 5, 16])
+def test_masks_are_those_that_numpy_gives(
+    shape: tuple[int, ...], multi_label: bool, batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "BATCH", batch)
+    bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3, multi_label=multi_label), threads=1)
+    model = bundle_masks(bundle)
+    outputs = 2 if multi_label else 3
+    seen: list[int] = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        seen.append(len(images))
+        return probabilities_of(numpy_logits(images, outputs, pooled=False), multi_label=multi_label)
+
+    by_numpy = SegmentationPredictor(network, model.preprocessing, model.inference, model.classes, model.overlapping)
+    image = grey(*shape)
+    found, wanted = model(image), by_numpy(image)
+    assert found.planes.shape == (2, *shape)
+    assert (found.planes == wanted.planes).mean() > 0.9999  # where two classes are equal, rounding decides
+    assert max(seen) <= batch
+    assert found.overlapping is multi_label
+    assert all(plane.any() for plane in found.planes)
+
+
+def test_a_window_is_the_convolution_itself(tmp_path: Path) -> None:
+    """Without sliding: the logits of one window, by numpy alone."""
+    model = bundle_masks(open_bundle(write_segmenter(tmp_path / "bundle"), threads=1))
+    image = grey(*WINDOW)
+    standard = (image.array.astype(np.float64) - 100) / 50
+    best = numpy_logits(standard[None, None], 3, pooled=False)[0].argmax(axis=0)
+    np.testing.assert_array_equal(model(image).planes, [best == 1, best == 2])
+
+
+def test_many_classes_are_counted_beyond_a_byte() -> None:
+    classes = tuple(f"class {number}" for number in range(300))
+
+    def network(images: np.ndarray) -> np.ndarray:
+        return (images[:, :1] == np.arange(301)[:, None, None]).astype(np.float32)
+
+    image = replace(grey(11, 13), array=np.arange(143, dtype=np.int16).reshape(11, 13) + 158)
+    found = SegmentationPredictor(network, Preprocessing(()), Inference((11, 13)), classes, False)(image)
+    numbers = found.planes.argmax(axis=0) + 1
+    np.testing.assert_array_equal(numbers, image.array)
+
+
+@pytest.mark.parametrize(
+    ("channels", "stored", "shape", "kind", "code", "text"),
+    [
+        (1, "uint8", (20, 30), "uint16", ErrorCode.VALUE, "holds uint16 values, the bundle takes uint8"),
+        (1, "uint16", (20, 30), "uint8", ErrorCode.VALUE, "holds uint8 values, the bundle takes uint16"),
+        (1, None, (20, 30, 3), "uint8", ErrorCode.UNSUPPORTED, "has 3 channels"),
+        (3, "uint8", (20, 30, 2), "uint8", ErrorCode.UNSUPPORTED, "has 2 channels"),
+    ],
+)
+def test_images_that_a_bundle_does_not_take(
+    channels: int, stored: str | None, shape: tuple[int, ...], kind: str, code: ErrorCode, text: str, tmp_path: Path
+) -> None:
+    axes = ("rows", "columns", "channels")[: len(shape)]
+    image = Image(np.random.default_rng(0).integers(0, 200, shape).astype(kind), axes, "test")
+    models = (
+        bundle_classifier(open_bundle(write_classifier(tmp_path / "a", channels=channels, stored=stored))),
+        bundle_masks(open_bundle(write_segmenter(tmp_path / "b", channels=channels, stored=stored))),
+    )
+    for model in models:
+        with pytest.raises(GossamerError, match=text) as caught:
+            model(image)
+        assert caught.value.code is code
+
+
+@pytest.mark.parametrize(("multi_label", "bad"), [(False, np.nan), (False, np.inf), (True, np.nan)])
+@pytest.mark.parametrize("write", [write_classifier, write_segmenter])
+def test_probabilities_that_are_no_numbers_are_an_error_of_their_image(
+    write: Callable[..., Path], multi_label: bool, bad: float, tmp_path: Path
+) -> None:
+    pictures = [picture(tmp_path / f"{number}.png", (21, 33), number) for number in range(3)]
+    bundle = open_bundle(write(tmp_path / "bundle", multi_label=multi_label), threads=1)
+    calls: list[int] = []
+
+    def spoilt(windows: np.ndarray) -> np.ndarray:
+        logits = bundle.engine.run(windows)
+        calls.append(len(windows))
+        if len(calls) == 2:
+            logits[0, 1] = bad
+        return logits
+
+    broken = replace(bundle, engine=replace(bundle.engine, run=spoilt))
+    if write is write_classifier:
+        results = classify_pictures(bundle_classifier(broken), find_pictures(pictures))
+    else:
+        (tmp_path / "out").mkdir()
+        results = predict_masks(bundle_masks(broken), find_inputs(pictures), tmp_path / "out")
+    assert calls == [1, 1, 1]
+    ((failed, error),) = results.errors
+    assert (failed, error.where, error.code) == (pictures[1], str(pictures[1]), ErrorCode.VALUE)
+    assert "probabilities that are NaN or infinite" in error.problem
+
+
+def test_channels_are_counted_where_no_step_does(tmp_path: Path) -> None:
+    bundle = open_bundle(write_segmenter(tmp_path / "b", channels=2))
+    bare = replace(bundle.preprocessing, steps=bundle.preprocessing.steps[1:])
+    with pytest.raises(GossamerError, match="has 1 channels, the bundle takes 2"):
+        bare(grey(20, 30))
+
+
+def test_a_bundle_of_the_other_task_is_refused(classifier_bundle: Path, mask_bundle: Path) -> None:
+    with pytest.raises(GossamerError, match="segments, classes are asked for"):
+        bundle_classifier(open_bundle(mask_bundle))
+    with pytest.raises(GossamerError, match="classifies, masks are asked for"):
+        bundle_masks(open_bundle(classifier_bundle))
+
+
+def test_where_nothing_can_be_used_the_first_error_says_so(classifier_bundle: Path, tmp_path: Path) -> None:
+    model = bundle_classifier(open_bundle(classifier_bundle))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(GossamerError, match=r"a\.png.*none of 2 inputs can be used") as caught:
+        classify_pictures(model, find_pictures([tmp_path]))
+    assert caught.value.code is ErrorCode.FORMAT
+    picture(tmp_path / "c.png", (20, 30))
+    results = classify_pictures(model, find_pictures([tmp_path]))
+    assert ([path.name for path, _ in results.errors], len(results.answers)) == (["a.png", "b.png"], 1)

@@ -1,0 +1,124 @@
+"""Training that starts from trained weights, and training that must fit into memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gossamer.cli.main import run
+from gossamer.data import open_dataset
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.training.initial_weights import read_initial
+from gossamer.training.options import TrainOptions
+from gossamer.training.plan import plan_run, run_name
+from gossamer.training.plan_memory import plan_memory
+from gossamer.training.recipe import Recipe
+
+
+def plan(data: Path, **wishes: object):
+    return plan_run(open_dataset(data), TrainOptions(**wishes))  # type: ignore[arg-type]
+
+
+def test_a_run_starts_where_another_ended_with_another_mechanism(
+    trained: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "second"
+    options = ["--epochs", "1", "--threads", "1", "--batch-size", "8", "--learning-rate", "1e-9"]
+    assert (
+        run(["train", str(phantom), "--out", str(folder), "--init", str(trained), "--attention", "softmax", *options])
+        == 0
+    )
+    told = capsys.readouterr().err
+    assert f"weights of {trained}: " in told
+    assert "0 fresh" in told
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert written["init"]["path"] == str(trained)
+    assert written["model"]["attention"]["name"] == "softmax"
+    assert written["preset"] == "vit_nano"
+    again = tmp_path / "third"
+    assert run(["train", str(phantom), "--out", str(again), "--init", str(trained), *options]) == 0
+    first, kept = (json.loads((path / "summary.json").read_text())["metrics"]["auroc"] for path in (trained, again))
+    assert kept["value"] == pytest.approx(first["value"], abs=1e-3), "a rate of nearly 0 leaves the weights as they are"
+
+
+def test_what_the_weights_have_decided_is_not_decided_again(trained: Path, phantom: Path) -> None:
+    for wish in ({"model": "vit_tiny"}, {"patch_size": 4}, {"stem": "patch"}):
+        with pytest.raises(GossamerError, match="brings its own network"):
+            TrainOptions(init=trained, **wish)  # type: ignore[arg-type]
+    with pytest.raises(GossamerError, match="change their mechanism"):
+        TrainOptions(query="mean", attention="kv")
+    made, notes = plan(phantom, init=trained, attention="kv", query="mean")
+    assert made.init is not None
+    assert made.init.query == "mean"
+    assert [note.text for note in notes if note.where.startswith("weights of")]
+    assert run_name(open_dataset(phantom), TrainOptions(init=trained, attention="kv")).startswith(
+        f"{phantom.name}-vit_nano-kv"
+    )
+
+
+def test_a_choice_of_queries_that_would_change_nothing_is_refused(trained: Path, phantom: Path) -> None:
+    for wanted in ("sima", "softmax"):
+        with pytest.raises(GossamerError, match=f"{wanted} attention has its own") as caught:
+            run_name(open_dataset(phantom), TrainOptions(init=trained, attention=wanted, query="mean"))
+        assert caught.value.code is ErrorCode.CONFIG
+
+
+def test_a_bundle_has_nothing_to_train_on(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(GossamerError, match="name the run that it was exported from"):
+        read_initial(tmp_path)
+
+
+def test_weights_that_changed_since_the_plan_are_refused(trained: Path, phantom: Path, tmp_path: Path) -> None:
+    from gossamer.training.initial_weights import start_from
+    from gossamer.training.run_folder import InitialWeights
+
+    made, _ = plan(phantom, init=trained)
+    with pytest.raises(GossamerError, match="other weights than when the run was planned") as caught:
+        start_from(InitialWeights(str(trained), "0" * 64), made.model.build())
+    assert caught.value.code is ErrorCode.INTEGRITY
+
+
+def test_a_run_that_does_not_fit_says_what_would(phantom: Path) -> None:
+    made, _ = plan(phantom, model="vit_small", attention="softmax", batch_size=64, precision="float32")
+    fits, line = plan_memory(made.model, made.recipe, 0, available=8 * 2**30)
+    assert line is not None
+    assert not fits.recompute
+    needed = float(line.split("about ")[1].split(" GiB")[0]) * 2**30
+    again, line = plan_memory(made.model, made.recipe, 0, available=int(0.8 * needed))
+    assert line is not None
+    assert again.recompute
+    assert "evaluated again" in line
+    with pytest.raises(GossamerError) as caught:
+        plan_memory(made.model, made.recipe, 0, recompute=False, available=int(0.8 * needed))
+    assert caught.value.code is ErrorCode.BUSY
+    assert "--recompute needs about" in str(caught.value)
+    batch = int(str(caught.value).split("--batch-size ")[1].split()[0])
+    assert 1 <= batch <= 32
+    told: list[str] = []
+    large = dataclasses.replace(made.model, image_size=(4096, 2048))
+    with pytest.raises(GossamerError, match=r"needs more than .* GiB.*not even one image fits") as caught:
+        plan_memory(large, made.recipe, 0, recompute=False, available=2**27, on_stage=told.append)
+    assert told == ["forecasting the memory of a batch of 64 images of 4096x2048"]
+    with pytest.raises(GossamerError, match="prepared images of"):
+        plan_memory(made.model, made.recipe, 10**7, available=2**30)
+    with pytest.raises(GossamerError, match="not even one image fits"):
+        plan_memory(made.model, made.recipe, 0, available=2**20)
+
+
+def test_what_cannot_be_trained_is_refused_before_images_are_read_at_its_size(
+    phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.training import plan as module
+
+    monkeypatch.setattr(module, "fit_preprocessing", lambda *_: pytest.fail("was read"))
+
+    def refuse(model: object, recipe: object) -> Recipe:
+        raise GossamerError(ErrorCode.BUSY, "memory", "too large", "use less")
+
+    with pytest.raises(GossamerError, match="too large"):
+        plan_run(open_dataset(phantom), TrainOptions(), refuse)
