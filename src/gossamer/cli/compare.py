@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
+from gossamer.api.environment import require_training_packages, set_torch_threads
 from gossamer.cli.numbers import Whole
-from gossamer.cli.output import Answer, Common, parse_size, require_torch, say, set_threads
+from gossamer.cli.output import Answer, Common, parse_size, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ def compare(
         options: choices.
         common: options of every verb.
     """
-    require_torch("compare")
-    asked = options.asked(data, set_threads(threads))
+    require_training_packages("compare")
+    asked = options.asked(data, set_torch_threads(threads))
     if plan:
         from gossamer.comparison.plan import make_plan
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.cli.output import Answer, Common, require_torch, say
+from gossamer.api.environment import require_training_packages
+from gossamer.cli.output import Answer, Common, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def demo(
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
-    require_torch("demo")
+    require_training_packages("demo")
     from gossamer.data.synthetic.abdomen import write_abdomen
     from gossamer.data.synthetic.phantom import write_phantom
     from gossamer.files import write_text

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gossamer.cli.output import Answer, Common, progress, require_torch, set_threads
+from gossamer.api.environment import require_training_packages, set_torch_threads
+from gossamer.cli.output import Answer, Common, progress
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def evaluate(
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
-    require_torch("evaluate")
-    set_threads(threads)  # of the metrics, and of a run
+    require_training_packages("evaluate")
+    set_torch_threads(threads)  # of the metrics, and of a run
     from gossamer.cli.predict import open_model
     from gossamer.data.layouts import SPLITS
 

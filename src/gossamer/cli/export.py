@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gossamer.cli.output import Answer, Common, progress, require_torch, say, set_threads
+from gossamer.api.environment import require_training_packages, set_torch_threads
+from gossamer.cli.output import Answer, Common, progress, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,8 +42,8 @@ def export(
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
-    require_torch("export")
-    used = set_threads(threads)
+    require_training_packages("export")
+    used = set_torch_threads(threads)
     from gossamer.exporting.write import write_bundle
 
     with progress("comparing") as tick:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from gossamer.cli.output import Answer, Common, parse_size, require_torch
+from gossamer.api.environment import require_training_packages
+from gossamer.cli.output import Answer, Common, parse_size
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def import_weights(
         trust_pickle: read a pickle, which can run code; only for files whose makers you trust.
         common: options of every verb.
     """
-    require_torch("import-weights")
+    require_training_packages("import-weights")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GossamerError(ErrorCode.OUTPUT, out, "exists and is not an empty folder", "give another --out")
     from gossamer.files import require_place

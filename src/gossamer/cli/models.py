@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gossamer.cli.output import Answer, Common, require_torch
+from gossamer.api.environment import require_training_packages
+from gossamer.cli.output import Answer, Common
 
 
 def models(pattern: str = "*", /, *, common: Common = Common()) -> Answer:
@@ -16,7 +17,7 @@ def models(pattern: str = "*", /, *, common: Common = Common()) -> Answer:
         pattern: shell pattern of names.
         common: options of every verb.
     """
-    require_torch("models")
+    require_training_packages("models")
     import torch
     from rich.console import Group
     from rich.table import Table

@@ -56,60 +56,6 @@ def parse_size(text: str | None, option: str = "--image-size") -> tuple[int, int
     return int(parts[0]), int(parts[-1])
 
 
-def require_torch(verb: str) -> None:
-    """Raise unless the packages of the extra ``train`` are there.
-
-    Raises:
-        GossamerError: ``E-CODEC``, with the pip command.
-    """
-    from importlib.util import find_spec
-
-    missing = [
-        name
-        for name in ("torch", "lightning", "monai", "torchmetrics", "matplotlib", "jinja2")
-        if find_spec(name) is None
-    ]
-    if missing:
-        problem = f"needs {', '.join(missing)}, which the base installation leaves out"
-        raise GossamerError(ErrorCode.CODEC, f"gossamer {verb}", problem, 'pip install "gossamer[train]"')
-
-
-MANY_THREADS = 64
-"""Up to this many threads are allowed on any machine, so that a run can be repeated that a larger one has made."""
-THREADS_PER_CPU = 4
-
-
-def usable_threads(threads: int | None, processes: int = 1) -> int:
-    """Return how many threads to use: as many as asked, or all usable processors, shared by the processes.
-
-    Raises:
-        GossamerError: ``E-CONFIG`` for a number below 1, or so far above the processors that threads only wait.
-    """
-    from gossamer.profiling.machine import usable_cpus
-
-    cpus = usable_cpus()
-    most = max(MANY_THREADS, THREADS_PER_CPU * cpus)
-    if threads is not None and threads < 1:
-        raise GossamerError(ErrorCode.CONFIG, "--threads", f"{threads} is less than 1", "use 1 or more")
-    if threads is not None and threads > most:
-        problem = f"{threads} is more than {most}, the most on a machine where {cpus} processors may be used"
-        raise GossamerError(ErrorCode.CONFIG, "--threads", problem, f"use {cpus}, or leave it out")
-    return threads or max(1, cpus // processes)
-
-
-def set_threads(threads: int | None, processes: int = 1) -> int:
-    """Set how many threads torch uses, and return that number, which ``usable_threads`` says.
-
-    Raises:
-        GossamerError: ``E-CONFIG``, of ``usable_threads``.
-    """
-    import torch
-
-    count = usable_threads(threads, processes)
-    torch.set_num_threads(count)
-    return count
-
-
 def say(text: str) -> None:
     """Print a line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)

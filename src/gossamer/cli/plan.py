@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gossamer.api.environment import require_training_packages, set_torch_threads
 from gossamer.cli.numbers import Real
-from gossamer.cli.output import Answer, Common, parse_size, progress, require_torch, say, set_threads
+from gossamer.cli.output import Answer, Common, parse_size, progress, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def plan(
         budget_minutes: after which nothing more is measured; with 0 all is forecast.
         common: options of every verb.
     """
-    require_torch("plan")
+    require_training_packages("plan")
     from gossamer.comparison.request import parse_names
     from gossamer.data import open_dataset
     from gossamer.planning.benchmark import installed_engines
@@ -64,7 +65,7 @@ def plan(
     if budget_minutes < 0:
         remedy = "use 5, or 0 to forecast alone"
         raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", f"{budget_minutes:g} is less than 0", remedy)
-    used = set_threads(threads)
+    used = set_torch_threads(threads)
     engines = installed_engines(None if engine is None else parse_names(engine))
     sizes = None
     if image_sizes is not None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gossamer.cli.output import Answer, Common, progress, require_torch, say, set_threads, usable_threads
+from gossamer.api.environment import choose_threads, require_training_packages, set_torch_threads
+from gossamer.cli.output import Answer, Common, progress, say
 from gossamer.errors import ErrorCode, GossamerError, Note, from_os_error
 
 if TYPE_CHECKING:
@@ -102,12 +103,12 @@ def open_model(path: Path, engine: EngineName | None, threads: int | None) -> Mo
         remedy = "name a folder of gossamer train or gossamer export"
         raise GossamerError(ErrorCode.MISSING, path, "there is no such folder", remedy)
     if is_bundle(path):
-        return _bundle_model(open_bundle(path, engine=engine or "onnxruntime", threads=usable_threads(threads)))
+        return _bundle_model(open_bundle(path, engine=engine or "onnxruntime", threads=choose_threads(threads)))
     if engine is not None:
         problem = f"{engine} computes bundles, and {path} is none"
         raise GossamerError(ErrorCode.CONFIG, "--engine", problem, "leave it out, or gossamer export the run first")
-    require_torch("predict")
-    set_threads(threads)
+    require_training_packages("predict")
+    set_torch_threads(threads)
     return _run_model(path)
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gossamer.cli.output import Answer, Common, parse_size, progress, require_torch, say, set_threads, usable_threads
+from gossamer.api.environment import choose_threads, require_training_packages, set_torch_threads
+from gossamer.cli.output import Answer, Common, parse_size, progress, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def _profile_network(
     growth: str | None,
     training: bool,
 ) -> Answer:
-    require_torch("profile")
-    used = set_threads(threads)
+    require_training_packages("profile")
+    used = set_torch_threads(threads)
     from gossamer.checkpoint import load_model
     from gossamer.nn.models import create_model
     from gossamer.profiling.network import profile_model
@@ -149,7 +150,7 @@ def _profile_bundle(
     from gossamer.profiling.bundle import compare_engines, measure_bundle
     from gossamer.profiling.figure import Figure
 
-    used, name = usable_threads(threads), engine or "onnxruntime"
+    used, name = choose_threads(threads), engine or "onnxruntime"
     begin = time.perf_counter()
     bundle = open_bundle(folder, engine=name, threads=used)
     opening = 1e3 * (time.perf_counter() - begin)

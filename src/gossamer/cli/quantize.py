@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gossamer.cli.output import Answer, Common, progress, require_torch, say, set_threads
+from gossamer.api.environment import require_training_packages, set_torch_threads
+from gossamer.cli.output import Answer, Common, progress, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def quantize(
         threads: of the processor; all that this process may use if left out.
         common: options of every verb.
     """
-    require_torch("quantize")
-    used = set_threads(threads)
+    require_training_packages("quantize")
+    used = set_torch_threads(threads)
     from gossamer.profiling.machine import instruction_sets
     from gossamer.quantization.quantize import Options
     from gossamer.quantization.quantize import quantize as climb

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from gossamer.cli.output import Answer, Common, parse_size, progress, require_torch, say, set_threads
+from gossamer.api.environment import require_training_packages, set_torch_threads
+from gossamer.cli.output import Answer, Common, parse_size, progress, say
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def train(
         options: choices.
         common: options of every verb.
     """
-    require_torch("train")
+    require_training_packages("train")
     if (data is None) == (resume is None):
         problem = "wants either DATA or --resume RUN"
         raise GossamerError(
@@ -143,7 +144,7 @@ def new_run(
     from gossamer.training.plan_memory import plan_memory
     from gossamer.training.run_folder import RunFolder
 
-    used = set_threads(threads, world_size())
+    used = set_torch_threads(threads, world_size())
     dataset = open_dataset(data, seed=wishes.seed, task=wishes.task)
     folder = RunFolder(out or Path("runs") / run_name(dataset, wishes))
     if global_rank() == 0:
@@ -180,7 +181,7 @@ def resume_run(
 
     folder = RunFolder(path)
     run = folder.read_config()
-    set_threads(folder.read_threads() if threads is None else threads, world_size())
+    set_torch_threads(folder.read_threads() if threads is None else threads, world_size())
     dataset = open_dataset(run.data, seed=run.seed, task=run.task)
     if dataset.fingerprint() != run.data_fingerprint:
         problem = "samples, labels or splits are not those that the run was started with"
