@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.data.layouts import Sample
+from gossamer.data import Sample
 from gossamer.evaluation.classification import evaluate_predictions
 from gossamer.evaluation.predictions import Predictions
 from gossamer.inference.decisions import Thresholds

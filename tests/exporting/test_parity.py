@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.data import open_dataset
-from gossamer.data.layouts import ClassificationDataset, SegmentationDataset
+from gossamer.data import ClassificationDataset, SegmentationDataset, open_dataset
 from gossamer.data.synthetic.abdomen import CLASSES, write_abdomen
 from gossamer.data.transforms import Channels, Preprocessing, Resize, ScaleIntensity, StandardizeEach
 from gossamer.errors import ErrorCode, GossamerError

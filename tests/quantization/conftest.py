@@ -10,8 +10,7 @@ import pytest
 from made_graphs import transformer
 from made_graphs import write as write_bundle
 
-from gossamer.data import open_dataset
-from gossamer.data.layouts import ClassificationDataset
+from gossamer.data import ClassificationDataset, open_dataset
 from gossamer.quantization import compare, quantize, write
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 import made_bundles
-from gossamer.data.layouts import ClassificationDataset
+from gossamer.data import ClassificationDataset
 from gossamer.data.transforms import Channels, Preprocessing, Resize, ScaleIntensity, Standardize
 from gossamer.inference.manifest import InputSpec, Manifest, OutputSpec
 

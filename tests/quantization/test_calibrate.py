@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from made_graphs import write
 
+from gossamer.data import ClassificationDataset, LabelledCase, Sample, SegmentationDataset
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts import ClassificationDataset, Sample, SegmentationDataset
-from gossamer.data.segmentation import LabelledCase
 from gossamer.data.windows import blend_bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import open_bundle

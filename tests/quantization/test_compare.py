@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from test_calibrate import volumes
 
+from gossamer.data import ClassificationDataset, LabelledCase, SegmentationDataset
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts import ClassificationDataset, SegmentationDataset
-from gossamer.data.segmentation import LabelledCase
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle, open_bundle
 from gossamer.inference.segmentation import bundle_masks

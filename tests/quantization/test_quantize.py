@@ -16,7 +16,7 @@ from made_graphs import convolutions, write
 
 import gossamer
 from gossamer.cli.main import run
-from gossamer.data.layouts import ClassificationDataset, Sample
+from gossamer.data import ClassificationDataset, Sample
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.inference.bundle import open_bundle

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.data.dataset import Sample
+from gossamer.data import Sample
 from gossamer.data.preparation.segmentation import PreparedCase, PreparedCases
 from gossamer.data.windows import blend_bands
 from gossamer.inference.segmentation import Inference, with_neighbours

@@ -55,7 +55,7 @@ def evaluate(
     require_training_packages("evaluate")
     set_torch_threads(threads)  # of the metrics, and of a run
     from gossamer.cli.predict import open_model
-    from gossamer.data.layouts import SPLITS
+    from gossamer.data import SPLITS
 
     if split not in (*SPLITS, "all"):
         raise GossamerError(

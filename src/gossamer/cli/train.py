@@ -193,7 +193,7 @@ def _read_images(
     run: RunConfig, dataset: ClassificationDataset | SegmentationDataset
 ) -> dict[str, PreparedSplit] | dict[str, PreparedCases]:
     """Return every split that the data have, prepared: an image that cannot be used is found before training."""
-    from gossamer.data.layouts import SPLITS, ClassificationDataset
+    from gossamer.data import SPLITS, ClassificationDataset
     from gossamer.data.preparation.classification import prepare_split
     from gossamer.data.preparation.segmentation import prepare_cases
 
@@ -260,7 +260,7 @@ def _conclude(
     splits: dict[str, Any],
     notes: Sequence[Note],
 ) -> ClassificationConclusion | SegmentationConclusion:
-    from gossamer.data.layouts import ClassificationDataset
+    from gossamer.data import ClassificationDataset
     from gossamer.report.segmentation_page import write_mask_run
     from gossamer.training.conclude import conclude
     from gossamer.training.mask_conclusion import conclude_masks

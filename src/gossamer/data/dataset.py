@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 from gossamer.data.image import Image
 from gossamer.data.io import read_image
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import sha256_hexdigest
+from gossamer.task import TaskName
 
 SPLITS = ("train", "val", "test")
 
@@ -44,24 +45,47 @@ class FileReader:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What every labelled data set has, whatever its labels are.
+class Dataset(ABC):
+    """A labelled data set, whatever its labels are: the base of ``ClassificationDataset`` and ``SegmentationDataset``.
 
     Attributes:
-        source: the path that was opened.
-        layout: name of the layout in ``LAYOUTS``.
-        classes: class names; a label is an index into them.
-        samples: every sample, ordered by split and id.
-        faults: what stands in the way of training, found from labels and names alone.
-        notes: what was decided while opening.
+        task: Name of the task that the labels are meant for.
+        source: Path that was opened.
+        layout: Name of the layout in ``LAYOUTS``.
+        classes: Class names; a label is an index into them.
+        samples: Every sample, ordered by split and id.
+        faults: Faults that prevent training, found from labels and names alone.
+        notes: Decisions that were made while opening.
     """
 
+    task: ClassVar[TaskName]
     source: str
     layout: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     faults: tuple[GossamerError, ...] = field(default=(), kw_only=True)
     notes: tuple[Note, ...] = field(default=(), kw_only=True)
+
+    @property
+    @abstractmethod
+    def task_description(self) -> str:
+        """The task in words, for example ``multi-label classification``."""
+
+    @abstractmethod
+    def read(self, sample: Sample) -> Any:
+        """Return the image of ``sample`` with its labels, where these are pixels."""
+
+    @abstractmethod
+    def read_image(self, sample: Sample) -> Image:
+        """Return the image of ``sample`` without its labels."""
+
+    @abstractmethod
+    def content_digest(self, sample: Sample) -> bytes:
+        """Return bytes that identify the pixels of ``sample``, and of its masks where it has some."""
+
+    @abstractmethod
+    def require_trainable(self) -> None:
+        """Raise unless a network can be trained on the labels."""
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of one split.
@@ -90,51 +114,6 @@ class Dataset:
         """Return a SHA-256 of the classes and of every sample's id, labels, split and patient (not of its pixels)."""
         lines = [repr((s.id, s.labels, s.split, s.patient)) for s in self.samples]
         return sha256_hexdigest("\n".join([repr(self.classes), *lines]).encode())
-
-
-@dataclass(frozen=True)
-class ClassificationDataset(Dataset):
-    """Images of one layout, each with its classes.
-
-    Attributes:
-        multi_label: whether an image may have any number of the classes, rather than exactly one.
-        reader: returns a sample's pixels.
-    """
-
-    multi_label: bool = field(kw_only=True)
-    reader: Callable[[Sample], Image] = field(repr=False, compare=False, kw_only=True)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the pixels of ``sample``.
-
-        Raises:
-            GossamerError: the image cannot be read.
-        """
-        return self.reader(sample)
-
-    def class_counts(self, split: str) -> tuple[int, ...]:
-        """Return how many samples of ``split`` have each class."""
-        counts = Counter(label for sample in self.samples if sample.split == split for label in sample.labels)
-        return tuple(counts[index] for index in range(len(self.classes)))
-
-    def require_trainable(self) -> None:
-        """Raise unless the labels can be trained with.
-
-        Raises:
-            GossamerError: the first fault, with the number of others; or ``E-LABEL`` when there is only one class.
-        """
-        self.require_faultless()
-        if len(self.classes) < 2 and not self.multi_label:
-            only = f"there is only one class, {self.classes[0]!r}" if self.classes else "there is no class"
-            raise GossamerError(ErrorCode.LABEL, self.source, only, "add images of a second class")
-        train = set().union(*(sample.labels for sample in self.split("train")))
-        for split in SPLITS:
-            for sample in self.samples:
-                unseen = set(sample.labels) - train if sample.split == split else set()
-                if unseen:
-                    label = self.classes[min(unseen)]
-                    problem = f"label {label!r} ({split}, {sample.id}) occurs in no training image"
-                    raise GossamerError(ErrorCode.LABEL, self.source, problem, "correct the label or the split")
 
 
 def shared_patients(samples: tuple[Sample, ...]) -> dict[str, tuple[str, ...]]:

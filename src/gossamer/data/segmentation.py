@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+import numpy as np
 
 from gossamer.data.dataset import Dataset, Sample
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.task import TaskName
 
 
 class LabelledCase(NamedTuple):
@@ -35,10 +38,16 @@ class SegmentationDataset(Dataset):
             ``slice``, where each slice may be read by itself.
     """
 
+    task: ClassVar[TaskName] = "segment"
     overlapping: bool = field(kw_only=True)
     volumes: bool = field(kw_only=True)
     reader: Callable[[Sample], LabelledCase] = field(repr=False, compare=False, kw_only=True)
     normalize: str = field(default="dataset", kw_only=True)
+
+    @property
+    def task_description(self) -> str:
+        """The task in words: ``segmentation`` or ``segmentation of overlapping classes``."""
+        return "segmentation of overlapping classes" if self.overlapping else "segmentation"
 
     def read(self, sample: Sample) -> LabelledCase:
         """Return the image and the masks of a case.
@@ -53,6 +62,23 @@ class SegmentationDataset(Dataset):
             problem = f"the image has {shapes[0]} pixels, its mask {shapes[1]}"
             raise GossamerError(ErrorCode.GEOMETRY, case.labels.source, problem, "export both on one grid")
         return case
+
+    def read_image(self, sample: Sample) -> Image:
+        """Return the image of a case without its masks.
+
+        Raises:
+            GossamerError: As ``read``.
+        """
+        return self.read(sample).image
+
+    def content_digest(self, sample: Sample) -> bytes:
+        """Return bytes that identify the pixels of a case and of its masks.
+
+        Raises:
+            GossamerError: As ``read``.
+        """
+        case = self.read(sample)
+        return case.image.fingerprint().encode() + np.packbits(case.labels.planes).tobytes()
 
     def require_trainable(self) -> None:
         """Raise unless the masks can be trained with.

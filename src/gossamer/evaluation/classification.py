@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.layouts import ClassificationDataset
+from gossamer.data import ClassificationDataset
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate, bootstrap_metrics
 from gossamer.evaluation.classification_metrics import (
     LABEL_METRICS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from gossamer.data.layouts import Sample
+from gossamer.data import Sample
 from gossamer.data.preparation.classification import PreparedSplit
 from gossamer.evaluation.torch_network import as_predict
 from gossamer.files import write_text

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.data import Sample, SegmentationDataset
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts import Sample
-from gossamer.data.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate, bootstrap_metrics
 from gossamer.evaluation.predictions import groups_of

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from gossamer.data import ClassificationDataset, Sample, SegmentationDataset
 from gossamer.data.image import Image
-from gossamer.data.layouts import ClassificationDataset, Sample, SegmentationDataset
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from gossamer import config
 from gossamer.comparison.folder import Kind
-from gossamer.data.dataset import ClassificationDataset
+from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import ClassificationSurvey, survey_dataset
 from gossamer.data.preparation.segmentation import SegmentationSurvey, choose_spacing, choose_window, survey_masks
-from gossamer.data.segmentation import SegmentationDataset
 from gossamer.data.windows import window_starts
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.segmentation import Inference

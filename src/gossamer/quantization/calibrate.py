@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
 
-from gossamer.data.layouts import ClassificationDataset, Sample, SegmentationDataset
+from gossamer.data import ClassificationDataset, Sample, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
 from gossamer.data.windows import window_starts
 from gossamer.errors import ErrorCode, GossamerError, Note

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gossamer import config
-from gossamer.data.layouts import ClassificationDataset, SegmentationDataset
+from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import Estimate, bootstrap_metrics

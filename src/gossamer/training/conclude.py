@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from gossamer.checkpoint import load_model
-from gossamer.data.layouts import ClassificationDataset
+from gossamer.data import ClassificationDataset
 from gossamer.data.preparation.classification import PreparedSplit
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.errors import ErrorCode, Note

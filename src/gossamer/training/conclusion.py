@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gossamer import __version__, config
-from gossamer.data.layouts import SPLITS, ClassificationDataset
+from gossamer.data import SPLITS, ClassificationDataset
 from gossamer.data.transforms import Standardize
 from gossamer.errors import Note
 from gossamer.evaluation.classification import ClassificationEvaluation

@@ -12,7 +12,7 @@ from torch import nn
 
 from gossamer import __version__, config
 from gossamer.checkpoint import load_model
-from gossamer.data.layouts import SPLITS, SegmentationDataset
+from gossamer.data import SPLITS, SegmentationDataset
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.segmentation import SegmentationEvaluation, evaluate_cases

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.dataset import ClassificationDataset
+from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import (
     ClassificationSurvey,
     choose_image_size,
     fit_preprocessing,
     survey_dataset,
 )
-from gossamer.data.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.nn.models import NetworkConfig, ViTConfig
 from gossamer.profiling.machine import has_fast_bfloat16

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from gossamer.data import SegmentationDataset
 from gossamer.data.preparation.segmentation import (
     SegmentationSurvey,
     choose_window,
     fit_mask_preprocessing,
     survey_masks,
 )
-from gossamer.data.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.segmentation import Inference
 from gossamer.nn.models import NetworkConfig, SegmenterConfig

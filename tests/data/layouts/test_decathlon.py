@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from gossamer.data import SegmentationDataset
 from gossamer.data.layouts import open_dataset
 from gossamer.data.layouts.decathlon import open_decathlon, recognises
-from gossamer.data.segmentation import SegmentationDataset
 from gossamer.errors import GossamerError
 
 SHAPE = (7, 5, 3)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from gossamer.data import open_dataset
+from gossamer.data import SPLITS, open_dataset
 from gossamer.data.io import limits
-from gossamer.data.layouts import SPLITS
 from gossamer.errors import ErrorCode, GossamerError
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.data import open_dataset
-from gossamer.data.layouts import SPLITS, SegmentationDataset
+from gossamer.data import SPLITS, SegmentationDataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
 
 COUNTS = dict(zip(SPLITS, (7, 3, 4), strict=True))

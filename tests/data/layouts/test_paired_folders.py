@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from gossamer.data import open_dataset
-from gossamer.data.layouts import SegmentationDataset
+from gossamer.data import SegmentationDataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
 
 SHAPE = (9, 13)

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gossamer.data import Image
-from gossamer.data.dataset import Sample
+from gossamer.data import Image, LabelledCase, Sample, SegmentationDataset
 from gossamer.data.label_map import LabelMap
 from gossamer.data.preparation.segmentation import (
     SegmentationSurvey,
@@ -20,7 +19,6 @@ from gossamer.data.preparation.segmentation import (
     prepare_cases,
     survey_masks,
 )
-from gossamer.data.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.transforms import Preprocessing, Respace
 from gossamer.errors import ErrorCode, GossamerError, Note
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from gossamer.data import open_dataset
+from gossamer.data import SegmentationDataset, open_dataset
 from gossamer.data.io import rle
-from gossamer.data.layouts import SegmentationDataset
 from gossamer.data.layouts.rle_csv import StudyReader, open_rle_csv, write_run_lengths
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes

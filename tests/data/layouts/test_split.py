@@ -7,8 +7,8 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossamer.data import Sample
 from gossamer.data.dataset import shared_patients
-from gossamer.data.layouts import Sample
 from gossamer.data.split import assign_splits, complete_splits
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
-from gossamer.data.dataset import SPLITS, ClassificationDataset, Sample
+from gossamer.data.classification import ClassificationDataset
 from gossamer.data.layouts import (
     class_folders,
     csv_manifest,
@@ -22,7 +22,7 @@ from gossamer.data.layouts import (
     rle_csv,
     synapse,
 )
-from gossamer.data.segmentation import LabelledCase, SegmentationDataset
+from gossamer.data.segmentation import SegmentationDataset
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.task import TaskName
 
@@ -136,15 +136,3 @@ def open_dataset(
 
 def _layouts(task: TaskName | None) -> str:
     return ", or ".join(layout.looks_like for layout in LAYOUTS.values() if task in (None, layout.task))
-
-
-__all__ = [
-    "LAYOUTS",
-    "SPLITS",
-    "ClassificationDataset",
-    "LabelledCase",
-    "Layout",
-    "Sample",
-    "SegmentationDataset",
-    "open_dataset",
-]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gossamer.data.dataset import ClassificationDataset, FileReader, Sample, patient_faults
+from gossamer.data.classification import ClassificationDataset
+from gossamer.data.dataset import FileReader, Sample, patient_faults
 from gossamer.data.io import RASTER_SUFFIXES
 from gossamer.data.split import complete_splits, sort_samples
 from gossamer.errors import ErrorCode, Note

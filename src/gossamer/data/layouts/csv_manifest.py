@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gossamer.data.dataset import ClassificationDataset, FileReader, Sample, patient_faults
+from gossamer.data.classification import ClassificationDataset
+from gossamer.data.dataset import FileReader, Sample, patient_faults
 from gossamer.data.io.table import read_table
 from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
 from gossamer.data.split import complete_splits, sort_samples

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.data.dataset import SPLITS, ClassificationDataset, Sample
+from gossamer.data.classification import ClassificationDataset
+from gossamer.data.dataset import SPLITS, Sample
 from gossamer.data.image import Image
 from gossamer.data.io.npz import member_shapes, read_arrays
 from gossamer.errors import ErrorCode, GossamerError, Note

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.dataset import SPLITS, ClassificationDataset, Sample
+from gossamer.data.classification import ClassificationDataset
+from gossamer.data.dataset import SPLITS, Sample
 from gossamer.data.image import Image
 from gossamer.data.preparation.check_segmentation import MaskSummary, MaskTally
 from gossamer.data.segmentation import SegmentationDataset

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.data.dataset import ClassificationDataset, Dataset, Sample
+from gossamer.data.classification import ClassificationDataset
+from gossamer.data.dataset import Dataset, Sample
 from gossamer.data.image import Image
 from gossamer.data.transforms import Channels, FitWithin, Pad, Preprocessing, Resize, ScaleIntensity, Standardize
 from gossamer.errors import ErrorCode, GossamerError, Note
