@@ -5,6 +5,8 @@ Nothing here needs torch, unless its number of threads is set.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from gossamer.errors import ErrorCode, GossamerError
@@ -28,7 +30,8 @@ def require_training_packages(verb: str) -> None:
     missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
     if missing:
         problem = f"{', '.join(missing)} must be installed and is not part of the base installation"
-        raise GossamerError(ErrorCode.CODEC, f"gossamer {verb}", problem, 'pip install "gossamer[train]"')
+        remedy = 'run pip install ".[train]" in the folder of Gossamer\'s source'
+        raise GossamerError(ErrorCode.CODEC, f"gossamer {verb}", problem, remedy)
 
 
 def choose_threads(threads: int | None, processes: int = 1) -> int:
@@ -66,3 +69,24 @@ def set_torch_threads(threads: int | None, processes: int = 1) -> int:
     count = choose_threads(threads, processes)
     torch.set_num_threads(count)
     return count
+
+
+@contextmanager
+def torch_threads(threads: int | None, processes: int = 1) -> Iterator[int]:
+    """Use a number of threads in torch for the block, and yield it; torch's own number is restored afterwards.
+
+    Args:
+        threads: Number of threads, 1 or more (default: all usable CPUs, shared by the processes).
+        processes: Number of processes that share the CPUs.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a number that ``choose_threads`` refuses.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    count = set_torch_threads(threads, processes)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)

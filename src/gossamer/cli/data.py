@@ -1,4 +1,4 @@
-"""``gossamer data``: look at data before anything is trained."""
+"""Check a data set, or draw a synthetic one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gossamer.errors import ErrorCode, GossamerError
 
 _SHOWN = 12
 
-app = App(name="data", help="Look at data: check a data set, or write a phantom.")
+app = App(name="data", help=__doc__, help_format="rst")
 
 
 @app.command

@@ -1,7 +1,8 @@
-"""The entry point: finds the verb, runs it, and turns whatever goes wrong into one line and an exit status."""
+"""The entry point: finds the verb, runs it, and turns every failure into one line and an exit status."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -10,15 +11,16 @@ import sys
 import tempfile
 import traceback
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from gossamer import __version__
-from gossamer.cli.output import Answer
+from gossamer.cli.output import Answer, print_answer
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.files import replace_nonfinite
+from gossamer.summary import Result
 
 USAGE_STATUS = 2
 
@@ -38,23 +40,7 @@ VERBS: dict[str, str] = {
     "demo": "gossamer.cli.demo:demo",
 }
 
-SUMMARIES: dict[str, str] = {
-    "train": "Train a network on labelled images, evaluate it and write a report.",
-    "evaluate": "Evaluate a trained run or a bundle on labelled images.",
-    "predict": "Predict images with a trained run or a bundle: their classes, or their masks.",
-    "profile": "Measure what a network costs: parameters, MACs, latency, memory.",
-    "plan": "List what can meet a limit of latency and memory on this machine.",
-    "export": "Write a trained run as a bundle that runs without PyTorch.",
-    "quantize": "Write a run or a bundle as a bundle in 8 bits, if it loses little.",
-    "data": "Look at data: check a data set, or write a phantom.",
-    "models": "List networks and attention mechanisms.",
-    "import-weights": "Read weights that others have published into one of our networks.",
-    "compare": "Train networks with several mechanisms alike, measure them side by side, and say which to take.",
-    "doctor": "Say what this machine offers, what is missing, and how to get it.",
-    "demo": "Train networks and their softmax twins on phantoms, and compare them.",
-}
-
-SMALLER: dict[str, str] = {
+MEMORY_OPTIONS: dict[str, str] = {
     "train": "--batch-size or --image-size",
     "compare": "--batch-size or --image-size",
     "profile": "--batch or --image-size",
@@ -62,27 +48,47 @@ SMALLER: dict[str, str] = {
     "import-weights": "--image-size",
     "data": "--image-size",
 }
-"""Options of a verb that decide how much memory it takes; the others take images as they come."""
+"""Options of each verb that decide how much memory it takes. Verbs without an entry take images at their own size."""
 
 
-def build_app(asked: str | None = None) -> App:
+def build_app(verb: str | None = None) -> App:
     """Return the command line.
 
-    Verbs are imported when they are used, so that help is quick: their summaries stand here, and only the help of the
-    verb that is asked for is read from its own file.
+    A verb's module is imported when the verb runs, so that help is fast and needs no PyTorch. The summary of a verb is
+    the first line of its docstring, read from the source without importing it.
+
+    Args:
+        verb: Verb that will run; the summaries of the others are then not read (default: None, all are read).
     """
     app = App(
         name="gossamer",
         version=f"gossamer {__version__}",
         help="Compute-efficient transformers for medical images.\n\nStart with: gossamer train DATA",
-        help_format="plaintext",
+        help_format="rst",
     )
-    for verb, path in VERBS.items():
-        if verb == asked:
-            app.command(path, name=verb)
+    for name, path in VERBS.items():
+        if name == verb:
+            app.command(path, name=name)
         else:
-            app.command(path, name=verb, help=SUMMARIES[verb])
+            app.command(path, name=name, help="" if verb in VERBS else read_summary(path))
+    app.register_install_completion_command(help="Install completion of verbs and options for this shell.")
     return app
+
+
+def read_summary(path: str) -> str:
+    """Return the first line of a verb's docstring.
+
+    Args:
+        path: Module and function of the verb, such as ``gossamer.cli.train:train``. A group of verbs is an ``App``,
+            whose module's docstring is read.
+    """
+    module, name = path.split(":")
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return (ast.get_docstring(functions.get(name, tree)) or "").split("\n", maxsplit=1)[0]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
     debug, as_json = "--debug" in arguments, "--json" in arguments
-    # Threads that wait for each other should sleep: spinning costs many times the work once a core is shared.
+    # Threads that wait for each other sleep: spinning costs many times the work once a core is shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not debug:
         warnings.simplefilter("ignore")
@@ -102,38 +108,60 @@ def run(arguments: list[str]) -> int:
         answer = build_app(arguments[0] if arguments else None)(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
+        if isinstance(answer, Result):
+            answer = Answer(answer.to_dict(), answer.summary_tables())
         if isinstance(answer, Answer):
-            _show(answer, as_json=as_json)
+            print_answer(answer, as_json=as_json)
             return answer.exit_status
         return 0
     except CycloptsError as error:
-        return _fail("usage", str(error), USAGE_STATUS, {"code": "usage", "problem": str(error)}, as_json=as_json)
+        return print_failure(
+            "usage", str(error), USAGE_STATUS, {"code": "usage", "problem": str(error)}, as_json=as_json
+        )
     except GossamerError as error:
         if debug:
             traceback.print_exc()
-        return _fail(None, str(error), error.code.exit_status, error.to_json(), as_json=as_json)
+        error = name_option(error, arguments)
+        return print_failure(None, str(error), error.code.exit_status, error.to_json(), as_json=as_json)
     except KeyboardInterrupt:
-        return _fail(None, "stopped by SIGINT", 128 + signal.SIGINT, {"code": "signal"}, as_json=as_json)
+        return print_failure(None, "stopped by SIGINT", 128 + signal.SIGINT, {"code": "signal"}, as_json=as_json)
     except BrokenPipeError:
-        # The reader of our output has gone; there is nobody left to tell.
+        # The reader of standard output has closed it, so no message can be shown there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
         if debug:
             raise
-        return _fail_unexpected(error, arguments[0] if arguments else "", as_json=as_json)
+        return print_unexpected(error, arguments[0] if arguments else "", as_json=as_json)
 
 
-def _show(answer: Answer, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(replace_nonfinite(answer.data), allow_nan=False))
-    elif answer.text is not None:
-        from rich.console import Console
+def name_option(error: GossamerError, arguments: list[str]) -> GossamerError:
+    """Return the error with the option of the command line in place of the parameter of the Python function.
 
-        Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(answer.text)
+    Args:
+        error: Error of a function, whose ``where`` may be a parameter such as ``max_drop``.
+        arguments: Arguments of the command.
+    """
+    option = "--" + error.where.replace("_", "-")
+    if not error.where.isidentifier() or not arguments or option not in option_names(arguments):
+        return error
+    return GossamerError(error.code, option, error.problem, error.remedy)
 
 
-def _fail(kind: str | None, message: str, status: int, data: dict[str, Any], *, as_json: bool) -> int:
+def option_names(arguments: list[str]) -> set[str]:
+    """Return the options of the verb that a command runs; none where there is no such verb."""
+    if arguments[0] not in VERBS:
+        return set()
+    command = build_app(arguments[0])[arguments[0]]
+    inner = [argument for argument in arguments[1:2] if argument in command]
+    command = command[inner[0]] if inner else command
+    if command.default_command is None:
+        return set()
+    return {name for argument in command.assemble_argument_collection() for name in argument.names}
+
+
+def print_failure(kind: str | None, message: str, status: int, data: dict[str, Any], *, as_json: bool) -> int:
+    """Print one line on standard error, with ``--json`` also an object on standard output, and return the status."""
     line = f"gossamer: {kind}: {message}" if kind else f"gossamer: {message}"
     print(" ".join(line.split()), file=sys.stderr)
     if as_json:
@@ -141,25 +169,27 @@ def _fail(kind: str | None, message: str, status: int, data: dict[str, Any], *, 
     return status
 
 
-def _out_of_memory(error: Exception, verb: str) -> GossamerError:
-    """Return the line for a piece of memory that was not to be had: its size, what is free, what to make smaller."""
+def memory_error(error: Exception, verb: str) -> GossamerError:
+    """Return the error for an allocation that failed: its size, the free memory and what to make smaller."""
     from gossamer.profiling.machine import available_memory_bytes
 
-    asked = re.search(r"allocate (\d+) bytes", str(error))  # of torch; numpy gives units
-    named = re.search(r"allocate ([\d.]+ [KMGTPE]iB)", str(error))
-    piece = f"{int(asked[1]) / 2**30:.1f} GiB" if asked else named[1] if named else "more memory than there is"
+    in_bytes = re.search(r"allocate (\d+) bytes", str(error))  # torch's message; numpy's has a unit
+    in_words = re.search(r"allocate ([\d.]+ [KMGTPE]iB)", str(error))
+    size = f"{int(in_bytes[1]) / 2**30:.1f} GiB" if in_bytes else in_words[1] if in_words else "more than there is"
     free = available_memory_bytes()
-    left = "" if free is None else f", {free / 2**30:.1f} GiB are free"
-    remedy = f"use a smaller {SMALLER.get(verb, 'number of --threads, or smaller images')}"
-    return GossamerError(ErrorCode.BUSY, "memory", f"one piece of {piece} was asked for{left}", remedy)
+    available = "" if free is None else f"; {free / 2**30:.1f} GiB are free"
+    remedy = f"use a smaller {MEMORY_OPTIONS.get(verb, 'number of --threads, or smaller images')}"
+    return GossamerError(ErrorCode.BUSY, "memory", f"an allocation of {size} failed{available}", remedy)
 
 
-def _fail_unexpected(error: Exception, verb: str, *, as_json: bool) -> int:
+def print_unexpected(error: Exception, verb: str, *, as_json: bool) -> int:
+    """Print an exception that is not ours as one line, keep its traceback in a file, and return the exit status."""
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        failure = _out_of_memory(error, verb)
+        failure = memory_error(error, verb)
     else:
         trace = Path(tempfile.mkstemp(prefix="gossamer-", suffix=".txt")[1])
         trace.write_text("".join(traceback.format_exception(error)))
         problem = f"{type(error).__name__}: {str(error)[:200]}"
-        failure = GossamerError(ErrorCode.BUG, "gossamer", problem, f"this is our fault: please report it with {trace}")
-    return _fail(None, str(failure), failure.code.exit_status, failure.to_json(), as_json=as_json)
+        remedy = f"this is a bug in Gossamer: please report it and attach {trace}"
+        failure = GossamerError(ErrorCode.BUG, "gossamer", problem, remedy)
+    return print_failure(None, str(failure), failure.code.exit_status, failure.to_json(), as_json=as_json)

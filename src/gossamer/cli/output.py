@@ -1,7 +1,8 @@
-"""What a verb returns, and what verbs share: their common options, and what they show while they work."""
+"""What a verb returns and prints, and the options that every verb has."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,18 +10,23 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.api.arguments import parse_size  # noqa: F401
+from gossamer.files import replace_nonfinite
+from gossamer.summary import SummaryTable
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a verb.
+    """Output of a verb that is not a ``Result``, or that sets the exit status.
 
     Attributes:
-        data: what ``--json`` prints.
-        text: what is printed without it; anything that rich can print.
-        exit_status: of the command.
+        data: Object that ``--json`` prints.
+        text: Output without ``--json``: tables of a ``Result``, or anything that rich can print (default: nothing).
+        exit_status: Exit status of the command (default: 0).
     """
 
     data: Any
@@ -34,26 +40,48 @@ class Common:
     """Options that every verb has.
 
     Attributes:
-        json: print one JSON object on standard output, and nothing else there.
-        debug: show the trace of an error.
+        json: Print one JSON object on standard output and nothing else there.
+        debug: Show the traceback of an error.
     """
 
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False
     debug: Annotated[bool, Parameter(negative="", show_default=False)] = False
 
 
-def parse_size(text: str | None, option: str = "--image-size") -> tuple[int, int] | None:
-    """Return ``(rows, columns)`` of ``HxW``, or of one number for a square.
+def print_answer(answer: Answer, *, as_json: bool) -> None:
+    """Print the output of a verb on standard output.
 
-    Raises:
-        GossamerError: ``E-CONFIG``.
+    Args:
+        answer: Output of the verb.
+        as_json: Whether to print ``data`` as one line of JSON rather than ``text``.
     """
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise GossamerError(ErrorCode.CONFIG, option, f"{text!r} is not HxW", "write rows x columns, such as 224x224")
-    return int(parts[0]), int(parts[-1])
+    if as_json:
+        print(json.dumps(replace_nonfinite(answer.data), allow_nan=False))
+        return
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if isinstance(answer.text, tuple):
+        for number, table in enumerate(answer.text):
+            console.print(*([""] if number else []), rich_table(table), sep="\n")
+    elif answer.text is not None:
+        console.print(answer.text)
+
+
+def rich_table(table: SummaryTable) -> Table:
+    """Return a table as rich draws it; cells are shown as they are, without markup."""
+    drawn = Table(
+        title=Text(table.title) if table.title else None,
+        caption=Text(table.caption) if table.caption else None,
+        title_justify="left",
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=any(table.headings),
+    )
+    for number, heading in enumerate(table.headings):
+        drawn.add_column(Text(heading), justify="right" if number and any(table.headings) else "left")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
 
 
 def say(text: str) -> None:
