@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gossamer.checkpoint import load_model
 from gossamer.data import open_dataset
-from gossamer.data.preparation.segmentation import prepare_cases
+from gossamer.data.preparation.segmentation import prepare_split
 from gossamer.evaluation.segmentation import evaluate_cases
 from gossamer.evaluation.torch_network import as_predict
 from gossamer.inference.segmentation import SegmentationPredictor
@@ -43,7 +43,7 @@ def prune(network: APFormer, queries: bool, dependencies: bool) -> None:
 
 def windows_of(run: RunConfig, dataset, count: int) -> list[Tensor]:
     """Return windows from the middle of validation slices, each ``(1, channels, rows, columns)``, evenly spaced."""
-    cases = prepare_cases(dataset, dataset.split("val"), run.preprocessing).cases
+    cases = prepare_split(dataset, dataset.split("val"), run.preprocessing).cases
     places = [(case, number) for case in cases for number in range(len(case.slices))]
     chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
     windows = (middle_window(places[k][0].slices, places[k][1], run.inference) for k in chosen)

@@ -20,7 +20,7 @@ from gossamer.errors import ErrorCode, GossamerError, Note
 
 if TYPE_CHECKING:
     from gossamer.data import ClassificationDataset, SegmentationDataset
-    from gossamer.data.preparation.classification import PreparedSplit
+    from gossamer.data.preparation.classification import PreparedImages
     from gossamer.data.preparation.segmentation import PreparedCases
     from gossamer.nn.models import NetworkConfig
     from gossamer.training.conclusion import ClassificationConclusion
@@ -191,21 +191,22 @@ def resume_run(
 
 def _read_images(
     run: RunConfig, dataset: ClassificationDataset | SegmentationDataset
-) -> dict[str, PreparedSplit] | dict[str, PreparedCases]:
+) -> dict[str, PreparedImages] | dict[str, PreparedCases]:
     """Return every split that the data have, prepared: an image that cannot be used is found before training."""
+    from gossamer.api.progress import choose_progress
     from gossamer.data import SPLITS, ClassificationDataset
     from gossamer.data.preparation.classification import prepare_split
-    from gossamer.data.preparation.segmentation import prepare_cases
+    from gossamer.data.preparation.segmentation import prepare_split as prepare_cases
 
     present = [split for split in SPLITS if any(sample.split == split for sample in dataset.samples)]
     splits: dict[str, Any] = {}
+    shown = choose_progress(True)
     for split in present:
-        with progress(f"reading the {split} split") as tick:
-            samples = dataset.split(split)
-            if isinstance(dataset, ClassificationDataset):
-                splits[split] = prepare_split(dataset, samples, run.preprocessing, run.classes, tick)
-            else:
-                splits[split] = prepare_cases(dataset, samples, run.preprocessing, tick)
+        samples = dataset.split(split)
+        if isinstance(dataset, ClassificationDataset):
+            splits[split] = prepare_split(dataset, samples, run.preprocessing, run.classes, shown)
+        else:
+            splits[split] = prepare_cases(dataset, samples, run.preprocessing, shown)
     if not isinstance(dataset, ClassificationDataset):
         _require_classes(run, splits["train"])
     return splits

@@ -10,7 +10,7 @@ import torch
 
 from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
-from gossamer.data.preparation.segmentation import prepare_cases
+from gossamer.data.preparation.segmentation import prepare_split as prepare_cases
 from gossamer.nn.models import Segmenter
 from gossamer.nn.recompute import recompute_blocks
 from gossamer.profiling.latency import time_calls

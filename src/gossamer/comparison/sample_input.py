@@ -6,7 +6,7 @@ import numpy as np
 
 from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
-from gossamer.data.preparation.segmentation import prepare_cases
+from gossamer.data.preparation.segmentation import prepare_split as prepare_cases
 from gossamer.training.run_folder import RunConfig
 from gossamer.training.slices import middle_window
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from gossamer.data import Sample
-from gossamer.data.preparation.classification import PreparedSplit
+from gossamer.data.preparation.classification import PreparedImages
 from gossamer.evaluation.torch_network import as_predict
 from gossamer.files import write_text
 from gossamer.inference.classification import ClassificationPredictor
@@ -79,7 +79,7 @@ def groups_of(samples: Sequence[Sample]) -> list[str]:
 
 def predict_split(
     model: nn.Module,
-    split: PreparedSplit,
+    split: PreparedImages,
     classes: Sequence[str],
     *,
     multi_label: bool,
@@ -90,7 +90,7 @@ def predict_split(
     return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets, thresholds)
 
 
-def classify_split(model: ClassificationPredictor, split: PreparedSplit) -> Predictions:
+def classify_split(model: ClassificationPredictor, split: PreparedImages) -> Predictions:
     """Return the predictions of a network with its decisions, of a run or a bundle, for prepared images."""
     images = split.images
     parts = [model.network(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]

@@ -11,7 +11,9 @@ from gossamer import config
 from gossamer.comparison.folder import Kind
 from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import ClassificationSurvey, survey_dataset
-from gossamer.data.preparation.segmentation import SegmentationSurvey, choose_spacing, choose_window, survey_masks
+from gossamer.data.preparation.segmentation import SegmentationSurvey, choose_spacing
+from gossamer.data.preparation.segmentation import choose_image_size as choose_window
+from gossamer.data.preparation.segmentation import survey_dataset as survey_masks
 from gossamer.data.windows import window_starts
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.segmentation import Inference

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from gossamer.data.preparation.classification import PreparedSplit
+from gossamer.data.preparation.classification import PreparedImages
 from gossamer.training.augment import Augmenter
 
 
@@ -85,7 +85,7 @@ class EpochBatches(Sampler[list[Draw]]):
 class TrainingImages(Dataset[Batch]):
     """The prepared training images, changed at random as each is drawn."""
 
-    def __init__(self, split: PreparedSplit, augmenter: Augmenter, seed: int) -> None:
+    def __init__(self, split: PreparedImages, augmenter: Augmenter, seed: int) -> None:
         self.split = split
         self.augmenter = augmenter
         self.seed = seed
@@ -116,7 +116,7 @@ class ValidationShard(Sampler[int]):
 class ValidationImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """The prepared validation images as they are, with their targets and numbers."""
 
-    def __init__(self, split: PreparedSplit) -> None:
+    def __init__(self, split: PreparedImages) -> None:
         self.split = split
 
     def __len__(self) -> int:

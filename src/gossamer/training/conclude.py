@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gossamer.checkpoint import load_model
 from gossamer.data import ClassificationDataset
-from gossamer.data.preparation.classification import PreparedSplit
+from gossamer.data.preparation.classification import PreparedImages
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.classification import evaluate_predictions
@@ -28,7 +28,7 @@ def conclude(
     run: RunConfig,
     dataset: ClassificationDataset,
     fitted: Fitted,
-    splits: Mapping[str, PreparedSplit],
+    splits: Mapping[str, PreparedImages],
     notes: Sequence[Note],
 ) -> ClassificationConclusion:
     """Evaluate the best weights of ``folder``, measure them, and write thresholds, predictions, summary and report.
@@ -89,7 +89,7 @@ def conclude(
     return conclusion
 
 
-def shared_pixels(source: str, parts: Iterable[PreparedSplit | PreparedCases]) -> list[Note]:
+def shared_pixels(source: str, parts: Iterable[PreparedImages | PreparedCases]) -> list[Note]:
     """Return a note where images of different splits have equal pixels."""
     splits: dict[str, set[str]] = defaultdict(set)
     for part in parts:

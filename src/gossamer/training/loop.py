@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from gossamer.checkpoint import save_model
-from gossamer.data.preparation.classification import PreparedSplit
+from gossamer.data.preparation.classification import PreparedImages
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.nn.models import Network, Segmenter
 from gossamer.nn.recompute import recompute_blocks
@@ -82,8 +82,8 @@ class _Job:
 def fit_network(
     run: RunConfig,
     folder: RunFolder,
-    train: PreparedSplit | PreparedCases,
-    val: PreparedSplit | PreparedCases,
+    train: PreparedImages | PreparedCases,
+    val: PreparedImages | PreparedCases,
     *,
     resume: bool = False,
     observers: Sequence[Observer] = (),
@@ -113,8 +113,8 @@ def fit_network(
         assert isinstance(val, PreparedCases)
         job = _segmentation(run, train, val, network)
     else:
-        assert isinstance(train, PreparedSplit)
-        assert isinstance(val, PreparedSplit)
+        assert isinstance(train, PreparedImages)
+        assert isinstance(val, PreparedImages)
         job = _classification(run, train, val, network)
     record = Record(folder, run.monitor, tuple(observers))
     mode = "min" if run.monitor == "val_loss" else "max"
@@ -140,7 +140,7 @@ def _network(run: RunConfig, *, fresh: bool) -> Network:
     return network
 
 
-def _classification(run: RunConfig, train: PreparedSplit, val: PreparedSplit, network: Network) -> _Job:
+def _classification(run: RunConfig, train: PreparedImages, val: PreparedImages, network: Network) -> _Job:
     recipe = run.recipe
     batches = EpochBatches(len(train.samples), recipe.batch_size, run.seed, global_rank(), world_size())
     counts = [int(count) for count in train.targets.sum(axis=0)]

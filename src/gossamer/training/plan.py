@@ -100,7 +100,7 @@ def _plan_classification(
         seed=wishes.seed,
         preset=choice.preset,
         model=model,
-        preprocessing=fit_preprocessing(dataset, found, image_size, found.channels, wishes.seed),
+        preprocessing=fit_preprocessing(dataset, found, image_size, wishes.seed),
         recipe=recipe,
         monitor=choose_monitor(_val_targets(dataset)),
         init=None if choice.initial is None else choice.initial.weights,
@@ -115,8 +115,8 @@ def choose_size(
     if choice.initial is not None or first.fixed_image_size:
         return first.image_size
     if isinstance(first, ViTConfig):
-        return choose_image_size(found.shape, wishes.patch_size)
-    return choose_image_size(found.shape, first.multiple if first.multiple > 1 else None)
+        return choose_image_size(found, wishes.patch_size)
+    return choose_image_size(found, first.multiple if first.multiple > 1 else None)
 
 
 def choose_model(

@@ -8,9 +8,9 @@ from typing import Any
 from gossamer.data import SegmentationDataset
 from gossamer.data.preparation.segmentation import (
     SegmentationSurvey,
-    choose_window,
-    fit_mask_preprocessing,
-    survey_masks,
+    choose_image_size,
+    fit_preprocessing,
+    survey_dataset,
 )
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.segmentation import Inference
@@ -49,12 +49,12 @@ def plan_segmentation(
     # A misspelt name is refused before any image is read.
     first = choice.config(**overrides)
     assert isinstance(first, SegmenterConfig)
-    found = survey_masks(dataset, wishes.seed)
+    found = survey_dataset(dataset, wishes.seed)
     stack = wishes.stack or (STACK if dataset.volumes else 1)
     if stack > 1 and not dataset.volumes:
         problem = f"{stack} neighbouring slices of pictures"
         raise GossamerError(ErrorCode.CONFIG, "stack", problem, "leave it out, or train on volumes")
-    window = first.image_size if choice.initial is not None else choose_window(found, first.multiple)
+    window = first.image_size if choice.initial is not None else choose_image_size(found, first.multiple)
     inference = Inference(wishes.image_size or window, stack)
     model = choice.config(
         image_size=inference.window,
@@ -71,7 +71,7 @@ def plan_segmentation(
         seed=wishes.seed,
         preset=choice.preset,
         model=model,
-        preprocessing=fit_mask_preprocessing(dataset, found, wishes.seed),
+        preprocessing=fit_preprocessing(dataset, found, wishes.seed),
         recipe=_choose_recipe(dataset, found, model, wishes),
         monitor="val_dice",
         task="segment",

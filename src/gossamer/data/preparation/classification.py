@@ -6,7 +6,7 @@ Every image is decoded once. Its steps are fitted on the training split alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from gossamer.data.dataset import Dataset, Sample
 from gossamer.data.image import Image
 from gossamer.data.transforms import Channels, FitWithin, Pad, Preprocessing, Resize, ScaleIntensity, Standardize
 from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.progress import SILENT, Progress
 
 FITTING_IMAGES = 256
 LONGEST_SIDE = 224
@@ -71,15 +72,15 @@ def survey_dataset(dataset: ClassificationDataset, seed: int = 0) -> Classificat
     return ClassificationSurvey((rows, columns), len(set(shapes)) == 1, channels, stored, low, high)
 
 
-def choose_image_size(shape: tuple[int, int], multiple: int | None = None) -> tuple[int, int]:
-    """Return a size near ``shape``, at most 224 on the longer side, that is a multiple of a number.
+def choose_image_size(found: ClassificationSurvey, multiple: int | None = None) -> tuple[int, int]:
+    """Return the size that the network sees: near that of the images, at most 224 pixels on the longer side.
 
     Args:
-        shape: ``(rows, columns)`` of a typical image.
-        multiple: that number; 4 for images up to 64 pixels and 16 for larger ones if left out.
+        found: Survey of the training images.
+        multiple: Number that rows and columns are a multiple of (default: 4 up to 64 pixels, 16 above).
     """
-    scale = min(1.0, LONGEST_SIDE / max(shape))
-    rows, columns = (size * scale for size in shape)
+    scale = min(1.0, LONGEST_SIDE / max(found.shape))
+    rows, columns = (size * scale for size in found.shape)
     step = multiple or (4 if max(rows, columns) <= 64 else 16)
     return max(step, round(rows / step) * step), max(step, round(columns / step) * step)
 
@@ -88,7 +89,6 @@ def fit_preprocessing(
     dataset: ClassificationDataset,
     found: ClassificationSurvey,
     image_size: tuple[int, int],
-    channels: int,
     seed: int = 0,
 ) -> Preprocessing:
     """Return the steps from stored values to a standardized ``image_size``, fitted on the training split.
@@ -98,7 +98,7 @@ def fit_preprocessing(
     rows, columns = image_size
     distorts = not math.isclose(found.shape[0] * columns, found.shape[1] * rows, rel_tol=0.02)
     stretch = found.same_shape and not distorts
-    scale = (Channels(channels), ScaleIntensity(found.low, found.high, found.stored))
+    scale = (Channels(found.channels), ScaleIntensity(found.low, found.high, found.stored))
     resize = Resize(rows, columns) if stretch else FitWithin(rows, columns)
     before = Preprocessing((*scale, resize))
     count, total, squares = 0, 0.0, 0.0
@@ -114,7 +114,7 @@ def fit_preprocessing(
 
 
 @dataclass(frozen=True)
-class PreparedSplit:
+class PreparedImages:
     """The images of one split, ready for a network.
 
     Attributes:
@@ -137,8 +137,8 @@ def prepare_split(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     classes: Sequence[str],
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> PreparedSplit:
+    progress: Progress = SILENT,
+) -> PreparedImages:
     """Decode and preprocess ``samples``.
 
     Args:
@@ -146,7 +146,7 @@ def prepare_split(
         samples: which ones, at least one.
         preprocessing: the steps, all of which must give one size.
         classes: names of the columns of ``targets``; labels are matched by name, not by number.
-        on_progress: called with the number of samples that were prepared, and their total.
+        progress: Receiver of the number of samples that were prepared.
 
     Raises:
         GossamerError: an image cannot be read or used, or ``E-LABEL`` for a label that is not in ``classes``.
@@ -155,18 +155,20 @@ def prepare_split(
     images: np.ndarray | None = None
     targets = np.zeros((len(samples), len(classes)), dtype=np.float32)
     fingerprints, notes = [], []
-    for index, sample in enumerate(samples):
-        image = dataset.read(sample)
-        array = preprocessing.network_input(image)
-        if images is None:
-            images = np.empty((len(samples), *array.shape), dtype=np.float32)
-        images[index] = array
-        targets[index, [columns[label] for label in sample.labels]] = 1
-        fingerprints.append(image.fingerprint())
-        notes += image.notes
-        on_progress(index + 1, len(samples))
-    assert images is not None, "prepare needs at least one sample"
-    return PreparedSplit(tuple(samples), images, targets, tuple(fingerprints), tuple(notes))
+    assert samples, "at least one sample is needed"
+    with progress.track_steps(f"reading the {samples[0].split} split") as update:
+        for index, sample in enumerate(samples):
+            image = dataset.read(sample)
+            array = preprocessing.network_input(image)
+            if images is None:
+                images = np.empty((len(samples), *array.shape), dtype=np.float32)
+            images[index] = array
+            targets[index, [columns[label] for label in sample.labels]] = 1
+            fingerprints.append(image.fingerprint())
+            notes += image.notes
+            update(index + 1, len(samples))
+    assert images is not None
+    return PreparedImages(tuple(samples), images, targets, tuple(fingerprints), tuple(notes))
 
 
 def fitting_samples(dataset: Dataset, seed: int, count: int = FITTING_IMAGES) -> list[Sample]:

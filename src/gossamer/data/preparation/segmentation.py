@@ -7,7 +7,7 @@ files anew and keep float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from gossamer.data.transforms import (
     nearest_planes,
 )
 from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.progress import SILENT, Progress
 
 LARGEST_WINDOW = 160
 FITTING_CASES = 64
@@ -62,7 +63,7 @@ class SegmentationSurvey:
     spacings_differ: bool
 
 
-def survey_masks(dataset: SegmentationDataset, seed: int = 0) -> SegmentationSurvey:
+def survey_dataset(dataset: SegmentationDataset, seed: int = 0) -> SegmentationSurvey:
     """Look at up to 64 cases of the training split.
 
     Raises:
@@ -96,7 +97,7 @@ def survey_masks(dataset: SegmentationDataset, seed: int = 0) -> SegmentationSur
     )
 
 
-def choose_window(found: SegmentationSurvey, multiple: int) -> tuple[int, int]:
+def choose_image_size(found: SegmentationSurvey, multiple: int) -> tuple[int, int]:
     """Return the size that the network sees: the largest slice, at most 160 pixels, a multiple of ``multiple``."""
     scale = (1.0, 1.0)
     if found.spacings_differ and found.spacing_mm is not None:
@@ -114,7 +115,7 @@ def choose_spacing(found: SegmentationSurvey) -> tuple[float, float]:
     return finer, finer
 
 
-def fit_mask_preprocessing(dataset: SegmentationDataset, found: SegmentationSurvey, seed: int = 0) -> Preprocessing:
+def fit_preprocessing(dataset: SegmentationDataset, found: SegmentationSurvey, seed: int = 0) -> Preprocessing:
     """Return the steps from stored values to the network's input, fitted on the training split. Sizes are kept.
 
     Where pixels lie at different distances from case to case, all are brought to one spacing. Values that share a
@@ -182,11 +183,11 @@ class PreparedCases:
         return tuple(case.fingerprint for case in self.cases)
 
 
-def prepare_cases(
+def prepare_split(
     dataset: SegmentationDataset,
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> PreparedCases:
     """Decode and preprocess ``samples``; masks follow by the nearest pixel.
 
@@ -194,7 +195,7 @@ def prepare_cases(
         dataset: where they come from.
         samples: which ones.
         preprocessing: the steps.
-        on_progress: called with the number of samples that were prepared, and their total.
+        progress: Receiver of the number of samples that were prepared.
 
     Raises:
         GossamerError: a case cannot be read or used; ``E-UNSUPPORTED`` for more than 16 overlapping classes.
@@ -204,13 +205,15 @@ def prepare_cases(
         raise GossamerError(ErrorCode.UNSUPPORTED, dataset.source, problem, "leave some out")
     cases: list[PreparedCase] = []
     notes: list[Note] = []
-    for number, sample in enumerate(samples, start=1):
-        image, labels = dataset.read(sample)
-        stack = preprocessing.network_stack(image)
-        codes = nearest_planes(encode_labels(labels), (stack.shape[2], stack.shape[3]))
-        cases.append(PreparedCase(sample, stack.astype(np.float16), codes, image.fingerprint()))
-        notes += image.notes
-        on_progress(number, len(samples))
+    label = f"reading the {samples[0].split} split" if samples else "reading no cases"
+    with progress.track_steps(label) as update:
+        for number, sample in enumerate(samples, start=1):
+            image, labels = dataset.read(sample)
+            stack = preprocessing.network_stack(image)
+            codes = nearest_planes(encode_labels(labels), (stack.shape[2], stack.shape[3]))
+            cases.append(PreparedCase(sample, stack.astype(np.float16), codes, image.fingerprint()))
+            notes += image.notes
+            update(number, len(samples))
     return PreparedCases(tuple(cases), tuple(notes))
 
 

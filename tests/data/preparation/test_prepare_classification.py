@@ -9,7 +9,13 @@ import pytest
 from PIL import Image as PillowImage
 
 from gossamer.data import open_dataset
-from gossamer.data.preparation.classification import choose_image_size, fit_preprocessing, prepare_split, survey_dataset
+from gossamer.data.preparation.classification import (
+    ClassificationSurvey,
+    choose_image_size,
+    fit_preprocessing,
+    prepare_split,
+    survey_dataset,
+)
 from gossamer.errors import ErrorCode, GossamerError
 
 
@@ -23,7 +29,7 @@ def test_prepared_training_images_are_standardized(phantom: Path) -> None:
     found = survey_dataset(dataset)
     assert (found.shape, found.same_shape, found.channels, found.stored) == ((16, 16), True, 1, "uint16")
     assert 0 < found.low < found.high <= 4095
-    steps = fit_preprocessing(dataset, found, (16, 16), 1)
+    steps = fit_preprocessing(dataset, found, (16, 16))
     train = prepare_split(dataset, dataset.split("train"), steps, dataset.classes)
     assert train.images.shape == (len(dataset.split("train")), 1, 16, 16)
     assert abs(float(train.images.mean())) < 1e-3
@@ -51,7 +57,7 @@ def test_images_of_other_proportions_are_fitted_and_padded(tmp_path: Path) -> No
     dataset = open_dataset(tmp_path)
     found = survey_dataset(dataset)
     assert not found.same_shape
-    steps = fit_preprocessing(dataset, found, (32, 32), 1)
+    steps = fit_preprocessing(dataset, found, (32, 32))
     wide = next(sample for sample in dataset.samples if dataset.read(sample).array.shape == (20, 40))
     array = steps.network_input(dataset.read(wide))[0]
     np.testing.assert_array_equal(array[:8], 0)
@@ -74,7 +80,7 @@ def test_mixed_types_and_constant_images_are_refused(tmp_path: Path) -> None:
 
 def test_labels_are_matched_by_name(phantom: Path) -> None:
     dataset = open_dataset(phantom)
-    steps = fit_preprocessing(dataset, survey_dataset(dataset), (8, 8), 1)
+    steps = fit_preprocessing(dataset, survey_dataset(dataset), (8, 8))
     samples = dataset.split("val")
     swapped = prepare_split(dataset, samples, steps, ("nodule", "clear"))
     plain = prepare_split(dataset, samples, steps, ("clear", "nodule"))
@@ -97,4 +103,5 @@ def test_labels_are_matched_by_name(phantom: Path) -> None:
     ],
 )
 def test_image_size(shape: tuple[int, int], multiple: int | None, wanted: tuple[int, int]) -> None:
-    assert choose_image_size(shape, multiple) == wanted
+    found = ClassificationSurvey(shape, same_shape=True, channels=1, stored="uint8", low=0, high=255)
+    assert choose_image_size(found, multiple) == wanted

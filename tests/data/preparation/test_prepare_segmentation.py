@@ -12,15 +12,16 @@ from gossamer.data import Image, LabelledCase, Sample, SegmentationDataset
 from gossamer.data.label_map import LabelMap
 from gossamer.data.preparation.segmentation import (
     SegmentationSurvey,
+    choose_image_size,
     choose_spacing,
-    choose_window,
     encode_labels,
-    fit_mask_preprocessing,
-    prepare_cases,
-    survey_masks,
+    fit_preprocessing,
+    prepare_split,
+    survey_dataset,
 )
 from gossamer.data.transforms import Preprocessing, Respace
 from gossamer.errors import ErrorCode, GossamerError, Note
+from recorded_progress import RecordedProgress
 
 SURVEY = SegmentationSurvey((30, 40), (37, 61), 5, 1, "int16", 0.0, 1000.0, (1.0, 1.0), False)
 
@@ -68,7 +69,7 @@ def dataset(
 
 
 def fitted(data: SegmentationDataset) -> Preprocessing:
-    return fit_mask_preprocessing(data, survey_masks(data))
+    return fit_preprocessing(data, survey_dataset(data))
 
 
 def names(preprocessing: Preprocessing) -> list[str]:
@@ -88,14 +89,14 @@ def names(preprocessing: Preprocessing) -> list[str]:
 def test_the_window_is_the_largest_slice_a_multiple_and_no_more_than_160(
     largest: tuple[int, int], multiple: int, wanted: tuple[int, int]
 ) -> None:
-    assert choose_window(replace(SURVEY, largest=largest), multiple) == wanted
+    assert choose_image_size(replace(SURVEY, largest=largest), multiple) == wanted
 
 
 def test_the_window_grows_where_slices_are_brought_to_a_finer_spacing() -> None:
     found = replace(SURVEY, largest=(30, 45), spacing_mm=(2.0, 1.0), spacings_differ=True)
     assert choose_spacing(found) == (1.0, 1.0)
-    assert choose_window(found, 8) == (64, 48)
-    assert choose_window(replace(found, spacings_differ=False), 8) == (32, 48)
+    assert choose_image_size(found, 8) == (64, 48)
+    assert choose_image_size(replace(found, spacings_differ=False), 8) == (32, 48)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_cases_are_brought_to_one_spacing_where_it_is_known_and_must_have_one_wh
     spacings: list[tuple[float, ...] | None], median: tuple[float, float] | None, differ: bool
 ) -> None:
     data = dataset([case(number, spacing=spacing) for number, spacing in enumerate(spacings)])
-    found = survey_masks(data)
+    found = survey_dataset(data)
     assert found.spacing_mm == pytest.approx(median)
     assert found.spacings_differ is differ
     wanted = (
@@ -133,14 +134,14 @@ def test_an_image_of_another_hospital_comes_to_the_spacing_that_all_training_ima
 
 
 def test_the_survey_of_volumes_and_of_pictures() -> None:
-    found = survey_masks(dataset([case(0, (5, 20, 28)), case(1, (3, 24, 16)), case(2, (4, 22, 20))]))
+    found = survey_dataset(dataset([case(0, (5, 20, 28)), case(1, (3, 24, 16)), case(2, (4, 22, 20))]))
     assert (found.shape, found.largest, found.slices, found.channels) == ((22, 20), (24, 28), 4, 1)
     assert found.stored == "int16"
     assert found.low < 110
     assert 290 < found.high < 330
-    colours = survey_masks(dataset([case(0, (20, 28, 3), (1.0, 1.0), "uint8")]))
+    colours = survey_dataset(dataset([case(0, (20, 28, 3), (1.0, 1.0), "uint8")]))
     assert (colours.channels, colours.slices, colours.low, colours.high) == (3, 1, 0, 255)
-    two = survey_masks(dataset([case(0, (3, 20, 28, 2))]))
+    two = survey_dataset(dataset([case(0, (3, 20, 28, 2))]))
     assert two.channels == 2
 
 
@@ -150,7 +151,7 @@ def test_values_on_one_scale_are_standardized_over_the_training_split() -> None:
     data = dataset([*cases, bright], splits=["train"] * 3 + ["val"])
     steps = fitted(data)
     assert names(steps) == ["channels", "scale_intensity", "respace", "standardize"]
-    prepared = prepare_cases(data, data.split("train"), steps)
+    prepared = prepare_split(data, data.split("train"), steps)
     pixels = np.concatenate([part.slices.ravel() for part in prepared.cases]).astype(np.float64)
     assert pixels.mean() == pytest.approx(0, abs=2e-3)
     assert pixels.std() == pytest.approx(1, abs=2e-3)
@@ -166,7 +167,7 @@ def test_values_without_a_common_scale_are_standardized_by_case_or_slice() -> No
         steps = fitted(data)
         assert names(steps) == ["channels", "respace", "standardize_each"]
         assert steps.steps[-1].over == normalize
-        for prepared in prepare_cases(data, data.samples, steps).cases:
+        for prepared in prepare_split(data, data.samples, steps).cases:
             parts = prepared.slices if normalize == "slice" else [prepared.slices]
             for part in parts:
                 assert part.astype(np.float64).mean() == pytest.approx(0, abs=2e-3)
@@ -176,9 +177,9 @@ def test_values_without_a_common_scale_are_standardized_by_case_or_slice() -> No
 def test_what_a_case_becomes() -> None:
     cases = [case(0), case(1, (5, 24, 16, 2)), case(2, (7, 20, 28, 2))]
     data = dataset(cases[1:])
-    seen: list[tuple[int, int]] = []
-    prepared = prepare_cases(data, data.samples, fitted(data), lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 2), (2, 2)]
+    shown = RecordedProgress()
+    prepared = prepare_split(data, data.samples, fitted(data), shown)
+    assert shown.steps == {"reading the train split": [(1, 2), (2, 2)]}
     assert [part.slices.shape for part in prepared.cases] == [(5, 2, 24, 16), (7, 2, 20, 28)]
     assert {part.slices.dtype for part in prepared.cases} == {np.dtype(np.float16)}
     assert prepared.fingerprints == tuple(c.image.fingerprint() for c in cases[1:])
@@ -193,7 +194,7 @@ def test_masks_follow_a_new_spacing_by_the_nearest_pixel() -> None:
     for overlapping in (False, True):
         cases = [case(number, (2, 40, 30), (3.0, 2.0, 1.0), classes=3, overlapping=overlapping) for number in (0, 2)]
         data = dataset(cases, "case")
-        prepared = prepare_cases(data, data.samples, fitted(data))
+        prepared = prepare_split(data, data.samples, fitted(data))
         for part, given in zip(prepared.cases, cases, strict=True):
             assert part.slices.shape == (2, 1, 80, 30)
             assert part.codes.shape == (2, 80, 30)
@@ -221,10 +222,10 @@ def test_codes_are_numbers_or_bits() -> None:
 
 def test_more_classes_than_bits_are_refused() -> None:
     most = dataset([case(0, classes=16, overlapping=True)])
-    assert prepare_cases(most, most.samples, fitted(most)).cases[0].codes.dtype == np.uint16
+    assert prepare_split(most, most.samples, fitted(most)).cases[0].codes.dtype == np.uint16
     many = dataset([case(0, classes=17, overlapping=True)])
     with pytest.raises(GossamerError, match="17 overlapping classes, at most 16") as caught:
-        prepare_cases(many, many.samples, Preprocessing(()))
+        prepare_split(many, many.samples, Preprocessing(()))
     assert caught.value.code is ErrorCode.UNSUPPORTED
 
 
@@ -242,13 +243,13 @@ def test_values_of_different_types_share_no_scale() -> None:
     cases = [case(0), case(1, dtype="float32")]
     pictures = replace(dataset(cases), volumes=False)
     with pytest.raises(GossamerError, match=r"different types: float32 \(case 1\), int16 \(case 0\)") as caught:
-        survey_masks(pictures)
+        survey_dataset(pictures)
     assert caught.value.code is ErrorCode.VALUE
-    assert survey_masks(replace(pictures, normalize="case")).channels == 1
-    assert survey_masks(dataset(cases)).channels == 1, "Hounsfield units mean the same whatever type holds them"
+    assert survey_dataset(replace(pictures, normalize="case")).channels == 1
+    assert survey_dataset(dataset(cases)).channels == 1, "Hounsfield units mean the same whatever type holds them"
 
 
 def test_a_case_without_slices_is_refused() -> None:
     with pytest.raises(GossamerError, match="a case has no slices") as caught:
-        survey_masks(dataset([case(number, (number, 20, 28), overlapping=True) for number in (3, 0)]))
+        survey_dataset(dataset([case(number, (number, 20, 28), overlapping=True) for number in (3, 0)]))
     assert caught.value.code is ErrorCode.MISSING
