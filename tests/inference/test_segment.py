@@ -7,10 +7,11 @@ import pytest
 
 from gossamer.data import Image, windows
 from gossamer.data.transforms import Channels, Preprocessing, Respace
+from gossamer.data.windows import add_neighbours
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.segmentation_metrics import case_metrics
 from gossamer.inference.decisions import probabilities_of
-from gossamer.inference.segmentation import Inference, SegmentationPredictor, with_neighbours
+from gossamer.inference.segmentation import Inference, SegmentationPredictor
 
 CLASSES = ("one", "two", "three")
 
@@ -103,11 +104,11 @@ def test_channels_are_the_neighbouring_slices_with_the_outermost_repeated(stack:
 
 def test_the_channels_of_an_image_stay_together_in_a_stack() -> None:
     stack = np.arange(4 * 2 * 3 * 5, dtype=np.float32).reshape(4, 2, 3, 5)
-    wide = with_neighbours(stack, 3)
+    wide = add_neighbours(stack, 3)
     assert wide.shape == (4, 6, 3, 5)
     np.testing.assert_array_equal(wide[1], np.concatenate(stack[:3]))
     np.testing.assert_array_equal(wide[0], np.concatenate([stack[0], stack[0], stack[1]]))
-    assert with_neighbours(stack, 1) is stack
+    assert add_neighbours(stack, 1) is stack
 
 
 def ball(shape: tuple[int, int, int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from gossamer.quantization import compare, quantize, write
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer resamples and shorter timing than a user gets: neither is what these tests are about."""
-    for name in ("bootstrap", "evaluate_predictions"):
+    for name in ("bootstrap_metrics", "evaluate_predictions"):
         monkeypatch.setattr(compare, name, partial(getattr(compare, name), resamples=40))
     monkeypatch.setattr(quantize, "compare_speed", partial(quantize.compare_speed, seconds=0.01))
     monkeypatch.setattr(write, "measure_bundle", partial(write.measure_bundle, seconds=0.01))

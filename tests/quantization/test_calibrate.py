@@ -11,10 +11,9 @@ from made_graphs import write
 from gossamer.data import ClassificationDataset, LabelledCase, Sample, SegmentationDataset
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
-from gossamer.data.windows import blend_bands
+from gossamer.data.windows import add_neighbours, blend_bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import open_bundle
-from gossamer.inference.segmentation import with_neighbours
 from gossamer.quantization.calibrate import Batches, calibration_data, draw_windows
 from made_bundles import write_segmenter
 
@@ -99,7 +98,7 @@ def test_windows_are_those_that_evaluation_sees(tmp_path: Path, count: int) -> N
     for sample in dataset.split("train"):
         stack = bundle.preprocessing.network_stack(dataset.read(sample).image)
         for _ in blend_bands(
-            with_neighbours(stack, 3), bundle.manifest.input.window, keep, bundle.manifest.input.overlap
+            add_neighbours(stack, 3), bundle.manifest.input.window, keep, bundle.manifest.input.overlap
         ):
             pass
     drawn = [window.tobytes() for window in found]

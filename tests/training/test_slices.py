@@ -13,12 +13,12 @@ import torch
 
 from gossamer.data import Sample
 from gossamer.data.preparation.segmentation import PreparedCase, PreparedCases
-from gossamer.data.windows import blend_bands
-from gossamer.inference.segmentation import Inference, with_neighbours
+from gossamer.data.windows import add_neighbours, blend_bands, cut_window
+from gossamer.inference.segmentation import Inference
 from gossamer.training.augment import MaskAugmenter
 from gossamer.training.batches import Batch, Draw, EpochBatches
 from gossamer.training.recipe import Augmentation, Flips
-from gossamer.training.slices import TrainingSlices, ValidationCases, planes_of, window_at
+from gossamer.training.slices import TrainingSlices, ValidationCases, planes_of
 
 STILL = Augmentation(0, 0, 0, 0, 0, 0, foreground=0.5)
 MOVING = dataclasses.replace(Augmentation(flips="both"), contrast=0, brightness=0, noise=0)
@@ -111,7 +111,7 @@ def test_windows_reach_every_corner_and_never_leave_the_slice() -> None:
             image = slices[Draw(epoch, 0, 1.0)].images
             corner = int(image[0, 0, 0]), int(image[1, 0, 0])
             corners[corner] += 1
-            assert torch.equal(image, torch.from_numpy(window_at(stack[0], corner, (16, 12)).astype(np.float32)))
+            assert torch.equal(image, torch.from_numpy(cut_window(stack[0], corner, (16, 12)).astype(np.float32)))
         assert set(corners) == set(itertools.product(range(6), range(7)))
 
 
@@ -169,11 +169,11 @@ def test_neighbouring_slices_are_the_channels_and_stay_aligned() -> None:
         wanted = [data.cases[0].slices[min(max(index + step, 0), 3)] for step in (-1, 0, 1)]
         np.testing.assert_array_equal(images, np.concatenate(wanted).astype(np.float32))
         np.testing.assert_array_equal(
-            images, with_neighbours(data.cases[0].slices.astype(np.float32), 3)[index], "as in evaluation"
+            images, add_neighbours(data.cases[0].slices.astype(np.float32), 3)[index], "as in evaluation"
         )
     np.testing.assert_array_equal(slices[Draw(0, 4, 1.0)].images[2:4], slices[Draw(0, 4, 1.0)].images[:2])
     case = ValidationCases(data, 3)[0]
-    np.testing.assert_array_equal(case.slices, with_neighbours(data.cases[0].slices.astype(np.float32), 3))
+    np.testing.assert_array_equal(case.slices, add_neighbours(data.cases[0].slices.astype(np.float32), 3))
     np.testing.assert_array_equal(case.codes, data.cases[0].codes)
 
 
@@ -275,5 +275,5 @@ def test_planes_and_windows() -> None:
     bits = planes_of(codes, 2, overlapping=True)
     assert torch.equal(bits[:, 0].int() + 2 * bits[:, 1].int(), codes.int())
     plane = np.arange(12).reshape(1, 3, 4) + 1
-    np.testing.assert_array_equal(window_at(plane, (1, 2), (2, 2)), [[[7, 8], [11, 12]]])
-    np.testing.assert_array_equal(window_at(plane, (-1, 2), (3, 3)), [[[0, 0, 0], [3, 4, 0], [7, 8, 0]]])
+    np.testing.assert_array_equal(cut_window(plane, (1, 2), (2, 2)), [[[7, 8], [11, 12]]])
+    np.testing.assert_array_equal(cut_window(plane, (-1, 2), (3, 3)), [[[0, 0, 0], [3, 4, 0], [7, 8, 0]]])

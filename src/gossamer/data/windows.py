@@ -41,6 +41,43 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
     return [round(index * (size - window) / (count - 1)) for index in range(count)]
 
 
+def centred_start(size: int, window: int) -> int:
+    """Return where the window in the middle of an axis begins; negative where the axis is shorter than the window."""
+    room = size - window
+    return room // 2 if room >= 0 else -(-room // 2)
+
+
+def cut_window(planes: np.ndarray, corner: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
+    """Return the window of ``(..., rows, columns)`` whose upper left corner is ``corner``; zeros outside the planes."""
+    inside, places = [], []
+    for low, side, size in zip(corner, window, planes.shape[-2:], strict=True):
+        part = slice(max(low, 0), min(low + side, size))
+        inside.append(part)
+        places.append(slice(part.start - low, part.stop - low))
+    cut = np.zeros((*planes.shape[:-2], *window), dtype=planes.dtype)
+    cut[..., places[0], places[1]] = planes[..., inside[0], inside[1]]
+    return cut
+
+
+def add_neighbours(slices: np.ndarray, count: int) -> np.ndarray:
+    """Return ``(slices, count * channels, rows, columns)``: each slice with its neighbours, the outermost repeated."""
+    if count == 1:
+        return slices
+    around = _neighbour_numbers(np.arange(len(slices)), count, len(slices))
+    return slices[around].reshape(len(slices), -1, *slices.shape[2:])
+
+
+def slice_with_neighbours(slices: np.ndarray, number: int, count: int) -> np.ndarray:
+    """Return one slice as ``add_neighbours`` does: ``(count * channels, rows, columns)``."""
+    around = _neighbour_numbers(np.array(number), count, len(slices))
+    return slices[around].reshape(-1, *slices.shape[2:])
+
+
+def _neighbour_numbers(numbers: np.ndarray, count: int, total: int) -> np.ndarray:
+    """Return the numbers of the ``count`` slices around each of ``numbers``, within ``total`` slices."""
+    return np.clip(numbers[..., None] + np.arange(count) - count // 2, 0, total - 1)
+
+
 def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, overlap: float = 0.5) -> Iterator[Band]:
     """Yield the blended values of every slice, a band of final rows at a time, in order.
 
@@ -62,13 +99,9 @@ def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, ov
         members = part.stop - part.start
         sums = total = None
         for begin, following in pairwise([*down, size[0]]):
-            windows = np.stack(
-                [
-                    _cut(stack[index], (begin, column), window, before)
-                    for index in range(part.start, part.stop)
-                    for column in across
-                ]
-            )
+            corners = [(begin - before[0], column - before[1]) for column in across]
+            windows = np.stack([cut_window(stack[i], at, window) for i in range(first, part.stop) for at in corners])
+            windows = windows.astype(np.float32, copy=False)
             values = _in_batches(predict, windows)
             if sums is None or total is None:
                 sums = np.zeros((members, values.shape[1], window[0], size[1]), dtype=np.float32)
@@ -94,18 +127,6 @@ def _cropped(part: slice, begin: int, values: np.ndarray, before: list[int], sha
         offset = first - (begin - before[0])
         inside = values[:, :, offset : offset + last - first, before[1] : before[1] + shape[1]]
         yield Band(part, slice(first, last), inside)
-
-
-def _cut(image: np.ndarray, corner: tuple[int, int], window: tuple[int, int], before: list[int]) -> np.ndarray:
-    """Return a window of ``(channels, rows, columns)``, zeros where it leaves the image."""
-    cut = np.zeros((image.shape[0], *window), dtype=np.float32)
-    places = []
-    for axis in (0, 1):
-        low = corner[axis] - before[axis]
-        inside = slice(max(low, 0), min(low + window[axis], image.shape[axis + 1]))
-        places.append((inside, slice(inside.start - low, inside.stop - low)))
-    cut[:, places[0][1], places[1][1]] = image[:, places[0][0], places[1][0]]
-    return cut
 
 
 def _in_batches(predict: Predict, windows: np.ndarray) -> np.ndarray:

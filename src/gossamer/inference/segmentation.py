@@ -10,7 +10,7 @@ import numpy as np
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
 from gossamer.data.transforms import Preprocessing, resample_planes
-from gossamer.data.windows import Predict, blend_bands
+from gossamer.data.windows import Predict, add_neighbours, blend_bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle
 from gossamer.inference.decisions import HALF, probabilities_of, require_finite
@@ -76,7 +76,7 @@ class SegmentationPredictor:
         decided = np.zeros((*lead, len(stack), *shape), dtype=kind)
         resampled = stack.shape[2:] != shape
         parts: list[np.ndarray] = []
-        wide = with_neighbours(stack, self.inference.stack)
+        wide = add_neighbours(stack, self.inference.stack)
         del stack
         for band in blend_bands(wide, self.inference.window, self.network, self.inference.overlap):
             require_finite(band.values, image.source)
@@ -137,15 +137,6 @@ def bundle_masks(bundle: Bundle, lap: Lap = no_timing) -> SegmentationPredictor:
     return SegmentationPredictor(
         probabilities, bundle.preprocessing, inference, output.classes, output.multi_label, lap
     )
-
-
-def with_neighbours(stack: np.ndarray, count: int) -> np.ndarray:
-    """Return ``(slices, count * channels, rows, columns)``: each slice with its neighbours, the outermost repeated."""
-    if count == 1:
-        return stack
-    offsets = np.arange(count) - count // 2
-    index = np.clip(np.arange(len(stack))[:, None] + offsets, 0, len(stack) - 1)
-    return stack[index].reshape(len(stack), -1, *stack.shape[2:])
 
 
 def measure_sizes(labels: LabelMap, spacing_mm: tuple[float, ...] | None) -> np.ndarray:

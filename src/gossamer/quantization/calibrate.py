@@ -15,10 +15,9 @@ from onnxruntime.quantization import CalibrationDataReader
 
 from gossamer.data import ClassificationDataset, Sample, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
-from gossamer.data.windows import window_starts
+from gossamer.data.windows import centred_start, cut_window, slice_with_neighbours, window_starts
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.bundle import Bundle
-from gossamer.inference.segmentation import with_neighbours
 
 FEWEST = 128
 """Images or windows of the training split that calibration wants at least, where the split has as many."""
@@ -142,15 +141,10 @@ def _windows(
     rows, columns = (
         window_starts(size, side, spec.overlap) for size, side in zip(stack.shape[2:], spec.window, strict=True)
     )
+    before = [centred_start(size, side) for size, side in zip(stack.shape[2:], spec.window, strict=True)]
     places = list(product(range(len(stack)), rows, columns))
     for index in np.random.default_rng(seed).permutation(len(places))[part]:
         number, row, column = places[index]
-        around = with_neighbours(stack[max(0, number - spec.stack) : number + spec.stack + 1], spec.stack)
-        yield _window(around[min(number, spec.stack)], (row, column), spec.window)
-
-
-def _window(planes: np.ndarray, corner: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
-    """Return the window at ``corner``; a side that is shorter stands in the middle of zeros, as in evaluation."""
-    cut = planes[:, corner[0] : corner[0] + window[0], corner[1] : corner[1] + window[1]]
-    missing = [side - size for side, size in zip(window, cut.shape[1:], strict=True)]
-    return np.pad(cut, [(0, 0), *((room // 2, room - room // 2) for room in missing)])
+        # A side shorter than the window stands in the middle of zeros, as in evaluation.
+        corner = (row + min(0, before[0]), column + min(0, before[1]))
+        yield cut_window(slice_with_neighbours(stack, number, spec.stack), corner, spec.window)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gossamer.data.preparation.segmentation import PreparedCases
-from gossamer.inference.segmentation import Inference, with_neighbours
+from gossamer.data.windows import add_neighbours, centred_start, cut_window, slice_with_neighbours
+from gossamer.inference.segmentation import Inference
 from gossamer.training.augment import MaskAugmenter
 from gossamer.training.batches import Batch, Draw
 
@@ -54,10 +55,10 @@ class TrainingSlices(Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         case, index = self.places[draw.index]
-        image = with_its_neighbours(case.slices, index, self.inference.stack)
+        image = slice_with_neighbours(case.slices, index, self.inference.stack)
         codes = case.codes[index]
         corner = self._corner(codes, np.random.default_rng([self.seed, draw.epoch, 3, draw.index]))
-        image, codes = (window_at(part, corner, self.inference.window) for part in (image, codes[None]))
+        image, codes = (cut_window(part, corner, self.inference.window) for part in (image, codes[None]))
         changed, mask = self.augmenter(
             torch.from_numpy(image.astype(np.float32)),
             torch.from_numpy(codes.astype(np.float32)),
@@ -71,8 +72,9 @@ class TrainingSlices(Dataset[Batch]):
     def _corner(self, codes: np.ndarray, generator: np.random.Generator) -> tuple[int, int]:
         """Return the upper left corner of a window: half of them hold a foreground pixel, where there is one."""
         free = [size - side for size, side in zip(codes.shape, self.inference.window, strict=True)]
+        middle = [centred_start(*sides) for sides in zip(codes.shape, self.inference.window, strict=True)]
         if max(free) <= 0:
-            return centred(free[0]), centred(free[1])
+            return middle[0], middle[1]
         found = np.flatnonzero(codes) if generator.random() < self.augmenter.augmentation.foreground else codes[:0]
         if found.size:
             centre = np.unravel_index(int(generator.choice(found)), codes.shape)
@@ -82,7 +84,7 @@ class TrainingSlices(Dataset[Batch]):
         else:
             wanted = [int(generator.integers(max(room, 0) + 1)) for room in free]
         row, column = (
-            min(max(w, 0), room) if room > 0 else centred(room) for w, room in zip(wanted, free, strict=True)
+            min(max(w, 0), room) if room > 0 else start for w, room, start in zip(wanted, free, middle, strict=True)
         )
         return row, column
 
@@ -107,18 +109,7 @@ class ValidationCases(Dataset[ValidationCase]):
 
     def __getitem__(self, index: int) -> ValidationCase:
         case = self.cases[index]
-        return ValidationCase(with_neighbours(case.slices.astype(np.float32), self.stack), case.codes, index)
-
-
-def centred(room: int) -> int:
-    """Return where a window begins that has ``room`` pixels less than a slice, or more, as evaluation places it."""
-    return room // 2 if room >= 0 else -(-room // 2)
-
-
-def with_its_neighbours(slices: np.ndarray, number: int, count: int) -> np.ndarray:
-    """Return one slice as ``with_neighbours`` has it, ``(count * channels, rows, columns)``."""
-    around = np.clip(np.arange(count) + number - count // 2, 0, len(slices) - 1)
-    return slices[around].reshape(-1, *slices.shape[2:])
+        return ValidationCase(add_neighbours(case.slices.astype(np.float32), self.stack), case.codes, index)
 
 
 def middle_window(slices: np.ndarray, number: int, inference: Inference) -> np.ndarray:
@@ -129,21 +120,9 @@ def middle_window(slices: np.ndarray, number: int, inference: Inference) -> np.n
         number: of the slice.
         inference: the window and the neighbouring slices.
     """
-    rows, columns = (centred(size - side) for size, side in zip(slices.shape[2:], inference.window, strict=True))
-    seen = with_its_neighbours(slices, number, inference.stack)
-    return np.ascontiguousarray(window_at(seen, (rows, columns), inference.window), dtype=np.float32)
-
-
-def window_at(planes: np.ndarray, corner: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
-    """Return the window of ``(..., rows, columns)`` whose upper left corner is ``corner``; zeros outside."""
-    inside, places = [], []
-    for low, side, size in zip(corner, window, planes.shape[-2:], strict=True):
-        part = slice(max(low, 0), min(low + side, size))
-        inside.append(part)
-        places.append(slice(part.start - low, part.stop - low))
-    cut = np.zeros((*planes.shape[:-2], *window), dtype=planes.dtype)
-    cut[..., places[0], places[1]] = planes[..., inside[0], inside[1]]
-    return cut
+    rows, columns = (centred_start(*sides) for sides in zip(slices.shape[2:], inference.window, strict=True))
+    seen = slice_with_neighbours(slices, number, inference.stack)
+    return np.ascontiguousarray(cut_window(seen, (rows, columns), inference.window), dtype=np.float32)
 
 
 def planes_of(codes: Tensor, foreground: int, overlapping: bool) -> Tensor:
