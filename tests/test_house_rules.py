@@ -106,7 +106,7 @@ def test_tables_are_complete() -> None:
         return {path.stem for path in (SOURCE / folder).glob("*.py")} - besides - {"__init__"}
 
     # A paper may hold a mechanism and its variant in one file.
-    assert {"gossamer.nn.attention." + name for name in files("nn/attention", {"base"})} == {
+    assert {"gossamer.nn.attention." + name for name in files("nn/attention", {"base", "external"})} == {
         kind.__module__ for kind in MECHANISMS.values()
     }
     assert files("nn/models", {"base"}) == {type(preset).__module__.rsplit(".", 1)[-1] for preset in PRESETS.values()}

@@ -61,7 +61,7 @@ def load_model(folder: Path | str) -> Network:
             problem = "is not there" if folder.exists() else "its folder does not exist"
             raise GossamerError(ErrorCode.MISSING, folder / name, problem, "name the folder of a run that has trained")
     stored = read_json(folder / CONFIG)
-    model = config_from_json(stored.get("model", {}), str(folder / CONFIG)).build()
+    model = config_from_json(stored.get("model", {}), str(folder / CONFIG), opened_folder=folder).build()
     tensors, _ = read_tensors(folder / WEIGHTS)
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):

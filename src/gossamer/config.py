@@ -22,9 +22,16 @@ _LONGEST = 60
 
 
 def to_json(config: Any) -> Any:
-    """Return a dataclass as plain JSON values; a class attribute ``name`` is written first."""
+    """Return a dataclass as plain JSON values; what identifies its class is written first.
+
+    That is the class attribute ``name``, or what the class method ``json_header`` returns.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        named = {"name": name} if isinstance(name := getattr(type(config), "name", None), str) else {}
+        named: dict[str, Any] = {}
+        if hasattr(type(config), "json_header"):
+            named = type(config).json_header()  # type: ignore[attr-defined]
+        elif isinstance(name := getattr(type(config), "name", None), str):
+            named = {"name": name}
         fields = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
         return named | fields
     if isinstance(config, Mapping):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention import Attention, AttentionConfig, attention_config
+from gossamer.nn.attention import Attention, AttentionLike, attention_config
 from gossamer.nn.layers.position import LearnedPosition
 from gossamer.nn.models.base import Network
 
@@ -50,9 +50,7 @@ class Transfer:
         return ", ".join(parts)
 
 
-def convert_attention(
-    model: Network, attention: str | AttentionConfig | dict[str, Any], query: Query = "key"
-) -> Network:
+def convert_attention(model: Network, attention: AttentionLike, query: Query = "key") -> Network:
     """Return a copy of a network with another attention mechanism, with the weights that both can use.
 
     Args:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gossamer import config
 from gossamer.comparison.folder import Kind
 from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import ClassificationSurvey, survey_dataset
@@ -17,7 +16,7 @@ from gossamer.data.preparation.segmentation import survey_dataset as survey_mask
 from gossamer.data.windows import window_starts
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.segmentation import Inference
-from gossamer.nn.attention import MECHANISMS
+from gossamer.nn.attention import attention_config
 from gossamer.nn.models import PRESETS, NetworkConfig, SegmenterConfig, ViTConfig, list_models
 from gossamer.task import TaskName
 from gossamer.training.options import TrainOptions
@@ -97,7 +96,7 @@ def list_candidates(
     mechanisms = None if attention is None else list(attention)
     for mechanism in mechanisms or ():
         if not mechanism.lstrip().startswith("{"):
-            config.find_entry(MECHANISMS, mechanism, "attention")
+            attention_config(mechanism)
     sizes = None if image_sizes is None else list(image_sizes)
     found = _look(dataset, seed)
     made, refused, seen = [], [], set()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.task import TaskName
 from gossamer.training.recipe import Flips, Precision
+
+if TYPE_CHECKING:
+    from gossamer.nn.attention import AttentionLike
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class TrainOptions:
     Attributes:
         task: ``classify`` or ``segment``; what the data are labelled for if left out.
         model: a preset; ``vit_tiny`` for classification and ``transunet_small`` for segmentation if left out.
-        attention: a mechanism, by name or as a JSON object with its parameters; ``sequence_norm`` for classification
-            and the preset's own for segmentation if left out.
+        attention: Attention mechanism: a name, a class in a file such as ``./mine.py:MyConfig``, a JSON object with
+            its parameters, or a config (default: ``sequence_norm`` for classification, the preset's own for
+            segmentation).
         init: folder of a run or of imported weights, whose network and weights training starts from.
         query: what takes the place of queries where ``attention`` has none and that of ``init`` has: ``key``, the
             projection of the keys, or ``mean``, that of both.
@@ -46,7 +50,7 @@ class TrainOptions:
 
     task: TaskName | None = None
     model: str | None = None
-    attention: str | None = None
+    attention: AttentionLike | None = None
     init: Path | None = None
     query: Literal["key", "mean"] | None = None
     image_size: tuple[int, int] | None = None

@@ -100,18 +100,19 @@ class RunConfig:
         return yaml.safe_dump({"gossamer": __version__, **values}, sort_keys=False, allow_unicode=True, width=100)
 
     @classmethod
-    def from_yaml(cls, text: str, where: str) -> RunConfig:
+    def from_yaml(cls, text: str, path: Path) -> RunConfig:
         """Return the config that ``to_yaml`` wrote.
 
         Raises:
             GossamerError: ``E-CONFIG``, where it is not such a config.
         """
+        where = str(path)
         values = _parse_yaml(text, where)
         values.pop("gossamer", None)
         for key in ("model", "preprocessing"):
             if key not in values:
                 raise GossamerError(ErrorCode.CONFIG, where, f"has no key {key!r}", "use a config.yaml of a run")
-        values["model"] = config_from_json(values["model"], f"{where}: model")
+        values["model"] = config_from_json(values["model"], f"{where}: model", opened_folder=path.parent)
         values["preprocessing"] = Preprocessing.from_json(values["preprocessing"], where)
         values["recipe"] = config.from_json(Recipe, values.get("recipe"), f"{where}: recipe")
         return config.from_json(cls, values, where)
@@ -200,7 +201,7 @@ class RunFolder:
         if not self.config.is_file():
             problem = "is not a run folder: it has no config.yaml" if self.path.exists() else "there is no such folder"
             raise GossamerError(ErrorCode.MISSING, self.path, problem, "name a folder that gossamer train wrote")
-        return RunConfig.from_yaml(read_bytes(self.config).decode(), str(self.config))
+        return RunConfig.from_yaml(read_bytes(self.config).decode(), self.config)
 
     def read_threads(self) -> int | None:
         """Return how many threads the run was started with: another number rounds otherwise."""

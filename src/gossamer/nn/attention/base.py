@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.extension import find_origin
 from gossamer.nn.cost import Cost
 
 Grid = tuple[int, ...]
@@ -67,6 +68,18 @@ class AttentionConfig(ABC):
     """The parameters that belong to one mechanism alone; what a network decides is given to ``build``."""
 
     name: ClassVar[str]
+
+    @classmethod
+    def json_header(cls) -> dict[str, str]:
+        """Return the keys by which JSON identifies the class: its name, or file and SHA-256 of a class of a user.
+
+        Raises:
+            GossamerError: ``E-UNSUPPORTED``, for a class of a user that no file of its own defines.
+        """
+        if cls.__module__.startswith("gossamer."):
+            return {"name": cls.name}
+        origin = find_origin(cls)
+        return {"name": origin.reference, "sha256": origin.sha256}
 
     @property
     def own_head_dim(self) -> int | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention import AttentionConfig, attention_config
+from gossamer.nn.attention import AttentionLike, attention_config
 from gossamer.nn.models import (
     apformer,
     apformer_classifier,
@@ -100,7 +101,7 @@ def list_models(pattern: str = "*", *, task: TaskName | None = None) -> list[str
 def model_config(
     name: str,
     *,
-    attention: str | AttentionConfig | dict[str, Any] | None = None,
+    attention: AttentionLike | None = None,
     image_size: tuple[int, int] | None = None,
     in_channels: int | None = None,
     num_classes: int | None = None,
@@ -127,7 +128,7 @@ def model_config(
 def create_model(
     name: str,
     *,
-    attention: str | AttentionConfig | dict[str, Any] | None = None,
+    attention: AttentionLike | None = None,
     image_size: tuple[int, int] | None = None,
     in_channels: int | None = None,
     num_classes: int | None = None,
@@ -158,16 +159,25 @@ def create_model(
     ).build()
 
 
-def config_from_json(data: Mapping[str, Any], where: str = "model") -> NetworkConfig:
+def config_from_json(
+    data: Mapping[str, Any], where: str = "model", *, opened_folder: Path | None = None
+) -> NetworkConfig:
     """Return the network config that ``gossamer.config.to_json`` wrote.
 
+    Args:
+        data: JSON values.
+        where: Name of what is being read, for errors.
+        opened_folder: Folder that the values were read from; None for values of this process. A file inside of it
+            that an attention mechanism names is never executed.
+
     Raises:
-        GossamerError: ``E-CONFIG``, for a name or key that does not exist.
+        GossamerError: ``E-CONFIG``, for a name or key that does not exist; the errors of
+            ``gossamer.extension.load_class`` for an attention mechanism of a user.
     """
     kind = config.find_entry(MODELS, data.get("name"), "model")
     values = dict(data)
     if "attention" in values:
-        values["attention"] = attention_config(values["attention"])
+        values["attention"] = attention_config(values["attention"], opened_folder=opened_folder)
     return config.from_json(kind, values, where)
 
 
