@@ -1,4 +1,4 @@
-"""Hold two kinds of a finished ``gossamer compare`` against each other; its page holds each against softmax alone.
+"""Hold two variants of a finished ``gossamer compare`` against each other; its page holds each against softmax alone.
 
 Example: python benchmarks/comparison_pair.py compared/breastmnist vit_tiny:sequence_norm vit_tiny:sima
 
@@ -11,36 +11,37 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gossamer.comparison.folder import CompareFolder, Kind
+from gossamer.comparison.folder import CompareFolder
+from gossamer.comparison.paired_tests import estimate_difference
 from gossamer.comparison.plan_file import read_plan
-from gossamer.comparison.results import read_results
-from gossamer.comparison.statistics import difference
+from gossamer.comparison.results import collect_results
+from gossamer.variants import Variant
 
 
-def kind_of(text: str) -> Kind:
-    """Return the kind that ``model:attention`` names, or ``model`` where it has none."""
+def variant_of(text: str) -> Variant:
+    """Return the variant that ``model:attention`` names, or ``model`` where it has none."""
     model, _, attention = text.partition(":")
-    return Kind(model=model, attention=attention or None)
+    return Variant(model=model, attention=attention or None)
 
 
 def main() -> None:
     """Print the difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("kinds", nargs=2, type=kind_of, metavar="MODEL:ATTENTION")
+    parser.add_argument("variants", nargs=2, type=variant_of, metavar="MODEL:ATTENTION")
     options = parser.parse_args()
     folder = CompareFolder(options.folder)
-    results = read_results(folder, read_plan(folder.plan))
-    unknown = [kind.name for kind in options.kinds if kind not in results.plan.kinds]
+    results = collect_results(folder, read_plan(folder.plan))
+    unknown = [variant.name for variant in options.variants if variant not in results.plan.variants]
     if unknown:
         parser.error(f"{unknown[0]} is not in {options.folder}")
-    ours, theirs = results.shared(*options.kinds)
+    ours, theirs = results.shared(*options.variants)
     if not ours:
         parser.error("the two have no seed in common")
-    found = difference(ours, theirs, results.weights(), test=True)
+    found = estimate_difference(ours, theirs, results.weights(), test=True)
     estimate, p = found.estimate, "none" if found.p is None else f"{found.p:.4f}"
     each = ", ".join(f"{seed:+.3f}" for seed in found.seeds)
-    first, second = (kind.name for kind in options.kinds)
+    first, second = (variant.name for variant in options.variants)
     print(
         f"{results.label} of {first} less {second}: {estimate.value:+.3f}, {estimate.low:+.3f} to {estimate.high:+.3f}"
     )

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.comparison.folder import PRECISIONS, Cell, CompareFolder, GrowthPoint, Kind, Measured, Precision, State
-from gossamer.comparison.plan_file import ComparePlan, Limits, Refused, write_plan
+from gossamer.comparison.folder import CompareFolder, GrowthPoint, MeasuredCosts, Trial, TrialState
+from gossamer.comparison.plan_file import ComparePlan, RefusedVariant, write_plan
 from gossamer.files import write_json
 from gossamer.profiling.figure import Figure
+from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision, Variant
 
 CLASSES = ("benign", "malignant")
 
 
 def plan_of(
-    kinds: Sequence[Kind], *, seeds: Sequence[int] = (0, 1), limits: Limits = Limits(), **more: Any
+    variants: Sequence[Variant], *, seeds: Sequence[int] = (0, 1), limits: CostLimits = CostLimits(), **more: Any
 ) -> ComparePlan:
     """A plan of a classification, unless ``more`` says otherwise."""
     fields: dict[str, Any] = {
@@ -32,32 +33,32 @@ def plan_of(
         "machine": {"processor": "A processor", "usable_cpus": 2},
         "command": "gossamer compare scans.npz --models vit_tiny --out comparison",
     }
-    return ComparePlan(kinds=tuple(kinds), seeds=tuple(seeds), limits=limits, **{**fields, **more})
+    return ComparePlan(variants=tuple(variants), seeds=tuple(seeds), limits=limits, **{**fields, **more})
 
 
-def kind(attention: str | None, model: str = "vit_tiny") -> Kind:
-    """A kind."""
-    return Kind(model=model, attention=attention)
+def variant(attention: str | None, model: str = "vit_tiny") -> Variant:
+    """A variant."""
+    return Variant(model=model, attention=attention)
 
 
-def write_states(folder: CompareFolder, cell: Cell, *stages: str, failed: str | None = None) -> None:
+def write_states(folder: CompareFolder, trial: Trial, *stages: str, failed: str | None = None) -> None:
     """Write that stages ended well; ``failed`` is ``"stage: reason"``."""
-    folder.cell(cell).mkdir(parents=True, exist_ok=True)
+    folder.trial(trial).mkdir(parents=True, exist_ok=True)
     for stage in stages:
-        folder.write_state(cell, State(stage=stage, failed=None, seconds=60.0))  # type: ignore[arg-type]
+        folder.write_state(trial, TrialState(stage=stage, failed=None, seconds=60.0))  # type: ignore[arg-type]
         if stage == "export":
-            folder.bundle(cell, "float32").mkdir()
-            (folder.bundle(cell, "float32") / "manifest.json").touch()
+            folder.bundle(trial, "float32").mkdir()
+            (folder.bundle(trial, "float32") / "manifest.json").touch()
     if failed:
         stage, reason = failed.split(": ", 1)
-        folder.write_state(cell, State(stage=stage, failed=reason, seconds=3.0))  # type: ignore[arg-type]
+        folder.write_state(trial, TrialState(stage=stage, failed=reason, seconds=3.0))  # type: ignore[arg-type]
 
 
 def write_run(
-    folder: CompareFolder, cell: Cell, scores: np.ndarray, truth: np.ndarray, patients: Sequence[str], auroc: float
+    folder: CompareFolder, trial: Trial, scores: np.ndarray, truth: np.ndarray, patients: Sequence[str], auroc: float
 ) -> None:
-    """Write what a trained cell leaves: the probability of the second class, and its AUROC."""
-    run = folder.run(cell)
+    """Write what a trained trial leaves: the probability of the second class, and its AUROC."""
+    run = folder.run(trial)
     run.mkdir(parents=True)
     with (run / "predictions.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -70,14 +71,14 @@ def write_run(
         "metrics": {"auroc": {"value": auroc, "low": auroc - 0.1, "high": min(1.0, auroc + 0.1)}},
         "trivial": {"auroc": 0.5},
         "labels": {CLASSES[1]: {}},
-        "training": {"epochs": 12, "best_epoch": 9, "seconds": 240.0 + cell.seed},
+        "training": {"epochs": 12, "best_epoch": 9, "seconds": 240.0 + trial.seed},
     }
     write_json(run / "summary.json", summary)
 
 
-def write_masks(folder: CompareFolder, cell: Cell, dice: np.ndarray, value: float) -> None:
-    """Write what a trained cell of segmentation leaves: the Dice of each case and class; NaN is undefined."""
-    run, classes = folder.run(cell), ("organ", "tumour", "vessel")[: dice.shape[1]]
+def write_masks(folder: CompareFolder, trial: Trial, dice: np.ndarray, value: float) -> None:
+    """Write what a trained trial of segmentation leaves: the Dice of each case and class; NaN is undefined."""
+    run, classes = folder.run(trial), ("organ", "tumour", "vessel")[: dice.shape[1]]
     run.mkdir(parents=True)
     lines = ["id,patient,split,class,dice"]
     for number, row in enumerate(dice):
@@ -94,23 +95,23 @@ def write_masks(folder: CompareFolder, cell: Cell, dice: np.ndarray, value: floa
     write_json(run / "summary.json", summary)
 
 
-def write_int8(folder: CompareFolder, cell: Cell, drop: tuple[float, float, float], metric: str = "auroc") -> None:
+def write_int8(folder: CompareFolder, trial: Trial, drop: tuple[float, float, float], metric: str = "auroc") -> None:
     """Write the manifest of a bundle in 8 bits, as far as it is read."""
-    bundle = folder.bundle(cell, "int8")
+    bundle = folder.bundle(trial, "int8")
     bundle.mkdir(parents=True)
     found = {"metric": metric, "drop": dict(zip(("value", "low", "high"), drop, strict=True))}
     record = {"test": found, "validation": {**found, "drop": {"value": 9, "low": 9, "high": 9}}}
     (bundle / "manifest.json").write_text(json.dumps({"quantization": record}))
 
 
-def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: float = 4e7) -> Measured:
-    """What a kind could cost; the precisions that ``latency_ms`` lacks are unavailable."""
+def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: float = 4e7) -> MeasuredCosts:
+    """What a variant could cost; the precisions that ``latency_ms`` lacks are unavailable."""
 
     def figure(value: float | None, unit: str) -> Figure:
         known = value is not None
         return Figure(value, unit, "measured" if known else "unavailable", "batch 1" if known else "no bundle")
 
-    def of(precision: Precision, share: float) -> dict[str, Figure]:
+    def of(precision: RuntimePrecision, share: float) -> dict[str, Figure]:
         latency = latency_ms.get(precision)
         memory = None if latency is None else memory_mb * 1e6 * (1.8 if precision == "torch" else 1)
         return {
@@ -129,7 +130,7 @@ def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: fl
         )
         for side in (28, 56, 112, 224)
     )
-    return Measured(
+    return MeasuredCosts(
         network={
             "parameters": figure(5.5e6, "parameters"),
             "macs": Figure(macs, "MACs", "computed", "operators"),
@@ -142,25 +143,27 @@ def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: fl
     )
 
 
-def write_comparison(path: Path, *, limits: Limits = Limits(), images: int = 156) -> CompareFolder:
+def write_comparison(path: Path, *, limits: CostLimits = CostLimits(), images: int = 156) -> CompareFolder:
     """Write a comparison of eight mechanisms of one network with three seeds, of which one failed and one waits."""
     folder = CompareFolder(path)
     names = ("softmax", "sequence_norm", "sima", "kv", "kv_pos", "soft", "adaptive", "local")
-    kinds = [kind(name) for name in names] + [kind(None, "resnet_18_small")]
-    refused = (Refused(model="resnet_18_small", attention="kv", reason="a convolutional network has no attention"),)
-    plan = plan_of(kinds, seeds=(0, 1, 2), limits=limits, refused=refused)
+    variants = [variant(name) for name in names] + [variant(None, "resnet_18_small")]
+    refused = (
+        RefusedVariant(model="resnet_18_small", attention="kv", reason="a convolutional network has no attention"),
+    )
+    plan = plan_of(variants, seeds=(0, 1, 2), limits=limits, refused=refused)
     path.mkdir(parents=True, exist_ok=True)
     write_plan(folder, plan)
     generator = np.random.default_rng(7)
     truth = np.arange(images) % 4 > 0
     patients = [f"p{number // 2}" for number in range(images)]
     hardness = generator.normal(size=images)
-    for number, each in enumerate(kinds):
+    for number, each in enumerate(variants):
         strength = 1.6 - 0.06 * number + (0.5 if each.attention is None else 0)
         for seed in plan.seeds:
-            cell = Cell(kind=each, seed=seed)
+            trial = Trial(variant=each, seed=seed)
             if each.attention == "adaptive":
-                write_states(folder, cell, failed="train: ended with status 70: E-BUG: the loss is no number")
+                write_states(folder, trial, failed="train: ended with status 70: E-BUG: the loss is no number")
                 continue
             if each.attention == "local" and seed == 2:
                 continue
@@ -168,12 +171,12 @@ def write_comparison(path: Path, *, limits: Limits = Limits(), images: int = 156
             scores = np.round(1 / (1 + np.exp(-logits)), 6)
             won = (scores[truth][:, None] > scores[~truth][None]).mean()
             won += (scores[truth][:, None] == scores[~truth][None]).mean() / 2
-            write_run(folder, cell, scores, truth, patients, float(won))
+            write_run(folder, trial, scores, truth, patients, float(won))
             if each.attention == "soft":
-                write_states(folder, cell, "train", "export", failed="quantize: no rung keeps the drop within 0.005")
+                write_states(folder, trial, "train", "export", failed="quantize: no rung keeps the drop within 0.005")
                 continue
-            write_states(folder, cell, "train", "export", "quantize")
-            write_int8(folder, cell, (0.001, -0.002, 0.004 + 0.001 * seed))
+            write_states(folder, trial, "train", "export", "quantize")
+            write_int8(folder, trial, (0.001, -0.002, 0.004 + 0.001 * seed))
         if each.attention != "adaptive":
             latency = {"torch": 9.0 - 0.6 * number, "float32": 5.0 - 0.35 * number, "int8": 3.4 - 0.2 * number}
             if each.attention == "soft":

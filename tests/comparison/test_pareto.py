@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.comparison.pareto import front
+from gossamer.comparison.pareto import find_pareto_front
 
 
 def test_the_front_by_hand() -> None:
     costs, qualities = [5.0, 2.0, 9.0, 3.0, 4.0], [0.90, 0.70, 0.95, 0.85, 0.80]
-    assert front(costs, qualities) == [1, 3, 0, 2]  # the fifth is dearer and worse than the fourth
+    assert find_pareto_front(costs, qualities) == [1, 3, 0, 2]  # the fifth is dearer and worse than the fourth
 
 
 def test_of_equals_both_stay_and_half_equals_lose() -> None:
-    assert front([1.0, 1.0], [0.5, 0.5]) == [0, 1]
-    assert front([1.0, 1.0], [0.5, 0.6]) == [1]
-    assert front([1.0, 2.0], [0.5, 0.5]) == [0]
-    assert front([], []) == []
+    assert find_pareto_front([1.0, 1.0], [0.5, 0.5]) == [0, 1]
+    assert find_pareto_front([1.0, 1.0], [0.5, 0.6]) == [1]
+    assert find_pareto_front([1.0, 2.0], [0.5, 0.5]) == [0]
+    assert find_pareto_front([], []) == []
 
 
 def test_it_is_what_comparing_everyone_with_everyone_finds() -> None:
@@ -32,4 +32,4 @@ def test_it_is_what_comparing_everyone_with_everyone_finds() -> None:
             for j in range(60)
         )
     ]
-    assert sorted(front(list(costs), list(qualities))) == kept
+    assert sorted(find_pareto_front(list(costs), list(qualities))) == kept

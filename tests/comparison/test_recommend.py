@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.comparison.cell_results import CellResult
-from gossamer.comparison.folder import STAGES, Cell, CompareFolder
-from gossamer.comparison.plan_file import Limits
-from gossamer.comparison.recommend import Candidate, Recommendation, candidates_of, difference_of, recommend
-from gossamer.comparison.results import KindResult, Results, read_results
+from gossamer.comparison.folder import STAGES, CompareFolder, Trial
+from gossamer.comparison.paired_tests import average_over_seeds, draw_weights
+from gossamer.comparison.recommend import Deployment, Recommendation, compare_deployments, list_deployments, recommend
+from gossamer.comparison.results import CollectedResults, VariantResult, collect_results
 from gossamer.comparison.run import NO_RUNG
 from gossamer.comparison.scores import MeanScores, Scores
-from gossamer.comparison.statistics import draw_weights, mean_over_seeds
+from gossamer.comparison.trial_results import TrialResult
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.files import write_json
-from made_comparison import kind, measured, plan_of, write_int8, write_run, write_states
+from gossamer.variants import CostLimits
+from made_comparison import measured, plan_of, variant, write_int8, write_run, write_states
 
 CASES = 40
 NOISE = np.random.default_rng(0).normal(size=(9, CASES, 2)) * 0.05
@@ -29,44 +29,48 @@ NOISE = np.random.default_rng(0).normal(size=(9, CASES, 2)) * 0.05
 def results_of(
     means: dict[str, float],
     latencies: dict[str, dict[str, float]],
-    limits: Limits = Limits(),
+    limits: CostLimits = CostLimits(),
     drops: dict[str, Estimate] | None = None,
     **more: Any,
-) -> Results:
-    """Kinds with the given mean Dice, noise of their own, and the given latencies."""
-    kinds = [kind(name) for name in means]
-    plan = plan_of(kinds, seeds=(0,), task="segment", limits=limits)
+) -> CollectedResults:
+    """Variants with the given mean Dice, noise of their own, and the given latencies."""
+    variants = [variant(name) for name in means]
+    plan = plan_of(variants, seeds=(0,), task="segment", limits=limits)
     made = []
     ids = tuple(f"case {k}" for k in range(CASES))
-    for number, (each, mean) in enumerate(zip(kinds, means.values(), strict=True)):
+    for number, (each, mean) in enumerate(zip(variants, means.values(), strict=True)):
         dice = np.clip(mean + NOISE[number] - NOISE[number].mean(), 0, 1)
         scores = MeanScores(ids, ids, dice, np.ones_like(dice, bool))
         drop = (drops or {}).get(str(each.attention))
-        cell = CellResult(
-            cell=Cell(kind=each, seed=0), stages=STAGES if drop else STAGES[:2], failed=None, scores=scores, drop=drop
+        trial = TrialResult(
+            trial=Trial(variant=each, seed=0),
+            stages=STAGES if drop else STAGES[:2],
+            failed=None,
+            scores=scores,
+            drop=drop,
         )
         latency = latencies.get(str(each.attention))
         made.append(
-            KindResult(
-                kind=each,
+            VariantResult(
+                variant=each,
                 number=number + 1,
-                cells=(cell,),
-                quality=mean_over_seeds([scores], draw_weights(ids)),
+                trials=(trial,),
+                quality=average_over_seeds([scores], draw_weights(ids)),
                 drop=drop,
                 measured=None if latency is None else measured(latency, **more),
-                twin=None,
+                baseline=None,
                 versus=None,
             )
         )
-    return Results(
-        plan=plan, metric="dice", label="Dice", kinds=tuple(made), trivial=0.0, split="val", samples=CASES,
+    return CollectedResults(
+        plan=plan, metric="dice", label="Dice", variants=tuple(made), trivial=0.0, split="val", samples=CASES,
         groups=CASES, notes=(),
     )  # fmt: skip
 
 
 def chosen(found: Recommendation) -> tuple[str, str]:
     assert found.chosen is not None
-    return str(found.chosen.result.kind.attention), found.chosen.precision
+    return str(found.chosen.result.variant.attention), found.chosen.precision
 
 
 SPEEDS = {"softmax": {"torch": 9.0, "float32": 6.0}, "kv": {"torch": 5.0, "float32": 3.0}}
@@ -82,7 +86,7 @@ def test_of_two_that_are_not_told_apart_the_faster_is_taken_and_the_possible_los
     found = recommend(results_of({"softmax": 0.802, "kv": 0.8}, SPEEDS))
     assert chosen(found) == ("kv", "float32")
     assert found.best is not None
-    assert found.best.result.kind.attention == "softmax"
+    assert found.best.result.variant.attention == "softmax"
     assert found.loss is not None
     assert found.loss.low < 0 < found.loss.high
     assert f"up to {found.loss.high:.3f} may be lost" in found.sentences[1]
@@ -90,15 +94,15 @@ def test_of_two_that_are_not_told_apart_the_faster_is_taken_and_the_possible_los
 
 
 def test_limits_leave_out_what_is_too_slow() -> None:
-    found = recommend(results_of({"softmax": 0.8, "kv": 0.6}, SPEEDS, Limits(latency_ms=4.0)))
+    found = recommend(results_of({"softmax": 0.8, "kv": 0.6}, SPEEDS, CostLimits(latency_ms=4.0)))
     assert chosen(found) == ("kv", "float32")
 
 
-def test_no_cell_meets_the_limits_and_each_limit_says_by_how_much() -> None:
-    limits = Limits(latency_ms=2.0, memory_mb=200.0)
+def test_no_trial_meets_the_limits_and_each_limit_says_by_how_much() -> None:
+    limits = CostLimits(latency_ms=2.0, memory_mb=200.0)
     found = recommend(results_of({"softmax": 0.8, "kv": 0.6}, SPEEDS, limits, memory_mb=150.0))
     assert found.chosen is None
-    assert found.headline == "No cell meets the limits"
+    assert found.headline == "No trial meets the limits"
     assert "vit_tiny with kv in float32, takes 3 ms, 1.50 times the 2 ms" in found.sentences[0]
     assert "200 MB by itself is met" in found.sentences[1]
     assert "3 ms where 2 ms is allowed (1.50 times)" in found.sentences[2]
@@ -106,11 +110,11 @@ def test_no_cell_meets_the_limits_and_each_limit_says_by_how_much() -> None:
 
 def test_what_is_not_measured_cannot_meet_a_limit() -> None:
     speeds = {"softmax": SPEEDS["softmax"]}
-    found = recommend(results_of({"softmax": 0.6, "kv": 0.8}, speeds, Limits(latency_ms=7.0)))
+    found = recommend(results_of({"softmax": 0.6, "kv": 0.8}, speeds, CostLimits(latency_ms=7.0)))
     assert chosen(found) == ("softmax", "float32")
     assert any("Not measured" in sentence and "kv" in sentence for sentence in found.sentences)
-    nothing = recommend(results_of({"kv": 0.8}, {}, Limits(latency_ms=7.0)))
-    assert nothing.headline == "No cell is known to meet the limits"
+    nothing = recommend(results_of({"kv": 0.8}, {}, CostLimits(latency_ms=7.0)))
+    assert nothing.headline == "No trial is known to meet the limits"
 
 
 def test_nothing_is_recommended_that_does_not_beat_the_trivial_answer() -> None:
@@ -126,22 +130,22 @@ def test_eight_bits_are_taken_where_their_drop_may_be_chance_and_not_where_it_is
     assert chosen(recommend(results_of({"softmax": 0.8}, speeds, drops={"softmax": sure}))) == ("softmax", "float32")
 
 
-def test_the_difference_of_two_cells_adds_what_8_bits_lose() -> None:
+def test_the_difference_of_two_trials_adds_what_8_bits_lose() -> None:
     drops = {"softmax": Estimate(0.01, 0.0, 0.02), "kv": Estimate(0.03, 0.0, 0.06)}
     speeds = {name: {**speed, "int8": 1.0} for name, speed in SPEEDS.items()}
     results = results_of({"softmax": 0.8, "kv": 0.7}, speeds, drops=drops)
-    cells: dict[tuple[str, str], Candidate] = {
-        (str(c.result.kind.attention), c.precision): c for c in candidates_of(results)
+    trials: dict[tuple[str, str], Deployment] = {
+        (str(c.result.variant.attention), c.precision): c for c in list_deployments(results)
     }
     weights = results.weights()
-    plain = difference_of(results, cells["softmax", "torch"], cells["kv", "float32"], weights)
-    both = difference_of(results, cells["softmax", "int8"], cells["kv", "int8"], weights)
+    plain = compare_deployments(results, trials["softmax", "torch"], trials["kv", "float32"], weights)
+    both = compare_deployments(results, trials["softmax", "int8"], trials["kv", "int8"], weights)
     assert plain is not None
     assert both is not None
     assert plain.value == pytest.approx(0.1)
     assert both.value == pytest.approx(0.1 - 0.01 + 0.03)
     assert both.high - both.value == pytest.approx(np.hypot(np.hypot(plain.high - plain.value, 0.01), 0.03))
-    same = difference_of(results, cells["kv", "float32"], cells["kv", "int8"], weights)
+    same = compare_deployments(results, trials["kv", "float32"], trials["kv", "int8"], weights)
     assert same == Estimate(pytest.approx(0.03), pytest.approx(0.0), pytest.approx(0.06))  # type: ignore[arg-type]
 
 
@@ -149,8 +153,8 @@ def test_of_a_folder_the_fastest_not_told_from_the_best_is_taken_and_what_8_bits
     tmp_path: Path,
 ) -> None:
     folder = CompareFolder(tmp_path / "made")
-    kinds = [kind("softmax"), kind("kv"), kind("sima"), kind("local")]
-    plan = plan_of(kinds, seeds=(0,), options={"bundle_seeds": [0]})
+    variants = [variant("softmax"), variant("kv"), variant("sima"), variant("local")]
+    plan = plan_of(variants, seeds=(0,), options={"bundle_seeds": [0]})
     generator = np.random.default_rng(3)
     truth, noise = np.arange(120) % 2, generator.normal(size=120)
     # kv is as good as softmax and faster; sima is far worse and the fastest; local is no better than chance.
@@ -159,31 +163,31 @@ def test_of_a_folder_the_fastest_not_told_from_the_best_is_taken_and_what_8_bits
         "softmax": {"torch": 9.0, "float32": 6.0, "int8": 3.5}, "kv": {"torch": 7.0, "float32": 4.0},
         "sima": {"torch": 3.0, "float32": 2.0, "int8": 1.0}, "local": {"torch": 2.0, "float32": 1.0, "int8": 0.5},
     }  # fmt: skip
-    folder.measured(kinds[0]).parent.mkdir(parents=True)
-    for cell in plan.cells:
-        name = str(cell.kind.attention)
+    folder.measured(variants[0]).parent.mkdir(parents=True)
+    for trial in plan.trials:
+        name = str(trial.variant.attention)
         own = noise + 0.4 * generator.normal(size=120)
         scores = np.round(1 / (1 + np.exp(-logits[name] * truth - own)), 6)
         won = float((scores[truth == 1][:, None] > scores[truth == 0][None]).mean())
-        write_run(folder, cell, scores, truth, [f"p{number // 2}" for number in range(120)], won)
+        write_run(folder, trial, scores, truth, [f"p{number // 2}" for number in range(120)], won)
         if name == "kv":
-            write_states(folder, cell, "train", "export", failed=f"quantize: {NO_RUNG}: 0.02 is above 0.005")
+            write_states(folder, trial, "train", "export", failed=f"quantize: {NO_RUNG}: 0.02 is above 0.005")
         else:
-            write_states(folder, cell, "train", "export", "quantize")
-            write_int8(folder, cell, (0.05, 0.03, 0.07))  # sure
-        write_json(folder.measured(cell.kind), measured(speeds[name]).to_json())
-    results = read_results(folder, plan)
-    qualities = [result.quality for result in results.kinds]
+            write_states(folder, trial, "train", "export", "quantize")
+            write_int8(folder, trial, (0.05, 0.03, 0.07))  # sure
+        write_json(folder.measured(trial.variant), measured(speeds[name]).to_json())
+    results = collect_results(folder, plan)
+    qualities = [result.quality for result in results.variants]
     assert qualities[3] is not None
     assert qualities[3].low < 0.5 < min(quality.low for quality in qualities[:3] if quality is not None)
     found = recommend(results)
     assert chosen(found) == ("kv", "float32")
     assert found.best is not None
-    assert str(found.best.result.kind.attention) == "softmax"
-    assert {(str(c.result.kind.attention), c.precision) for c in found.alike} == {
+    assert str(found.best.result.variant.attention) == "softmax"
+    assert {(str(c.result.variant.attention), c.precision) for c in found.alike} == {
         ("softmax", "torch"), ("softmax", "float32"), ("kv", "torch"),
     }  # fmt: skip
-    limited = recommend(dataclasses.replace(results, plan=dataclasses.replace(plan, limits=Limits(latency_ms=1.5))))
+    limited = recommend(dataclasses.replace(results, plan=dataclasses.replace(plan, limits=CostLimits(latency_ms=1.5))))
     assert chosen(limited) == ("sima", "int8")  # local is faster and not shown to beat the trivial answer
 
 
@@ -192,16 +196,16 @@ def test_one_patient_gives_no_recommendation_and_says_why() -> None:
     alone = [
         dataclasses.replace(
             result,
-            cells=tuple(dataclasses.replace(c, scores=_first_case(c.scores)) for c in result.cells),
+            trials=tuple(dataclasses.replace(c, scores=_first_case(c.scores)) for c in result.trials),
             quality=None if result.quality is None else Estimate(result.quality.value, math.nan, math.nan),
         )
-        for result in made.kinds
+        for result in made.variants
     ]
-    found = recommend(dataclasses.replace(made, kinds=tuple(alone), split="test", samples=1, groups=1))
+    found = recommend(dataclasses.replace(made, variants=tuple(alone), split="test", samples=1, groups=1))
     assert found.headline == "No recommendation: 1 test case gives no interval"
     assert found.chosen is None
     assert found.best is not None
-    assert str(found.best.result.kind.attention) == "kv"
+    assert str(found.best.result.variant.attention) == "kv"
     assert "longer training does not change that" in found.sentences[0]
 
 
@@ -211,8 +215,8 @@ def _first_case(scores: Scores | None) -> MeanScores:
 
 
 def test_before_any_training_nothing_is_said() -> None:
-    plan = plan_of([kind("softmax")])
-    empty = Results(
-        plan=plan, metric="auroc", label="AUROC", kinds=(), trivial=None, split=None, samples=0, groups=0, notes=()
+    plan = plan_of([variant("softmax")])
+    empty = CollectedResults(
+        plan=plan, metric="auroc", label="AUROC", variants=(), trivial=None, split=None, samples=0, groups=0, notes=()
     )
     assert recommend(empty).headline == "Nothing to recommend yet"

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.comparison.folder import Cell, CompareFolder
-from gossamer.comparison.plan_file import ComparePlan, Limits, Refused, read_plan, write_plan
-from gossamer.comparison.results import Results, read_results
-from gossamer.comparison.results_table import table_of
-from gossamer.comparison.statistics import holm
+from gossamer.comparison.folder import CompareFolder, Trial
+from gossamer.comparison.paired_tests import correct_holm
+from gossamer.comparison.plan_file import ComparePlan, RefusedVariant, read_plan, write_plan
+from gossamer.comparison.results import CollectedResults, collect_results
+from gossamer.comparison.results_table import build_table
 from gossamer.errors import GossamerError
 from gossamer.files import write_json
 from gossamer.inference.decisions import to_csv
-from made_comparison import kind, measured, plan_of, write_int8, write_masks, write_run, write_states
+from gossamer.variants import CostLimits
+from made_comparison import measured, plan_of, variant, write_int8, write_masks, write_run, write_states
 
 TRUTH = np.array([0, 1, 0, 1, 1, 0, 1, 0, 1, 1])
 PATIENTS = ["a", "a", "b", "b", "c", "d", "", "", "e", "e"]
@@ -36,16 +37,16 @@ def scores_of(seed: int, strength: float) -> np.ndarray:
     return np.round(1 / (1 + np.exp(-(strength * TRUTH + noise))), 6)
 
 
-def train(folder: CompareFolder, cell: Cell, strength: float, *stages: str) -> float:
-    scores = scores_of(10 * cell.seed + int(10 * strength), strength)
+def train(folder: CompareFolder, trial: Trial, strength: float, *stages: str) -> float:
+    scores = scores_of(10 * trial.seed + int(10 * strength), strength)
     value = auroc(scores)
-    write_run(folder, cell, scores, TRUTH, PATIENTS, value)
-    write_states(folder, cell, "train", *stages)
+    write_run(folder, trial, scores, TRUTH, PATIENTS, value)
+    write_states(folder, trial, "train", *stages)
     return value
 
 
-def by_name(results: Results) -> dict[str, int]:
-    return {str(result.kind.attention): number for number, result in enumerate(results.kinds)}
+def by_name(results: CollectedResults) -> dict[str, int]:
+    return {str(result.variant.attention): number for number, result in enumerate(results.variants)}
 
 
 @pytest.fixture
@@ -54,12 +55,12 @@ def folder(tmp_path: Path) -> CompareFolder:
 
 
 def test_a_plan_comes_back_as_it_was(folder: CompareFolder) -> None:
-    refused = (Refused(model="resnet_18", attention="kv", reason="has no attention"),)
-    plan = plan_of([kind("softmax"), kind(None, "resnet_18")], refused=refused, limits=Limits(latency_ms=5.0))
+    refused = (RefusedVariant(model="resnet_18", attention="kv", reason="has no attention"),)
+    plan = plan_of([variant("softmax"), variant(None, "resnet_18")], refused=refused, limits=CostLimits(latency_ms=5.0))
     folder.path.mkdir()
     write_plan(folder, plan)
     assert read_plan(folder.plan) == plan
-    assert [(cell.seed, cell.kind.model) for cell in plan.cells[:3]] == [
+    assert [(trial.seed, trial.variant.model) for trial in plan.trials[:3]] == [
         (0, "vit_tiny"),
         (0, "resnet_18"),
         (1, "vit_tiny"),
@@ -69,8 +70,8 @@ def test_a_plan_comes_back_as_it_was(folder: CompareFolder) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"kinds": ()}, "none left"),
-        ({"kinds": (kind("kv"), kind("kv"))}, "twice"),
+        ({"variants": ()}, "none left"),
+        ({"variants": (variant("kv"), variant("kv"))}, "twice"),
         ({"seeds": (1, 1)}, "distinct"),
         ({"epochs": 0}, "below 1"),
     ],
@@ -80,26 +81,26 @@ def test_a_plan_that_cannot_be_is_refused(change: dict[str, object], word: str) 
         "data": "d",
         "task": "classify",
         "classes": ("a", "b"),
-        "kinds": (kind("kv"),),
+        "variants": (variant("kv"),),
         "seeds": (0,),
         "epochs": 3,
     }
     with pytest.raises(GossamerError, match=word):
         ComparePlan(**{**fields, **change})  # type: ignore[arg-type]
     with pytest.raises(GossamerError, match="above 0"):
-        Limits(memory_mb=0.0)
+        CostLimits(memory_mb=0.0)
 
 
 def test_means_differences_and_correction_over_seeds(folder: CompareFolder) -> None:
-    kinds = [kind("softmax"), kind("kv"), kind("sima"), kind(None, "resnet_18")]
-    plan = plan_of(kinds, seeds=(0, 1))
+    variants = [variant("softmax"), variant("kv"), variant("sima"), variant(None, "resnet_18")]
+    plan = plan_of(variants, seeds=(0, 1))
     values = {
-        (each.attention, seed): train(folder, Cell(kind=each, seed=seed), strength)
-        for each, strength in zip(kinds, (1.5, 0.9, 0.2, 1.0), strict=True)
+        (each.attention, seed): train(folder, Trial(variant=each, seed=seed), strength)
+        for each, strength in zip(variants, (1.5, 0.9, 0.2, 1.0), strict=True)
         for seed in plan.seeds
     }
-    results = read_results(folder, plan)
-    softmax, kv, sima, resnet = results.kinds
+    results = collect_results(folder, plan)
+    softmax, kv, sima, resnet = results.variants
     assert kv.quality is not None
     assert kv.quality.value == pytest.approx((values["kv", 0] + values["kv", 1]) / 2, abs=1e-12)
     assert kv.versus is not None
@@ -107,21 +108,21 @@ def test_means_differences_and_correction_over_seeds(folder: CompareFolder) -> N
     assert kv.versus.seeds == pytest.approx([values["kv", s] - values["softmax", s] for s in (0, 1)])
     assert kv.versus.estimate.value == pytest.approx(np.mean(kv.versus.seeds))
     assert kv.versus.estimate.low <= kv.versus.estimate.value <= kv.versus.estimate.high
-    assert [kv.versus.holm, sima.versus.holm] == holm([kv.versus.p or 0, sima.versus.p or 0])
+    assert [kv.versus.p_holm, sima.versus.p_holm] == correct_holm([kv.versus.p or 0, sima.versus.p or 0])
     assert softmax.versus is None
     assert resnet.versus is None
     assert (results.comparisons, results.samples, results.groups, results.trivial) == (2, 10, 7, 0.5)
 
 
 def test_a_comparison_cut_short_says_only_what_is_there(folder: CompareFolder) -> None:
-    kinds = [kind("softmax"), kind("kv"), kind("sima"), kind("local")]
-    plan = plan_of(kinds, seeds=(0, 1))
-    values = [train(folder, Cell(kind=kinds[0], seed=seed), 1.5, "export") for seed in (0, 1)]
-    second = train(folder, Cell(kind=kinds[1], seed=1), 0.5)
-    write_states(folder, Cell(kind=kinds[2], seed=0), failed="train: the loss is no number")
-    folder.run(Cell(kind=kinds[3], seed=0)).mkdir(parents=True)  # begun, and killed before it ended
-    results = read_results(folder, plan)
-    softmax, kv, sima, local = results.kinds
+    variants = [variant("softmax"), variant("kv"), variant("sima"), variant("local")]
+    plan = plan_of(variants, seeds=(0, 1))
+    values = [train(folder, Trial(variant=variants[0], seed=seed), 1.5, "export") for seed in (0, 1)]
+    second = train(folder, Trial(variant=variants[1], seed=1), 0.5)
+    write_states(folder, Trial(variant=variants[2], seed=0), failed="train: the loss is no number")
+    folder.run(Trial(variant=variants[3], seed=0)).mkdir(parents=True)  # begun, and killed before it ended
+    results = collect_results(folder, plan)
+    softmax, kv, sima, local = results.variants
     assert softmax.quality is not None
     assert softmax.quality.value == pytest.approx(np.mean(values))
     assert softmax.quality_in("float32") == softmax.quality.value
@@ -130,35 +131,35 @@ def test_a_comparison_cut_short_says_only_what_is_there(folder: CompareFolder) -
     assert kv.versus.seeds == pytest.approx([second - values[1]])  # the seed that both have
     assert kv.quality_in("float32") is None
     assert sima.quality is None
-    assert sima.cells[0].failed == "train: the loss is no number"
-    assert [cell.state for cell in local.cells] == ["waiting", "waiting"]
+    assert sima.trials[0].failed == "train: the loss is no number"
+    assert [trial.state for trial in local.trials] == ["waiting", "waiting"]
     assert local.cost("latency_p50", "torch").how == "unavailable"
     assert not results.complete
 
 
 def test_nothing_at_all_is_no_error(folder: CompareFolder) -> None:
-    results = read_results(folder, plan_of([kind("softmax")]))
+    results = collect_results(folder, plan_of([variant("softmax")]))
     assert results.trivial is None
-    assert results.kinds[0].state == "0 of 2 done"
+    assert results.variants[0].state == "0 of 2 done"
 
 
 def test_what_was_evaluated_on_other_cases_is_not_compared(folder: CompareFolder) -> None:
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,))
-    train(folder, plan.cells[0], 1.0)
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(0,))
+    train(folder, plan.trials[0], 1.0)
     scores = scores_of(3, 1.0)[:8]
-    write_run(folder, plan.cells[1], scores, TRUTH[:8], PATIENTS[:8], auroc(scores, TRUTH[:8]))
-    write_states(folder, plan.cells[1], "train")
-    kv = read_results(folder, plan).kinds[1]
+    write_run(folder, plan.trials[1], scores, TRUTH[:8], PATIENTS[:8], auroc(scores, TRUTH[:8]))
+    write_states(folder, plan.trials[1], "train")
+    kv = collect_results(folder, plan).variants[1]
     assert kv.quality is None
-    assert "other cases" in (kv.cells[0].failed or "")
+    assert "other cases" in (kv.trials[0].failed or "")
 
 
 @pytest.mark.parametrize("damage", ["table", "summary", "value"])
-def test_a_cell_that_cannot_be_read_has_failed_and_the_others_stand(folder: CompareFolder, damage: str) -> None:
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,))
-    for cell in plan.cells:
-        train(folder, cell, 1.0)
-    run = folder.run(plan.cells[1])
+def test_a_trial_that_cannot_be_read_has_failed_and_the_others_stand(folder: CompareFolder, damage: str) -> None:
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(0,))
+    for trial in plan.trials:
+        train(folder, trial, 1.0)
+    run = folder.run(plan.trials[1])
     if damage == "table":
         (run / "predictions.csv").write_text("id,truth\nimage 0,benign\n")
     elif damage == "summary":
@@ -166,18 +167,18 @@ def test_a_cell_that_cannot_be_read_has_failed_and_the_others_stand(folder: Comp
     else:
         text = (run / "summary.json").read_text()
         (run / "summary.json").write_text(text.replace('"value": ', '"value": 0.3'))
-    softmax, kv = read_results(folder, plan).kinds
+    softmax, kv = collect_results(folder, plan).variants
     assert softmax.quality is not None
     assert kv.quality is None
-    assert (kv.cells[0].failed or "").startswith("cannot be read")
+    assert (kv.trials[0].failed or "").startswith("cannot be read")
 
 
 def test_the_drop_of_8_bits_is_that_of_the_test_split_averaged_over_seeds(folder: CompareFolder) -> None:
-    plan = plan_of([kind("softmax")], seeds=(0, 1))
-    for cell, drop in zip(plan.cells, [(0.01, 0.0, 0.02), (0.03, -0.02, 0.08)], strict=True):
-        train(folder, cell, 1.0, "export", "quantize")
-        write_int8(folder, cell, drop)
-    (softmax,) = read_results(folder, plan).kinds
+    plan = plan_of([variant("softmax")], seeds=(0, 1))
+    for trial, drop in zip(plan.trials, [(0.01, 0.0, 0.02), (0.03, -0.02, 0.08)], strict=True):
+        train(folder, trial, 1.0, "export", "quantize")
+        write_int8(folder, trial, drop)
+    (softmax,) = collect_results(folder, plan).variants
     assert softmax.drop is not None
     assert softmax.quality is not None
     assert (softmax.drop.value, softmax.drop.low, softmax.drop.high) == pytest.approx((0.02, -0.01, 0.05))
@@ -187,10 +188,10 @@ def test_the_drop_of_8_bits_is_that_of_the_test_split_averaged_over_seeds(folder
 
 def test_what_was_not_asked_for_has_no_line(folder: CompareFolder) -> None:
     options = {"precisions": ["torch", "float32"], "bundle_seeds": [0]}
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0, 1), options=options)
-    train(folder, plan.cells[0], 1.0, "export")
-    train(folder, plan.cells[2], 1.2)
-    lines = [line[1:5] for line in table_of(read_results(folder, plan))[1:]]
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(0, 1), options=options)
+    train(folder, plan.trials[0], 1.0, "export")
+    train(folder, plan.trials[2], 1.2)
+    lines = [line[1:5] for line in build_table(collect_results(folder, plan))[1:]]
     assert lines == [
         ["softmax", "0", "torch", "done"], ["softmax", "0", "float32", "done"], ["softmax", "1", "torch", "done"],
         ["kv", "0", "torch", "waiting"], ["kv", "0", "float32", "waiting"], ["kv", "1", "torch", "waiting"],
@@ -198,41 +199,41 @@ def test_what_was_not_asked_for_has_no_line(folder: CompareFolder) -> None:
 
 
 def test_a_run_that_is_gone_waits_and_takes_its_bundles_along(folder: CompareFolder) -> None:
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,))
-    for cell in plan.cells:
-        train(folder, cell, 1.0, "export", "quantize")
-        write_int8(folder, cell, (0.0, -0.1, 0.1))
-    shutil.rmtree(folder.run(plan.cells[1]))
-    softmax, kv = read_results(folder, plan).kinds
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(0,))
+    for trial in plan.trials:
+        train(folder, trial, 1.0, "export", "quantize")
+        write_int8(folder, trial, (0.0, -0.1, 0.1))
+    shutil.rmtree(folder.run(plan.trials[1]))
+    softmax, kv = collect_results(folder, plan).variants
     assert (softmax.state, kv.state) == ("done", "0 of 1 done")
-    assert kv.cells[0].stages == ()
+    assert kv.trials[0].stages == ()
     assert kv.drop is kv.quality is None
 
 
 @pytest.mark.parametrize(("patient", "note"), [("a", "no intervals and no tests"), ("b", "intervals are wide")])
 def test_few_patients_are_said(folder: CompareFolder, patient: str, note: str) -> None:
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,))
-    for cell, strength in zip(plan.cells, (1.0, 0.4), strict=True):
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(0,))
+    for trial, strength in zip(plan.trials, (1.0, 0.4), strict=True):
         scores = scores_of(4, strength)
-        write_run(folder, cell, scores, TRUTH, ["a"] * 9 + [patient], auroc(scores))
-        write_states(folder, cell, "train")
-    results = read_results(folder, plan)
+        write_run(folder, trial, scores, TRUTH, ["a"] * 9 + [patient], auroc(scores))
+        write_states(folder, trial, "train")
+    results = collect_results(folder, plan)
     assert results.notes[0].startswith(note)
     assert results.unit == "patient"
-    versus = results.kinds[1].versus
+    versus = results.variants[1].versus
     assert versus is not None
-    assert (versus.p is None) == (versus.holm is None) == (results.comparisons == 0) == (patient == "a")
+    assert (versus.p is None) == (versus.p_holm is None) == (results.comparisons == 0) == (patient == "a")
 
 
 def test_masks_are_compared_by_dice_with_undefined_classes_left_out(folder: CompareFolder) -> None:
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(0,), task="segment", classes=("organ", "tumour"))
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(0,), task="segment", classes=("organ", "tumour"))
     dice = np.array([[0.9, 0.5], [0.8, math.nan], [0.7, 0.7]])
-    for cell, shift in zip(plan.cells, (0.0, 0.1), strict=True):
-        write_masks(folder, cell, dice - shift, float(np.mean([0.8, 0.6]) - shift))
-        write_states(folder, cell, "train")
-    results = read_results(folder, plan)
-    assert [result.quality.value for result in results.kinds if result.quality] == pytest.approx([0.7, 0.6])
-    versus = results.kinds[1].versus
+    for trial, shift in zip(plan.trials, (0.0, 0.1), strict=True):
+        write_masks(folder, trial, dice - shift, float(np.mean([0.8, 0.6]) - shift))
+        write_states(folder, trial, "train")
+    results = collect_results(folder, plan)
+    assert [result.quality.value for result in results.variants if result.quality] == pytest.approx([0.7, 0.6])
+    versus = results.variants[1].versus
     assert versus is not None
     assert (versus.estimate.low, versus.estimate.high) == pytest.approx((-0.1, -0.1))
     assert versus.p == pytest.approx(2 / 8, abs=0.03)  # three cases that all agree
@@ -240,23 +241,23 @@ def test_masks_are_compared_by_dice_with_undefined_classes_left_out(folder: Comp
 
 
 def test_costs_and_exponents_come_from_what_was_measured(folder: CompareFolder) -> None:
-    plan = plan_of([kind("softmax")], seeds=(0,))
-    folder.measured(kind("softmax")).parent.mkdir(parents=True)
-    write_json(folder.measured(kind("softmax")), measured({"torch": 8.0, "float32": 4.0}).to_json())
-    (softmax,) = read_results(folder, plan).kinds
+    plan = plan_of([variant("softmax")], seeds=(0,))
+    folder.measured(variant("softmax")).parent.mkdir(parents=True)
+    write_json(folder.measured(variant("softmax")), measured({"torch": 8.0, "float32": 4.0}).to_json())
+    (softmax,) = collect_results(folder, plan).variants
     assert softmax.cost("latency_p50", "float32").value == 4.0
     assert softmax.cost("latency_p50", "int8").how == "unavailable"
     assert softmax.exponents() == pytest.approx({"macs": 1.2, "latency": 1.0})
 
 
-def test_the_table_has_a_line_a_cell_and_precision_and_says_why_a_figure_is_missing(folder: CompareFolder) -> None:
-    refused = (Refused(model="resnet_18", attention="kv", reason="has no attention, and a comma"),)
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=(4,), refused=refused)
-    value = train(folder, plan.cells[0], 1.0, "export")
-    write_states(folder, plan.cells[0], failed="quantize: no rung")
-    folder.measured(kind("softmax")).parent.mkdir(parents=True)
-    write_json(folder.measured(kind("softmax")), measured({"torch": 8.0, "float32": 4.0}).to_json())
-    text = to_csv(table_of(read_results(folder, plan)))
+def test_the_table_has_a_line_a_trial_and_precision_and_says_why_a_figure_is_missing(folder: CompareFolder) -> None:
+    refused = (RefusedVariant(model="resnet_18", attention="kv", reason="has no attention, and a comma"),)
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=(4,), refused=refused)
+    value = train(folder, plan.trials[0], 1.0, "export")
+    write_states(folder, plan.trials[0], failed="quantize: no rung")
+    folder.measured(variant("softmax")).parent.mkdir(parents=True)
+    write_json(folder.measured(variant("softmax")), measured({"torch": 8.0, "float32": 4.0}).to_json())
+    text = to_csv(build_table(collect_results(folder, plan)))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [(r["attention"], r["precision"], r["state"]) for r in rows] == [
         ("softmax", "torch", "done"), ("softmax", "float32", "done"), ("softmax", "int8", "failed"),

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.comparison.folder import Cell, CompareFolder, Kind
+from gossamer.comparison.folder import CompareFolder, Trial
 from gossamer.comparison.plan_file import ComparePlan, write_plan
-from gossamer.comparison.run import NO_RUNG, Runner, reason_of
-from gossamer.comparison.worker import Children, Stopped
+from gossamer.comparison.run import NO_RUNG, ComparisonRunner, reason_of
+from gossamer.comparison.worker import StageProcesses, Stopped
 from gossamer.files import write_json
+from gossamer.variants import Variant
 
-KINDS = (Kind(model="vit_nano", attention="softmax"), Kind(model="vit_nano", attention="kv"))
+VARIANTS = (Variant(model="vit_nano", attention="softmax"), Variant(model="vit_nano", attention="kv"))
 QUANTIZE = "quantize vit_nano-{0}-0 vit_nano-{0}-0"
 EXPORT = "export vit_nano-softmax-0 vit_nano-softmax-0"
 PLAN = ComparePlan(
     data="chest",
     task="classify",
     classes=("clear", "nodule"),
-    kinds=KINDS,
+    variants=VARIANTS,
     seeds=(0, 1),
     epochs=3,
     threads=2,
@@ -41,7 +42,7 @@ SUMMARY = {
 PREDICTIONS = "id,patient,truth,p(nodule)\na,,clear,0.25\nb,,nodule,0.75\n"
 
 
-class StandIns(Children):
+class StandIns(StageProcesses):
     """Writes what a stage leaves; ``ends`` gives the status and the log of stages whose words match a pattern."""
 
     def __init__(self, folder: CompareFolder, ends: dict[str, tuple[int, str]] | None = None) -> None:
@@ -60,11 +61,11 @@ class StandIns(Children):
                     raise Stopped(2)
                 return status
         log.write_text("")
-        if module.endswith("measure_kinds"):
-            for kind in KINDS:
-                if (state := self.folder.read_state(Cell(kind=kind, seed=0), "train")) and not state.failed:
-                    self.folder.measured(kind).parent.mkdir(exist_ok=True)
-                    write_json(self.folder.measured(kind), {})
+        if module.endswith("measure_variants"):
+            for variant in VARIANTS:
+                if (state := self.folder.read_state(Trial(variant=variant, seed=0), "train")) and not state.failed:
+                    self.folder.measured(variant).parent.mkdir(exist_ok=True)
+                    write_json(self.folder.measured(variant), {})
             return 0
         out = Path(arguments[arguments.index("--out") + 1 if "--out" in arguments else -3])
         assert "--resume" in arguments or not out.exists()
@@ -88,18 +89,20 @@ def folder(tmp_path: Path) -> CompareFolder:
 def go(children: StandIns, *, retry: bool = False) -> list[str]:
     """Run the comparison; return its lines, without times."""
     lines: list[str] = []
-    Runner(children.folder, PLAN, "chest", children, lines.append, lambda: lines.append("table"), retry=retry).run()
+    ComparisonRunner(
+        children.folder, PLAN, "chest", children, lines.append, lambda: lines.append("table"), retry=retry
+    ).run()
     return lines
 
 
 def short(calls: list[str]) -> list[str]:
-    """Return verb and cell of each call."""
+    """Return verb and trial of each call."""
     return [
         " ".join(re.findall(r"train|export|quantize|measure|--resume|(?<=cells/)vit_nano-\w+-\d", c)) for c in calls
     ]
 
 
-def test_the_first_seed_of_all_kinds_comes_first_with_what_it_costs(folder: CompareFolder) -> None:
+def test_the_first_seed_of_all_variants_comes_first_with_what_it_costs(folder: CompareFolder) -> None:
     children = StandIns(folder)
     lines = go(children)
     softmax, kv = "vit_nano-softmax", "vit_nano-kv"
@@ -120,36 +123,36 @@ def test_the_first_seed_of_all_kinds_comes_first_with_what_it_costs(folder: Comp
     assert go(again) == [] == again.calls
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(folder: CompareFolder) -> None:
+def test_a_trial_that_fails_is_told_and_the_others_go_on(folder: CompareFolder) -> None:
     ends = {
         "train .*softmax-0": (70, "starting\ngossamer: E-VALUE: x: the loss is nan; use a lower rate\n"),
         "quantize .*kv-0": (65, "gossamer: E-VALUE: quantize: no rung keeps the drop of auroc within 0.01 (a); see b"),
     }
     children = StandIns(folder, ends)
     lines = go(children)
-    softmax, kv = (Cell(kind=kind, seed=0) for kind in KINDS)
+    softmax, kv = (Trial(variant=variant, seed=0) for variant in VARIANTS)
     reasons = {
-        stage: [getattr(folder.read_state(cell, stage), "failed", "?") for cell in (softmax, kv)]
+        stage: [getattr(folder.read_state(trial, stage), "failed", "?") for trial in (softmax, kv)]
         for stage in ("train", "export", "quantize")
     }
     assert reasons["train"] == ["E-VALUE: x: the loss is nan; use a lower rate", None]
     assert reasons["export"] == ["train failed", None]
     assert reasons["quantize"] == ["train failed", f"{NO_RUNG}: no rung keeps the drop of auroc within 0.01 (a); see b"]
     assert any("failed: E-VALUE: x" in line for line in lines)
-    assert folder.measured(KINDS[1]).exists()
-    assert not folder.measured(KINDS[0]).exists()
+    assert folder.measured(VARIANTS[1]).exists()
+    assert not folder.measured(VARIANTS[0]).exists()
     assert short(children.calls)[-2:] == ["train vit_nano-softmax-1", "train vit_nano-kv-1"]
     assert go(StandIns(folder)) == []  # a failure is a result
     mended = StandIns(folder)
     go(mended, retry=True)
     assert [line.split()[0] for line in short(mended.calls)] == ["train", "export", "quantize", "quantize", "measure"]
-    assert folder.measured(KINDS[0]).exists()
+    assert folder.measured(VARIANTS[0]).exists()
 
 
 @pytest.mark.parametrize("retry", [False, True])
 def test_what_is_lost_is_made_again_with_all_that_came_of_it(folder: CompareFolder, retry: bool) -> None:
     go(StandIns(folder))
-    softmax, kv = (Cell(kind=kind, seed=0) for kind in KINDS)
+    softmax, kv = (Trial(variant=variant, seed=0) for variant in VARIANTS)
     shutil.rmtree(folder.run(softmax))
     shutil.rmtree(folder.bundle(kv, "int8"))
     assert folder.read_state(softmax, "train") is folder.read_state(softmax, "quantize") is None
@@ -158,7 +161,7 @@ def test_what_is_lost_is_made_again_with_all_that_came_of_it(folder: CompareFold
     with pytest.raises(Stopped):
         go(children, retry=retry)
     assert short(children.calls) == ["train vit_nano-softmax-0", EXPORT, QUANTIZE.format("softmax")]
-    assert not folder.measured(KINDS[0]).exists()
+    assert not folder.measured(VARIANTS[0]).exists()
     children = StandIns(folder)
     go(children, retry=retry)
     assert short(children.calls) == [QUANTIZE.format("softmax"), QUANTIZE.format("kv"), "measure"]
@@ -167,9 +170,9 @@ def test_what_is_lost_is_made_again_with_all_that_came_of_it(folder: CompareFold
 
 def test_a_run_that_cannot_be_read_is_trained_again_by_retry_alone(folder: CompareFolder) -> None:
     go(StandIns(folder))
-    run = folder.run(Cell(kind=KINDS[1], seed=1))
+    run = folder.run(Trial(variant=VARIANTS[1], seed=1))
     (run / "predictions.csv").unlink()
-    (folder.bundle(Cell(kind=KINDS[0], seed=0), "int8") / "manifest.json").write_text("{")
+    (folder.bundle(Trial(variant=VARIANTS[0], seed=0), "int8") / "manifest.json").write_text("{")
     assert go(StandIns(folder)) == []
     children = StandIns(folder)
     go(children, retry=True)
@@ -190,25 +193,25 @@ def test_a_bundle_that_is_mended_is_measured_with_the_others(folder: CompareFold
 
 
 def test_an_export_that_is_stopped_leaves_nothing(folder: CompareFolder) -> None:
-    cell = folder.cell(Cell(kind=KINDS[0], seed=0))
+    trial = folder.trial(Trial(variant=VARIANTS[0], seed=0))
 
     class Half(StandIns):
         def run(self, module: str, arguments: Sequence[str], log: Path) -> int:
             if "export" in arguments:
-                (cell / ".float32.abc.part").mkdir()
+                (trial / ".float32.abc.part").mkdir()
             return super().run(module, arguments, log)
 
     with pytest.raises(Stopped):
         go(Half(folder, {"export": (130, "")}))
-    assert not list(cell.glob(".float32*"))
+    assert not list(trial.glob(".float32*"))
 
 
 def test_it_goes_on_where_it_was_stopped(folder: CompareFolder) -> None:
     stopped = StandIns(folder, {"train .*kv-0": (130, "")})
     with pytest.raises(Stopped):
         go(stopped)
-    run = folder.run(Cell(kind=KINDS[1], seed=0))
-    assert folder.read_state(Cell(kind=KINDS[1], seed=0), "train") is None
+    run = folder.run(Trial(variant=VARIANTS[1], seed=0))
+    assert folder.read_state(Trial(variant=VARIANTS[1], seed=0), "train") is None
     run.mkdir()
     (run / "config.yaml").touch()
     # What an export leaves that was killed before its state was written.
@@ -222,7 +225,7 @@ def test_it_goes_on_where_it_was_stopped(folder: CompareFolder) -> None:
 
 
 def test_a_run_that_cannot_be_resumed_begins_again(folder: CompareFolder) -> None:
-    run = folder.run(Cell(kind=KINDS[0], seed=0))
+    run = folder.run(Trial(variant=VARIANTS[0], seed=0))
     run.mkdir(parents=True)
     for name in ("config.yaml", "last.ckpt"):
         (run / name).write_text("half")
@@ -230,7 +233,7 @@ def test_a_run_that_cannot_be_resumed_begins_again(folder: CompareFolder) -> Non
     go(children)
     assert short(children.calls)[:2] == ["train --resume vit_nano-softmax-0", "train vit_nano-softmax-0"]
     assert not (run / "last.ckpt").exists()
-    assert getattr(folder.read_state(Cell(kind=KINDS[0], seed=0), "train"), "failed", "?") is None
+    assert getattr(folder.read_state(Trial(variant=VARIANTS[0], seed=0), "train"), "failed", "?") is None
 
 
 def test_the_reason_of_an_end_without_words() -> None:

@@ -13,17 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from gossamer.comparison.folder import CompareFolder
-from gossamer.comparison.plan_file import Limits, read_plan, write_plan
-from gossamer.comparison.results import read_results
+from gossamer.comparison.plan_file import read_plan, write_plan
+from gossamer.comparison.results import collect_results
 from gossamer.report.comparison_figures import qualities, short_names
 from gossamer.report.comparison_page import write_results
 from gossamer.report.label_placement import Label, place_labels
-from made_comparison import kind, plan_of, write_comparison, write_int8, write_run, write_states
+from gossamer.variants import CostLimits
+from made_comparison import plan_of, variant, write_comparison, write_int8, write_run, write_states
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> CompareFolder:
-    folder = write_comparison(tmp_path_factory.mktemp("made") / "comparison", limits=Limits(latency_ms=3.0), images=64)
+    folder = write_comparison(
+        tmp_path_factory.mktemp("made") / "comparison", limits=CostLimits(latency_ms=3.0), images=64
+    )
     write_results(folder)
     return folder
 
@@ -53,30 +56,30 @@ def test_the_summary_holds_the_table_as_data(written: CompareFolder) -> None:
     summary = json.loads(written.summary.read_text())
     assert summary["complete"] is False
     assert summary["comparisons"] == 6
-    kinds = {each["attention"]: each for each in summary["kinds"]}
-    assert kinds["adaptive"]["quality"] is None
-    assert len(kinds["local"]["cells"]) == 3
-    assert kinds["local"]["cells"][2]["state"] == "waiting"
-    assert kinds["softmax"]["versus_twin"] is None
-    assert kinds["kv"]["versus_twin"]["p_holm"] >= kinds["kv"]["versus_twin"]["p"]
-    assert kinds["kv"]["exponents"]["macs"] == pytest.approx(1.2)
+    variants = {each["attention"]: each for each in summary["kinds"]}
+    assert variants["adaptive"]["quality"] is None
+    assert len(variants["local"]["cells"]) == 3
+    assert variants["local"]["cells"][2]["state"] == "waiting"
+    assert variants["softmax"]["versus_twin"] is None
+    assert variants["kv"]["versus_twin"]["p_holm"] >= variants["kv"]["versus_twin"]["p"]
+    assert variants["kv"]["exponents"]["macs"] == pytest.approx(1.2)
 
 
 def made(path: Path, *, patients: int, precisions: list[str], seeds: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
     """Return the page and the summary of two mechanisms; bundles are of the first seed alone."""
     folder = CompareFolder(path)
     options = {"precisions": precisions, "bundle_seeds": [0]}
-    plan = plan_of([kind("softmax"), kind("kv")], seeds=seeds, options=options, epochs=1)
+    plan = plan_of([variant("softmax"), variant("kv")], seeds=seeds, options=options, epochs=1)
     folder.path.mkdir()
     write_plan(folder, plan)
     truth = np.arange(12) % 2
-    for number, cell in enumerate(plan.cells):
+    for number, trial in enumerate(plan.trials):
         scores = np.round(0.3 + 0.3 * truth + 0.2 * np.random.default_rng(number).random(12), 6)
         won = (scores[truth == 1][:, None] > scores[truth == 0][None]).mean()
-        write_run(folder, cell, scores, truth, [f"p{k % patients}" for k in range(12)], float(won))
-        write_states(folder, cell, *plan.stages(cell))
-        if "int8" in precisions and cell.seed == 0:
-            write_int8(folder, cell, (0.01, 0.0, 0.02))
+        write_run(folder, trial, scores, truth, [f"p{k % patients}" for k in range(12)], float(won))
+        write_states(folder, trial, *plan.stages(trial))
+        if "int8" in precisions and trial.seed == 0:
+            write_int8(folder, trial, (0.01, 0.0, 0.02))
     write_results(folder)
     return folder.report.read_text(), json.loads(folder.summary.read_text())
 
@@ -107,10 +110,10 @@ def test_one_patient_has_no_interval_and_the_page_says_so(tmp_path: Path) -> Non
 
 def test_differences_are_drawn_where_there_is_a_pair_alone(tmp_path: Path) -> None:
     folder = CompareFolder(tmp_path)
-    plan = plan_of([kind("kv")], seeds=(0,))
+    plan = plan_of([variant("kv")], seeds=(0,))
     write_plan(folder, plan)
-    write_run(folder, plan.cells[0], np.array([0.2, 0.7, 0.4]), np.array([0, 1, 0]), ["a", "b", "c"], 1.0)
-    write_states(folder, plan.cells[0], "train")
+    write_run(folder, plan.trials[0], np.array([0.2, 0.7, 0.4]), np.array([0, 1, 0]), ["a", "b", "c"], 1.0)
+    write_states(folder, plan.trials[0], "train")
     write_results(folder)
     page = folder.report.read_text()
     assert page.count("<svg") == 1
@@ -121,7 +124,7 @@ def test_differences_are_drawn_where_there_is_a_pair_alone(tmp_path: Path) -> No
 def test_a_trivial_answer_far_below_does_not_squeeze_the_others(
     written: CompareFolder, trivial: float, drawn: bool
 ) -> None:
-    results = dataclasses.replace(read_results(written, read_plan(written.plan)), trivial=trivial)
+    results = dataclasses.replace(collect_results(written, read_plan(written.plan)), trivial=trivial)
     (axes,) = qualities(results).axes
     assert (axes.get_xlim()[0] <= trivial) == drawn
     words = [text.get_text() for text in axes.texts]
@@ -137,7 +140,7 @@ def test_writing_again_gives_the_same_files(written: CompareFolder) -> None:
 
 def test_a_comparison_that_has_not_begun_has_a_page_too(tmp_path: Path) -> None:
     folder = CompareFolder(tmp_path)
-    write_plan(folder, plan_of([kind("softmax"), kind("kv")]))
+    write_plan(folder, plan_of([variant("softmax"), variant("kv")]))
     write_results(folder)
     page = folder.report.read_text()
     assert "Nothing to recommend yet" in page
@@ -145,12 +148,12 @@ def test_a_comparison_that_has_not_begun_has_a_page_too(tmp_path: Path) -> None:
     assert "<svg" not in page
 
 
-def test_kinds_have_short_names_in_figures() -> None:
-    one = [kind("softmax"), kind("kv"), kind(None, "resnet_18")]
+def test_variants_have_short_names_in_figures() -> None:
+    one = [variant("softmax"), variant("kv"), variant(None, "resnet_18")]
     assert list(short_names(one).values()) == ["softmax", "kv", "resnet_18"]
-    two = [kind("softmax"), kind("softmax", "apformer")]
+    two = [variant("softmax"), variant("softmax", "apformer")]
     assert list(short_names(two).values()) == ["vit_tiny softmax", "apformer softmax"]
-    settings = [kind('{"name": "sequence_norm", "heads": 2}'), kind("kv")]
+    settings = [variant('{"name": "sequence_norm", "heads": 2}'), variant("kv")]
     assert list(short_names(settings).values()) == ["sequence_norm…", "kv"]
 
 

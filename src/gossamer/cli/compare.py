@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from gossamer.comparison.folder import CompareFolder
     from gossamer.comparison.plan_file import ComparePlan
     from gossamer.comparison.request import CompareRequest
-    from gossamer.comparison.results import Results
+    from gossamer.comparison.results import CollectedResults
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class CompareOptions:
-    """What may be chosen; whatever is left out, the recipe chooses from the data, for all kinds alike.
+    """What may be chosen; whatever is left out, the recipe chooses from the data, for all variants alike.
 
     Attributes:
         models: presets of gossamer models, with commas; vit_tiny or transunet_small if left out.
-        attention: mechanisms of gossamer models, with commas; softmax is the twin that others are compared with.
-        seeds: trainings of each kind, with the seeds 0, 1, ...
-        budget_minutes: for the training of the slowest kind; it is turned into epochs, the same for all, beforehand.
+        attention: mechanisms of gossamer models, with commas; softmax is the baseline that others are compared with.
+        seeds: trainings of each variant, with the seeds 0, 1, ...
+        budget_minutes: for the training of the slowest variant; it is turned into epochs, the same for all, beforehand.
         epochs: of every training, in the place of a budget.
         image_size: rows x columns of the networks' input, such as 64x64.
         batch_size: images of a step.
-        precisions: of torch, float32 and int8, with commas: in which kinds are measured.
+        precisions: of torch, float32 and int8, with commas: in which variants are measured.
         max_drop: of the metric that int8 may cost.
         max_latency_ms: that one image may take on this machine, for the recommendation.
         max_memory_mb: that a process may take, for the recommendation.
@@ -58,8 +58,8 @@ class CompareOptions:
 
     def asked(self, data: Path, threads: int) -> CompareRequest:
         """Return the options as a comparison takes them."""
-        from gossamer.comparison.plan_file import Limits
         from gossamer.comparison.request import CompareRequest, parse_names
+        from gossamer.variants import CostLimits
 
         return CompareRequest(
             data=str(data),
@@ -73,7 +73,7 @@ class CompareOptions:
             precisions=parse_names(self.precisions),  # type: ignore[arg-type]  # it says itself what it does not know
             max_drop=self.max_drop,
             threads=threads,
-            limits=Limits(latency_ms=self.max_latency_ms, memory_mb=self.max_memory_mb),
+            limits=CostLimits(latency_ms=self.max_latency_ms, memory_mb=self.max_memory_mb),
         )
 
 
@@ -100,7 +100,7 @@ def compare(
     Args:
         data: labelled images.
         out: folder of the comparison.
-        plan: say what it would take, and write nothing; a few steps of each kind are timed.
+        plan: say what it would take, and write nothing; a few steps of each variant are timed.
         retry: try again what failed.
         threads: of the processor; all that this process may use if left out.
         options: choices.
@@ -114,26 +114,26 @@ def compare(
         made, _ = make_plan(asked, on_stage=say)
         return Answer(_plan_data(made), _plan_table(made))
     if out is None:
-        problem = "is missing: a comparison keeps its cells in a folder, where it can go on"
+        problem = "is missing: a comparison keeps its trials in a folder, where it can go on"
         raise GossamerError(ErrorCode.CONFIG, "--out", problem, "name a folder, or give --plan to look only")
     return _run(asked, out, retry=retry)
 
 
 def _run(asked: CompareRequest, out: Path, *, retry: bool) -> Answer:
     from gossamer.comparison.folder import CompareFolder
-    from gossamer.comparison.run import Runner
-    from gossamer.comparison.worker import Children, Stopped, held
+    from gossamer.comparison.run import ComparisonRunner
+    from gossamer.comparison.worker import StageProcesses, Stopped, lock_folder
     from gossamer.report.comparison_page import write_results
 
     folder = CompareFolder(out)
-    with held(folder) as lock:
+    with lock_folder(folder) as lock:
         plan = _plan(asked, folder)
-        children = Children(asked.threads, lock)
+        children = StageProcesses(asked.threads, lock)
 
         def show() -> None:
             write_results(folder)
 
-        runner = Runner(folder, plan, asked.data, children, on_stage=say, on_cell=show, retry=retry)
+        runner = ComparisonRunner(folder, plan, asked.data, children, on_stage=say, on_trial=show, retry=retry)
         with children.catching():
             try:
                 runner.run()
@@ -150,29 +150,29 @@ def _run(asked: CompareRequest, out: Path, *, retry: bool) -> Answer:
 def _plan(asked: CompareRequest, folder: CompareFolder) -> ComparePlan:
     """Return the plan of the folder, which is made where there is none and held against what is asked where there is.
 
-    Limits may change; they decide what is recommended.
+    CostLimits may change; they decide what is recommended.
     """
-    from gossamer.comparison.plan import begun, gone_on_with, make_plan
+    from gossamer.comparison.plan import make_plan, resume_plan, start_plan
     from gossamer.comparison.plan_file import read_plan, write_plan
 
     if not folder.plan.exists():
         plan, _ = make_plan(asked, command=_command(), on_stage=say)
         say("reading all images once, to know them again")
-        write_plan(folder, begun(plan))
+        write_plan(folder, start_plan(plan))
     else:
         plan = read_plan(folder.plan)
-        write_plan(folder, gone_on_with(plan, asked, _command(), folder.plan))
+        write_plan(folder, resume_plan(plan, asked, _command(), folder.plan))
         say(f"going on with {folder.path}")
     plan = read_plan(folder.plan)
     for refused in plan.refused:
-        say(f"note: {refused.kind.name} is left out: {refused.reason}")
+        say(f"note: {refused.variant.name} is left out: {refused.reason}")
     for note in plan.options["notes"]:
         say(f"note: {note}")
     return plan
 
 
-def _results_table(results: Results, headline: str, folder: CompareFolder) -> Any:
-    """Return the kinds with how good they are and what they cost, and the recommendation."""
+def _results_table(results: CollectedResults, headline: str, folder: CompareFolder) -> Any:
+    """Return the variants with how good they are and what they cost, and the recommendation."""
     from rich.console import Group
     from rich.table import Table
 
@@ -183,9 +183,9 @@ def _results_table(results: Results, headline: str, folder: CompareFolder) -> An
     samples, seeds = _count(results.samples, "sample"), _count(len(results.plan.seeds), "seed")
     table.title = f"{results.label} of {samples}, mean of {seeds}"
     latencies = [f"latency {precision}" if k == 0 else precision for k, precision in enumerate(precisions)]
-    for heading in ("kind", results.label, "95 %", *latencies, "state"):
-        table.add_column(heading, justify="left" if heading in ("kind", "state") else "right")
-    for result in results.kinds:
+    for heading in ("variant", results.label, "95 %", *latencies, "state"):
+        table.add_column(heading, justify="left" if heading in ("variant", "state") else "right")
+    for result in results.variants:
         quality = result.quality
         value = ("", "")
         if quality is not None:
@@ -196,7 +196,7 @@ def _results_table(results: Results, headline: str, folder: CompareFolder) -> An
             "" if figure is None or figure.value is None else format_quantity(figure.value, figure.unit)
             for figure in figures
         ]
-        table.add_row(result.kind.name, *value, *latencies, result.state)
+        table.add_row(result.variant.name, *value, *latencies, result.state)
     return Group(table, headline, f"report: {folder.report}")
 
 
@@ -209,20 +209,18 @@ def _command() -> str:
 
 
 def _plan_data(plan: ComparePlan) -> dict[str, Any]:
-    from gossamer import config
-    from gossamer.comparison.plan import stages_of
+    from gossamer.comparison.plan import list_stages
 
-    return {**config.to_json(plan), "seconds": sum(stage.seconds for stage in stages_of(plan))}
+    return {**plan.to_json(), "seconds": sum(stage.seconds for stage in list_stages(plan))}
 
 
 def _plan_table(plan: ComparePlan) -> Any:
-    """Return what the comparison would take, kind by kind, and in all."""
+    """Return what the comparison would take, variant by variant, and in all."""
     from rich.console import Group
     from rich.table import Table
 
-    from gossamer.comparison.folder import key_of
-    from gossamer.comparison.plan import stages_of
-    from gossamer.comparison.run import in_words
+    from gossamer.comparison.plan import list_stages
+    from gossamer.comparison.run import format_duration
 
     options = plan.options
     table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left")
@@ -232,18 +230,22 @@ def _plan_table(plan: ComparePlan) -> Any:
         f"{_count(plan.threads, 'thread')}"
     )
     table.caption = "training: of one seed, from its start to its report; memory: of that process"
-    for heading in ("kind", "parameters", "step", "epoch", "training", "memory"):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
-    for kind in plan.kinds:
-        found = options["forecast"][key_of(kind)]
+    for heading in ("variant", "parameters", "step", "epoch", "training", "memory"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for variant in plan.variants:
+        found = options["forecast"][variant.key]
         memory = "unknown" if found["memory_bytes"] is None else f"{found['memory_bytes'] / 2**20:.0f} MiB"
         table.add_row(
-            kind.name, f"{found['parameters']:,}", f"{1e3 * found['step_s']:.0f} ms", in_words(found["epoch_s"]),
-            in_words(found["train_s"]), memory,
-        )  # fmt: skip
-    left_out = [f"left out: {refused.kind.name}: {refused.reason}" for refused in plan.refused]
-    total = in_words(sum(stage.seconds for stage in stages_of(plan)))
-    count = f"{_count(len(plan.cells), 'training')}, {len(plan.seeds)} of each kind"
+            variant.name,
+            f"{found['parameters']:,}",
+            f"{1e3 * found['step_s']:.0f} ms",
+            format_duration(found["epoch_s"]),
+            format_duration(found["train_s"]),
+            memory,
+        )
+    left_out = [f"left out: {refused.variant.name}: {refused.reason}" for refused in plan.refused]
+    total = format_duration(sum(stage.seconds for stage in list_stages(plan)))
+    count = f"{_count(len(plan.trials), 'training')}, {len(plan.seeds)} of each variant"
     made = [what for precision, what in (("float32", "export"), ("int8", "int8")) if precision in plan.precisions]
     also = f"{', '.join(made)} and measuring" if made else "measuring"
     return Group(table, *left_out, *options["notes"], f"{count}: about {total} with {also}")

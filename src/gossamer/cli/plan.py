@@ -11,8 +11,8 @@ from gossamer.cli.output import Answer, Common, parse_size, progress, say
 from gossamer.errors import ErrorCode, GossamerError
 
 if TYPE_CHECKING:
-    from gossamer.comparison.plan_file import Limits
-    from gossamer.planning.feasible import Feasible, Row
+    from gossamer.planning.feasible import FeasibleModels, PlanRow
+    from gossamer.variants import CostLimits
 
 SHOWN, SHOWN_BY_FORECAST, SHOWN_MISSING = 20, 10, 5
 """Rows of the table; ``--json`` has all of them."""
@@ -114,24 +114,24 @@ def plan(
     return Answer(data_out, _text(found, limits, refused, used, windows=volumes))
 
 
-def _limits(latency: float | None, memory: float | None) -> Limits:
-    from gossamer.comparison.plan_file import Limits
+def _limits(latency: float | None, memory: float | None) -> CostLimits:
+    from gossamer.variants import CostLimits
 
     if latency is None and memory is None:
         problem = "wants a limit, and none was given"
         remedy = "give --max-latency-ms, --max-memory-mb or both"
         raise GossamerError(ErrorCode.CONFIG, "gossamer plan", problem, remedy)
-    return Limits(latency_ms=latency, memory_mb=memory)
+    return CostLimits(latency_ms=latency, memory_mb=memory)
 
 
-def _text(found: Feasible, limits: Limits, refused: list[str], threads: int, *, windows: bool) -> Any:
+def _text(found: FeasibleModels, limits: CostLimits, refused: list[str], threads: int, *, windows: bool) -> Any:
     from rich.console import Group
 
     asked = [f"{limits.latency_ms:g} ms an image"] if limits.latency_ms is not None else []
     asked += [f"{limits.memory_mb:g} MB"] if limits.memory_mb is not None else []
     certain = [row for row in found.meeting if row.certain]
     forecast = [row for row in found.meeting if not row.certain]
-    missing = sorted((row for row in found.rows if row.verdict == "no"), key=lambda row: row.excess)
+    missing = sorted((row for row in found.rows if row.verdict == "no"), key=lambda row: row.worst_ratio)
     unknown = [row for row in found.rows if row.verdict == "unavailable"]
     engines = sorted({row.engine for row in found.rows} - {"torch"})
     using = f", bundles in {' and '.join(engines)}" if engines else ""
@@ -172,7 +172,7 @@ def _text(found: Feasible, limits: Limits, refused: list[str], threads: int, *, 
     return Group(*parts)
 
 
-def _nothing(nearest: Row | None, limits: Limits) -> str:
+def _nothing(nearest: PlanRow | None, limits: CostLimits) -> str:
     from gossamer.report.classification_page import format_quantity
 
     if nearest is None:
@@ -186,7 +186,7 @@ def _nothing(nearest: Row | None, limits: Limits) -> str:
     return f"Nothing meets the limits. Nearest is {nearest.name}: {', '.join(costs)}, {how}."
 
 
-def _table(rows: list[Row], *, windows: bool, several: bool) -> Any:
+def _table(rows: list[PlanRow], *, windows: bool, several: bool) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -199,8 +199,8 @@ def _table(rows: list[Row], *, windows: bool, several: bool) -> Any:
     for row in rows:
         candidate = row.screened.candidate
         table.add_row(
-            candidate.kind.model,
-            candidate.kind.attention or "–",
+            candidate.variant.model,
+            candidate.variant.attention or "–",
             "x".join(map(str, candidate.image_size)),
             *([str(candidate.windows)] if windows else []),
             "PyTorch" if row.engine == "torch" else f"{row.precision} {row.engine}" if several else row.precision,
@@ -221,7 +221,7 @@ def _figure(figure: Any, unit: str) -> str:
     return f"~{text}" if figure.how == "modelled" else text
 
 
-def _reasons(rows: list[Row]) -> list[str]:
+def _reasons(rows: list[PlanRow]) -> list[str]:
     """Return why networks cannot be had in a precision and engine, for the rows that have been tried."""
     return [
         f"{row.name}: {row.latency.detail}"

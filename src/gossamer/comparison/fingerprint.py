@@ -11,7 +11,7 @@ from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.evaluation.predictions import groups_of
 
 
-def contents_of(dataset: ClassificationDataset | SegmentationDataset) -> str:
+def hash_contents(dataset: ClassificationDataset | SegmentationDataset) -> str:
     """Return a SHA-256 of the pixels of every image and of its masks, in the order of the samples.
 
     Names, labels and splits are left to ``Dataset.fingerprint``. Pixels are what is trained with: a file that was
@@ -34,15 +34,19 @@ def contents_of(dataset: ClassificationDataset | SegmentationDataset) -> str:
     return digest.hexdigest()
 
 
-def evaluated_patients(dataset: ClassificationDataset | SegmentationDataset) -> tuple[int, str, str]:
+def count_evaluated_patients(dataset: ClassificationDataset | SegmentationDataset) -> tuple[int, str, str]:
     """Return how many are evaluated, what they are, and the split: the test split where there is one."""
     split = "test" if any(sample.split == "test" for sample in dataset.samples) else "val"
     samples = [sample for sample in dataset.samples if sample.split == split]
     groups = set(groups_of(samples))
-    return len(groups), unit_of(groups, "classify" if isinstance(dataset, ClassificationDataset) else "segment"), split
+    return (
+        len(groups),
+        name_interval_unit(groups, "classify" if isinstance(dataset, ClassificationDataset) else "segment"),
+        split,
+    )
 
 
-def unit_of(groups: Iterable[str], task: str) -> str:
+def name_interval_unit(groups: Iterable[str], task: str) -> str:
     """Return what intervals are over, for one of them: patients, or samples where patients are unknown.
 
     Args:

@@ -1,8 +1,7 @@
-"""What a comparison leaves on the disk: its plan, its cells, what was measured, and the page."""
+"""What a comparison leaves on the disk: its plan, its trials, what was measured, and the page."""
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,48 +9,28 @@ from typing import Any, Literal
 from gossamer import config
 from gossamer.files import read_json, write_json
 from gossamer.profiling.figure import Figure
+from gossamer.variants import PRECISIONS, RuntimePrecision, Variant
 
-TWIN = "softmax"
+BASELINE = "softmax"
 """The mechanism that the others of the same network are compared with."""
-Precision = Literal["torch", "float32", "int8"]
-"""PyTorch in float32, and the bundle in its two precisions."""
-PRECISIONS: tuple[Precision, ...] = ("torch", "float32", "int8")
-Stage = Literal["train", "export", "quantize"]
-STAGES: tuple[Stage, ...] = ("train", "export", "quantize")
-"""What is done with a cell, in this order."""
-NEEDED: dict[Precision, Stage] = dict(zip(PRECISIONS, STAGES, strict=True))
+TrialStage = Literal["train", "export", "quantize"]
+STAGES: tuple[TrialStage, ...] = ("train", "export", "quantize")
+"""What is done with a trial, in this order."""
+STAGE_OF_PRECISION: dict[RuntimePrecision, TrialStage] = dict(zip(PRECISIONS, STAGES, strict=True))
 """The stage that makes each precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A network with a mechanism: a row of the table.
-
-    Attributes:
-        model: a preset.
-        attention: a mechanism, by name or as a JSON object; None for a network that has none.
-    """
-
-    model: str
-    attention: str | None
-
-    @property
-    def name(self) -> str:
-        """In words, as the table has it."""
-        return self.model if self.attention is None else f"{self.model} with {self.attention}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One training: a row of the table with one seed."""
 
-    kind: Kind
+    variant: Variant
     seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
-    """How far a cell has come.
+class TrialState:
+    """How far a trial has come.
 
     Attributes:
         stage: what was done last, or what failed.
@@ -59,7 +38,7 @@ class State:
         seconds: of the work so far.
     """
 
-    stage: Stage
+    stage: TrialStage
     failed: str | None
     seconds: float
 
@@ -68,8 +47,8 @@ class State:
 class CompareFolder:
     """The folder of a comparison. Every file is written whole or not at all, so that it can be stopped anywhere.
 
-    Below ``path``: ``plan.json``; of each cell, ``cells/<key>/`` with ``run/``, ``float32/``, ``int8/`` (bundles),
-    ``state-<stage>.json`` and ``<stage>.log``; of each kind, ``measured/<key>.json``; then ``results.csv``,
+    Below ``path``: ``plan.json``; of each trial, ``cells/<key>/`` with ``run/``, ``float32/``, ``int8/`` (bundles),
+    ``state-<stage>.json`` and ``<stage>.log``; of each variant, ``measured/<key>.json``; then ``results.csv``,
     ``summary.json`` and ``report.html``.
     """
 
@@ -82,7 +61,7 @@ class CompareFolder:
 
     @property
     def table(self) -> Path:
-        """One line a cell and precision."""
+        """One line a trial and precision."""
         return self.path / "results.csv"
 
     @property
@@ -95,57 +74,57 @@ class CompareFolder:
         """The page."""
         return self.path / "report.html"
 
-    def cell(self, cell: Cell) -> Path:
-        """Return the folder of a cell."""
-        return self.path / "cells" / f"{key_of(cell.kind)}-{cell.seed}"
+    def trial(self, trial: Trial) -> Path:
+        """Return the folder of a trial."""
+        return self.path / "cells" / f"{trial.variant.key}-{trial.seed}"
 
-    def run(self, cell: Cell) -> Path:
-        """Return the run of a cell, as ``gossamer train`` writes it."""
-        return self.cell(cell) / "run"
+    def run(self, trial: Trial) -> Path:
+        """Return the run of a trial, as ``gossamer train`` writes it."""
+        return self.trial(trial) / "run"
 
-    def bundle(self, cell: Cell, precision: Literal["float32", "int8"]) -> Path:
-        """Return a bundle of a cell."""
-        return self.cell(cell) / precision
+    def bundle(self, trial: Trial, precision: Literal["float32", "int8"]) -> Path:
+        """Return a bundle of a trial."""
+        return self.trial(trial) / precision
 
-    def log(self, cell: Cell, stage: Stage) -> Path:
-        """Return what a stage of a cell said."""
-        return self.cell(cell) / f"{stage}.log"
+    def log(self, trial: Trial, stage: TrialStage) -> Path:
+        """Return what a stage of a trial said."""
+        return self.trial(trial) / f"{stage}.log"
 
-    def read_state(self, cell: Cell, stage: Stage) -> State | None:
-        """Return how a stage of a cell ended; None where it did not end yet, or what it made is gone."""
-        file = self._state(cell, stage)
-        state = config.from_json(State, read_json(file), str(file)) if file.exists() else None
-        return None if state is not None and state.failed is None and self._lost(cell, stage) else state
+    def read_state(self, trial: Trial, stage: TrialStage) -> TrialState | None:
+        """Return how a stage of a trial ended; None where it did not end yet, or what it made is gone."""
+        file = self._state(trial, stage)
+        state = config.from_json(TrialState, read_json(file), str(file)) if file.exists() else None
+        return None if state is not None and state.failed is None and self._lost(trial, stage) else state
 
-    def write_state(self, cell: Cell, state: State) -> None:
-        """Keep how a stage of a cell ended."""
-        write_json(self._state(cell, state.stage), config.to_json(state))
+    def write_state(self, trial: Trial, state: TrialState) -> None:
+        """Keep how a stage of a trial ended."""
+        write_json(self._state(trial, state.stage), config.to_json(state))
 
-    def forget_state(self, cell: Cell, stage: Stage) -> None:
-        """Remove how a stage of a cell ended, before it is done again."""
-        self._state(cell, stage).unlink(missing_ok=True)
+    def forget_state(self, trial: Trial, stage: TrialStage) -> None:
+        """Remove how a stage of a trial ended, before it is done again."""
+        self._state(trial, stage).unlink(missing_ok=True)
 
-    def _state(self, cell: Cell, stage: Stage) -> Path:
-        return self.cell(cell) / f"state-{stage}.json"
+    def _state(self, trial: Trial, stage: TrialStage) -> Path:
+        return self.trial(trial) / f"state-{stage}.json"
 
-    def _lost(self, cell: Cell, stage: Stage) -> bool:
+    def _lost(self, trial: Trial, stage: TrialStage) -> bool:
         """Return whether a file that a stage leaves last is gone; without its run a bundle cannot be told to be its."""
-        run = self.run(cell) / "summary.json"
+        run = self.run(trial) / "summary.json"
         left = {
             "train": (run,),
-            "export": (run, self.bundle(cell, "float32") / "manifest.json"),
-            "quantize": (run, self.bundle(cell, "int8") / "manifest.json"),
+            "export": (run, self.bundle(trial, "float32") / "manifest.json"),
+            "quantize": (run, self.bundle(trial, "int8") / "manifest.json"),
         }
         return not all(file.exists() for file in left[stage])
 
-    def measured(self, kind: Kind) -> Path:
-        """Return the file of what a kind costs on this machine."""
-        return self.path / "measured" / f"{key_of(kind)}.json"
+    def measured(self, variant: Variant) -> Path:
+        """Return the file of what a variant costs on this machine."""
+        return self.path / "measured" / f"{variant.key}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthPoint:
-    """What a kind costs at one image size; a figure that could not be had is ``unavailable``, with the reason."""
+    """What a variant costs at one image size; a figure that could not be had is ``unavailable``, with the reason."""
 
     image_size: tuple[int, int]
     macs: Figure
@@ -153,8 +132,8 @@ class GrowthPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a kind costs on this machine, measured beside all other kinds.
+class MeasuredCosts:
+    """What a variant costs on this machine, measured beside all other variants.
 
     Attributes:
         network: ``parameters``, ``macs``, ``exponentials``, ``train_step`` (ms) and ``train_memory`` (bytes).
@@ -165,16 +144,9 @@ class Measured:
     """
 
     network: dict[str, Figure]
-    precisions: dict[Precision, dict[str, Figure]]
+    precisions: dict[RuntimePrecision, dict[str, Figure]]
     growth: tuple[GrowthPoint, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as data."""
         return config.to_json(self)
-
-
-def key_of(kind: Kind) -> str:
-    """Return a name that a file can have."""
-    words = kind.model if kind.attention is None else f"{kind.model}-{kind.attention}"
-    kept = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in words)
-    return kept if len(kept) <= 80 else f"{kept[:60]}-{zlib.crc32(words.encode()):08x}"

@@ -1,4 +1,4 @@
-"""How long a cell trains and how much memory it takes, from a few timed steps before anything is trained."""
+"""How long a trial trains and how much memory it takes, from a few timed steps before anything is trained."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ START_S = 15.0
 EXPORT_S = 40.0
 QUANTIZE_S = 60.0
 MEASURE_S = 40.0
-"""Of a kind. Guesses, which the time that the first of each takes corrects."""
+"""Of a variant. Guesses, which the time that the first of each takes corrects."""
 _TIMED_S = 1.5
 _MOST_STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a cell of a kind takes.
+class TrainingForecast:
+    """What a trial of a variant takes.
 
     Attributes:
         step_s: of a training step, with the reading of its batch.
@@ -51,8 +51,8 @@ class Forecast:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
-    """What was timed of a kind: a step, the evaluation of one image, the steps and evaluations of an epoch."""
+class TimedSteps:
+    """What was timed of a variant: a step, the evaluation of one image, the steps and evaluations of an epoch."""
 
     step_s: float
     image_s: float
@@ -66,9 +66,9 @@ class Timed:
         """Seconds of an epoch."""
         return self.steps * self.step_s + self.validated * self.image_s
 
-    def forecast(self, epochs: int) -> Forecast:
+    def forecast(self, epochs: int) -> TrainingForecast:
         """Return what a training of so many epochs takes."""
-        return Forecast(
+        return TrainingForecast(
             step_s=self.step_s,
             epoch_s=self.epoch_s,
             train_s=START_S + epochs * self.epoch_s,
@@ -77,15 +77,17 @@ class Timed:
         )
 
 
-def time_run(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset, *, base_bytes: int | None) -> Timed:
+def time_training_steps(
+    run: RunConfig, dataset: ClassificationDataset | SegmentationDataset, *, base_bytes: int | None
+) -> TimedSteps:
     """Time a few steps of a run on random images, and the reading of its batches on its first training images.
 
     Args:
-        run: a cell's.
+        run: a trial's.
         dataset: what it is trained on.
         base_bytes: of a process that has loaded what training loads and done nothing; None where it cannot be told.
     """
-    reading, drawn, validated = _reading(run, dataset)
+    reading, drawn, validated = _time_reading(run, dataset)
     network = run.model.build().train()
     network.begin_epoch(0.0)
     if run.recipe.recompute:
@@ -102,17 +104,17 @@ def time_run(run: RunConfig, dataset: ClassificationDataset | SegmentationDatase
         loss.backward()
         optimizer.step()
 
-    step_s = _seconds(step)
+    step_s = _measure_seconds(step)
     network.eval()
     with torch.inference_mode():
-        image_s = _seconds(lambda: network(images[:8])) / min(8, len(images))
+        image_s = _measure_seconds(lambda: network(images[:8])) / min(8, len(images))
     needed = forecast_training_memory(
         run.model,
         run.recipe.batch_size,
         bfloat16=run.recipe.precision == "bfloat16",
         recompute=run.recipe.recompute,
     )
-    return Timed(
+    return TimedSteps(
         step_s=step_s + run.recipe.batch_size * reading,
         image_s=image_s,
         steps=-(-drawn // run.recipe.batch_size),
@@ -122,7 +124,7 @@ def time_run(run: RunConfig, dataset: ClassificationDataset | SegmentationDatase
     )
 
 
-def _reading(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset) -> tuple[float, int, int]:
+def _time_reading(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset) -> tuple[float, int, int]:
     """Return the seconds that an image takes until it is in a batch, the images of an epoch, those of its validation.
 
     Of volumes, the slices of the first training case stand for those of all.
@@ -146,11 +148,11 @@ def _reading(run: RunConfig, dataset: ClassificationDataset | SegmentationDatase
             seed=run.seed,
         )
         slices = len(items)
-    seconds = _seconds(lambda: items[Draw(0, int(rng.integers(len(items))), 1.0)])
+    seconds = _measure_seconds(lambda: items[Draw(0, int(rng.integers(len(items))), 1.0)])
     drawn = len(train) * slices
     return seconds, min(drawn, run.recipe.draws or drawn), len(val) * slices
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _measure_seconds(call: Callable[[], object]) -> float:
     """Return the median time of a few calls, warm."""
     return time_calls(call, seconds=_TIMED_S, min_calls=1, max_calls=_MOST_STEPS, warm_up=1).p50_ms / 1e3

@@ -20,46 +20,48 @@ _GROWTH_S = 4.0
 _CALL_S = 5.0
 
 
-def costs_of_training(model: NetworkConfig, *, batch: int, threads: int) -> dict[str, Figure]:
+def measure_training_costs(model: NetworkConfig, *, batch: int, threads: int) -> dict[str, Figure]:
     """Return ``train_step`` (ms) and ``train_memory`` (bytes) of a step, measured in a fresh process."""
     try:
         found = training_figures(model, batch=batch, threads=threads, seconds=2.0)
     except (GossamerError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        return {name: Figure(None, unit, "unavailable", in_a_line(error)) for name, unit in _TRAINING.items()}
+        return {name: Figure(None, unit, "unavailable", shorten_error(error)) for name, unit in _TRAINING.items()}
     return {name: found[name] for name in _TRAINING}
 
 
-def growth_of(model: NetworkConfig) -> tuple[GrowthPoint, ...]:
+def measure_cost_growth(model: NetworkConfig) -> tuple[GrowthPoint, ...]:
     """Return the cost at 1, 2 and 4 times the sides of the network's own image, of those that it takes."""
     rows, columns = model.image_size
     sizes = [
-        (factor * rows, factor * columns) for factor in FACTORS if _takes(model, (factor * rows, factor * columns))
+        (factor * rows, factor * columns)
+        for factor in FACTORS
+        if _accepts_size(model, (factor * rows, factor * columns))
     ]
     if len(sizes) < 2:
         return ()
     try:
         found = measure_growth(model, sizes, seconds=_GROWTH_S, seconds_a_call=_CALL_S)
     except (GossamerError, RuntimeError, MemoryError) as error:
-        reason = in_a_line(error)
+        reason = shorten_error(error)
         missing = Figure(None, "MACs", "unavailable", reason), Figure(None, "ms", "unavailable", reason)
         return tuple(GrowthPoint(image_size=size, macs=missing[0], latency=missing[1]) for size in sizes)
     return tuple(GrowthPoint(image_size=cost.image_size, macs=cost.macs, latency=cost.latency) for cost in found.sizes)
 
 
-def attempt(measure: Callable[[], Figure], unit: str) -> Figure:
+def measure_or_explain(measure: Callable[[], Figure], unit: str) -> Figure:
     """Return a figure, or the reason why it cannot be had: one figure must not cost all others."""
     try:
         return measure()
     except (GossamerError, OSError, RuntimeError, MemoryError, subprocess.SubprocessError) as error:
-        return Figure(None, unit, "unavailable", in_a_line(error))
+        return Figure(None, unit, "unavailable", shorten_error(error))
 
 
-def in_a_line(error: BaseException) -> str:
+def shorten_error(error: BaseException) -> str:
     """Return what an error says, in one line that is not too long."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _takes(model: NetworkConfig, image_size: tuple[int, int]) -> bool:
+def _accepts_size(model: NetworkConfig, image_size: tuple[int, int]) -> bool:
     if model.fixed_image_size and image_size != model.image_size:
         return False
     try:

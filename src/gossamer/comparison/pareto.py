@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def front(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
+def find_pareto_front(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
     """Return the places of the candidates that no other one beats, from the cheapest.
 
     One beats another that is at least as cheap and as good, and better in one of the two; of equals both stay.

@@ -1,6 +1,6 @@
 """From a data set, networks and mechanisms to a comparison with nothing left open.
 
-The budget is turned into one number of epochs for all cells before anything is trained: the slowest kind must fit.
+The budget is turned into one number of epochs for all trials before anything is trained: the slowest variant must fit.
 From then on no clock decides anything, so that a comparison that was stopped, or is made again, gives the same table.
 """
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gossamer import config
-from gossamer.comparison.fingerprint import contents_of, evaluated_patients
-from gossamer.comparison.folder import TWIN, Cell, Kind, Stage, key_of
+from gossamer.comparison.fingerprint import count_evaluated_patients, hash_contents
+from gossamer.comparison.folder import BASELINE, Trial, TrialStage
 from gossamer.comparison.forecast import (
     EXPORT_S,
     MEASURE_S,
     QUANTIZE_S,
-    Forecast,
-    Timed,
-    time_run,
+    TimedSteps,
+    TrainingForecast,
+    time_training_steps,
 )
-from gossamer.comparison.plan_file import ComparePlan, Refused
+from gossamer.comparison.paired_tests import note_few_patients
+from gossamer.comparison.plan_file import ComparePlan, RefusedVariant
 from gossamer.comparison.request import CompareRequest
-from gossamer.comparison.statistics import interval_note
 from gossamer.config import find_entry
 from gossamer.data import ClassificationDataset, SegmentationDataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
@@ -38,9 +38,10 @@ from gossamer.training.options import TrainOptions
 from gossamer.training.plan import plan_run
 from gossamer.training.resolve_model import DEFAULT_MODELS
 from gossamer.training.run_folder import RunConfig
+from gossamer.variants import Variant
 
 BUDGET_SHARE = 0.85
-"""Of the budget that the forecast of the slowest kind may take; the rest is for what a forecast does not see."""
+"""Of the budget that the forecast of the slowest variant may take; the rest is for what a forecast does not see."""
 BUNDLE_SEED = 0
 """Bundles are made and measured of this seed alone: what a network costs does not depend on its seed."""
 _KEPT = ("asked", "fingerprint", "image_size", "batch_size", "precision", "max_drop", "notes", "forecast")
@@ -49,16 +50,16 @@ _MISFITS = (ErrorCode.CONFIG, ErrorCode.UNSUPPORTED, ErrorCode.GEOMETRY, ErrorCo
 
 @dataclass(frozen=True)
 class _Fitting:
-    """The kinds that fit the data, with their runs, and those that do not."""
+    """The variants that fit the data, with their runs, and those that do not."""
 
-    runs: dict[Kind, RunConfig]
-    refused: tuple[Refused, ...]
+    runs: dict[Variant, RunConfig]
+    refused: tuple[RefusedVariant, ...]
 
 
 def make_plan(
     asked: CompareRequest, *, command: str = "", on_stage: Callable[[str], None] = lambda text: None
-) -> tuple[ComparePlan, dict[Kind, Forecast]]:
-    """Return what is trained and for how long, and what each kind takes. Times a few steps of each kind.
+) -> tuple[ComparePlan, dict[Variant, TrainingForecast]]:
+    """Return what is trained and for how long, and what each variant takes. Times a few steps of each variant.
 
     Args:
         asked: what the user asks for.
@@ -66,21 +67,22 @@ def make_plan(
         on_stage: called with what is being done.
 
     Raises:
-        GossamerError: the data cannot be trained with, a name does not exist, no kind fits, or the budget is too small.
+        GossamerError: the data cannot be trained with, a name does not exist, no variant fits, or the budget is too
+            small.
     """
     dataset = open_dataset(Path(asked.data), seed=0)
     task: TaskName = "segment" if isinstance(dataset, SegmentationDataset) else "classify"
-    fitting = _same_size(dataset, _wanted(task, asked), asked)
-    timed, refused = _time(fitting, dataset, on_stage)
-    runs = {kind: run for kind, run in fitting.runs.items() if kind in timed}
+    fitting = _fit_to_one_size(dataset, _list_variants(task, asked), asked)
+    timed, refused = _time_variants(fitting, dataset, on_stage)
+    runs = {variant: run for variant, run in fitting.runs.items() if variant in timed}
     first = next(iter(runs.values()))
-    epochs = asked.epochs or _epochs(asked.budget_minutes, timed, first.recipe.epochs)
-    forecasts = {kind: found.forecast(epochs) for kind, found in timed.items()}
+    epochs = asked.epochs or _choose_epochs(asked.budget_minutes, timed, first.recipe.epochs)
+    forecasts = {variant: found.forecast(epochs) for variant, found in timed.items()}
     plan = ComparePlan(
         data=asked.data,
         task=task,
         classes=dataset.classes,
-        kinds=tuple(runs),
+        variants=tuple(runs),
         refused=(*fitting.refused, *refused),
         seeds=tuple(range(asked.seeds)),
         epochs=epochs,
@@ -98,60 +100,60 @@ def make_plan(
             "precisions": list(asked.precisions),
             "max_drop": asked.max_drop,
             "bundle_seeds": [BUNDLE_SEED],
-            "notes": [*_notes(asked, runs), *interval_note(*evaluated_patients(dataset))],
-            "forecast": {key_of(kind): config.to_json(found) for kind, found in forecasts.items()},
+            "notes": [*_missing_baseline_notes(asked, runs), *note_few_patients(*count_evaluated_patients(dataset))],
+            "forecast": {variant.key: config.to_json(found) for variant, found in forecasts.items()},
         },
     )
     return plan, forecasts
 
 
 @dataclass(frozen=True)
-class StageAhead:
+class PlannedStage:
     """A stage of a comparison.
 
     Attributes:
         what: is done.
-        kind: with which; None for measuring, which is about all of them.
-        seed: of the cell.
+        variant: with which; None for measuring, which is about all of them.
+        seed: of the trial.
         seconds: that it takes, about.
     """
 
-    what: Stage | Literal["measure"]
-    kind: Kind | None
+    what: TrialStage | Literal["measure"]
+    variant: Variant | None
     seed: int
     seconds: float
 
     @property
-    def cell(self) -> Cell | None:
-        """The cell that it belongs to."""
-        return None if self.kind is None else Cell(kind=self.kind, seed=self.seed)
+    def trial(self) -> Trial | None:
+        """The trial that it belongs to."""
+        return None if self.variant is None else Trial(variant=self.variant, seed=self.seed)
 
 
-def stages_of(plan: ComparePlan) -> list[StageAhead]:
-    """Return every stage in its order: the first seed of all kinds, what they cost, then the other seeds.
+def list_stages(plan: ComparePlan) -> list[PlannedStage]:
+    """Return every stage in its order: the first seed of all variants, what they cost, then the other seeds.
 
     A comparison that is cut short then has a table.
     """
     found = plan.options["forecast"]
-    stages: list[StageAhead] = []
+    stages: list[PlannedStage] = []
     for number, seed in enumerate(plan.seeds):
-        for kind in plan.kinds:
-            stages.append(StageAhead("train", kind, seed, found[key_of(kind)]["train_s"]))
-            wanted = plan.stages(Cell(kind=kind, seed=seed))
-            stages += [StageAhead("export", kind, seed, EXPORT_S)] if "export" in wanted else []
-            stages += [StageAhead("quantize", kind, seed, QUANTIZE_S)] if "quantize" in wanted else []
+        for variant in plan.variants:
+            stages.append(PlannedStage("train", variant, seed, found[variant.key]["train_s"]))
+            wanted = plan.stages(Trial(variant=variant, seed=seed))
+            stages += [PlannedStage("export", variant, seed, EXPORT_S)] if "export" in wanted else []
+            stages += [PlannedStage("quantize", variant, seed, QUANTIZE_S)] if "quantize" in wanted else []
         if number == 0:
-            stages.append(StageAhead("measure", None, seed, MEASURE_S * len(plan.kinds)))
+            stages.append(PlannedStage("measure", None, seed, MEASURE_S * len(plan.variants)))
     return stages
 
 
-def begun(plan: ComparePlan) -> ComparePlan:
+def start_plan(plan: ComparePlan) -> ComparePlan:
     """Return a plan that knows the pixels of its data, all of which are read once."""
-    contents = contents_of(open_dataset(Path(plan.data), seed=0))
+    contents = hash_contents(open_dataset(Path(plan.data), seed=0))
     return dataclasses.replace(plan, options={**plan.options, "contents": contents})
 
 
-def gone_on_with(plan: ComparePlan, asked: CompareRequest, command: str, where: Path) -> ComparePlan:
+def resume_plan(plan: ComparePlan, asked: CompareRequest, command: str, where: Path) -> ComparePlan:
     """Return the plan with what may change from call to call: limits, the place of the data, and the command.
 
     Args:
@@ -184,16 +186,16 @@ def require_same_data(plan: ComparePlan, data: str) -> None:
     if dataset.fingerprint() != plan.options["fingerprint"]:
         problem = "samples, labels or splits are not those that the comparison was begun with"
         raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)
-    if "contents" in plan.options and contents_of(dataset) != plan.options["contents"]:
+    if "contents" in plan.options and hash_contents(dataset) != plan.options["contents"]:
         problem = "pixels of images or masks are not those that the comparison was begun with"
         raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)
 
 
-def _wanted(task: TaskName, asked: CompareRequest) -> list[Kind]:
+def _list_variants(task: TaskName, asked: CompareRequest) -> list[Variant]:
     """Return every network with every mechanism; a network without attention once."""
     for attention in asked.attention:
         attention_config(attention)
-    kinds = []
+    variants = []
     for model in asked.models or (DEFAULT_MODELS[task],):
         preset = find_entry(PRESETS, model, "model")
         if preset.task != task:
@@ -201,15 +203,15 @@ def _wanted(task: TaskName, asked: CompareRequest) -> list[Kind]:
             fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
             raise GossamerError(ErrorCode.CONFIG, "--models", problem, f"use {fitting}, ...")
         mechanisms = asked.attention if hasattr(preset, "attention") else (None,)
-        kinds += [Kind(model=model, attention=attention) for attention in mechanisms]
-    return kinds
+        variants += [Variant(model=model, attention=attention) for attention in mechanisms]
+    return variants
 
 
-def _same_size(
-    dataset: ClassificationDataset | SegmentationDataset, kinds: list[Kind], asked: CompareRequest
+def _fit_to_one_size(
+    dataset: ClassificationDataset | SegmentationDataset, variants: list[Variant], asked: CompareRequest
 ) -> _Fitting:
-    """Return the kinds that fit, all with one image size: what was asked, or the largest that one of them chooses."""
-    fitting = _fit(dataset, kinds, asked)
+    """Return the variants that fit, at one image size: that of the request, or the largest that a variant chooses."""
+    fitting = _fit_variants(dataset, variants, asked)
     runs = list(fitting.runs.values())
     if not runs:
         raise GossamerError(
@@ -221,55 +223,57 @@ def _same_size(
     multiple = math.lcm(*(run.model.multiple for run in runs))
     largest = (max(run.model.image_size[axis] for run in runs) for axis in (0, 1))
     rows, columns = (-(-side // multiple) * multiple for side in largest)
-    return _fit(dataset, kinds, dataclasses.replace(asked, image_size=(rows, columns)))
+    return _fit_variants(dataset, variants, dataclasses.replace(asked, image_size=(rows, columns)))
 
 
-def _fit(dataset: ClassificationDataset | SegmentationDataset, kinds: list[Kind], asked: CompareRequest) -> _Fitting:
-    runs: dict[Kind, RunConfig] = {}
-    refused: list[Refused] = []
-    for kind in kinds:
+def _fit_variants(
+    dataset: ClassificationDataset | SegmentationDataset, variants: list[Variant], asked: CompareRequest
+) -> _Fitting:
+    runs: dict[Variant, RunConfig] = {}
+    refused: list[RefusedVariant] = []
+    for variant in variants:
         wishes = TrainOptions(
-            model=kind.model,
-            attention=kind.attention,
+            model=variant.model,
+            attention=variant.attention,
             image_size=asked.image_size,
             epochs=asked.epochs,
             batch_size=asked.batch_size,
         )
         try:
-            runs[kind] = plan_run(dataset, wishes)[0]
+            runs[variant] = plan_run(dataset, wishes)[0]
         except GossamerError as error:
             if error.code not in _MISFITS:
                 raise
-            refused.append(_refusal(kind, error))
+            refused.append(_refuse_variant(variant, error))
     return _Fitting(runs, tuple(refused))
 
 
-def _time(
+def _time_variants(
     fitting: _Fitting, dataset: ClassificationDataset | SegmentationDataset, on_stage: Callable[[str], None]
-) -> tuple[dict[Kind, Timed], list[Refused]]:
-    timed: dict[Kind, Timed] = {}
-    refused: list[Refused] = []
+) -> tuple[dict[Variant, TimedSteps], list[RefusedVariant]]:
+    timed: dict[Variant, TimedSteps] = {}
+    refused: list[RefusedVariant] = []
     now = process_memory()  # this process has loaded what training loads
-    for number, (kind, run) in enumerate(fitting.runs.items(), start=1):
-        on_stage(f"timing a few steps of {kind.name} ({number}/{len(fitting.runs)})")
+    for number, (variant, run) in enumerate(fitting.runs.items(), start=1):
+        on_stage(f"timing a few steps of {variant.name} ({number}/{len(fitting.runs)})")
         try:
-            timed[kind] = time_run(run, dataset, base_bytes=None if now is None else now.resident_bytes)
+            timed[variant] = time_training_steps(run, dataset, base_bytes=None if now is None else now.resident_bytes)
         except GossamerError as error:
-            refused.append(_refusal(kind, error))
+            refused.append(_refuse_variant(variant, error))
     if not timed:
         raise GossamerError(ErrorCode.CONFIG, "--models", refused[0].reason, "name other models or mechanisms")
     return timed, refused
 
 
-def _epochs(budget_minutes: float | None, timed: dict[Kind, Timed], most: int) -> int:
-    """Return the epochs of all cells: the recipe's, or fewer where the slowest kind would not fit into the budget.
+def _choose_epochs(budget_minutes: float | None, timed: dict[Variant, TimedSteps], most: int) -> int:
+    """Return the epochs of all trials: the recipe's, or fewer where the slowest variant would not fit into the budget.
 
     Raises:
         GossamerError: ``E-LIMIT``, where not one epoch fits.
     """
     if budget_minutes is None:
         return most
-    slowest = max(timed, key=lambda kind: timed[kind].epoch_s)
+    slowest = max(timed, key=lambda variant: timed[variant].epoch_s)
     epoch_s = timed[slowest].epoch_s
     epochs = math.floor(BUDGET_SHARE * 60 * budget_minutes / epoch_s)
     if epochs < 1:
@@ -279,19 +283,19 @@ def _epochs(budget_minutes: float | None, timed: dict[Kind, Timed], most: int) -
     return min(most, epochs)
 
 
-def _refusal(kind: Kind, error: GossamerError) -> Refused:
-    return Refused(model=kind.model, attention=kind.attention, reason=f"{error.where}: {error.problem}")
+def _refuse_variant(variant: Variant, error: GossamerError) -> RefusedVariant:
+    return RefusedVariant(model=variant.model, attention=variant.attention, reason=f"{error.where}: {error.problem}")
 
 
-def _notes(asked: CompareRequest, runs: dict[Kind, Any]) -> list[str]:
-    """Return what a reader should know of the choice of kinds."""
-    twins = {kind.model for kind in runs if kind.attention is not None and _is_twin(kind.attention)}
-    alone = sorted({kind.model for kind in runs if kind.attention is not None} - twins)
+def _missing_baseline_notes(asked: CompareRequest, runs: dict[Variant, Any]) -> list[str]:
+    """Return what a reader should know of the choice of variants."""
+    baselines = {variant.model for variant in runs if variant.attention is not None and _is_baseline(variant.attention)}
+    alone = sorted({variant.model for variant in runs if variant.attention is not None} - baselines)
     if not alone:
         return []
-    how = "was not asked for" if TWIN not in asked.attention else "does not fit"
-    return [f"{TWIN} {how} with {', '.join(alone)}: there is no twin to compare with"]
+    how = "was not asked for" if BASELINE not in asked.attention else "does not fit"
+    return [f"{BASELINE} {how} with {', '.join(alone)}: there is no baseline to compare with"]
 
 
-def _is_twin(attention: str) -> bool:
-    return attention_config(attention) == attention_config(TWIN)
+def _is_baseline(attention: str) -> bool:
+    return attention_config(attention) == attention_config(BASELINE)

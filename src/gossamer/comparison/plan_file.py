@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from gossamer import config
-from gossamer.comparison.folder import NEEDED, PRECISIONS, STAGES, Cell, CompareFolder, Kind, Precision, Stage, key_of
+from gossamer.comparison.folder import STAGE_OF_PRECISION, STAGES, CompareFolder, Trial, TrialStage
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_json, write_json
-
-MB = 10**6
-"""Bytes of a megabyte, in which memory is limited."""
+from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision, Variant
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class RefusedVariant:
     """A network with a mechanism that was asked for and cannot be had.
 
     Attributes:
@@ -31,68 +28,47 @@ class Refused:
     reason: str
 
     @property
-    def kind(self) -> Kind:
-        """The kind that was asked for."""
-        return Kind(model=self.model, attention=self.attention)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What the machine of the user allows; None where nothing was asked.
-
-    Attributes:
-        latency_ms: largest median of the latency of one image.
-        memory_mb: largest peak of a process, in MB of 10^6 bytes.
-    """
-
-    latency_ms: float | None = None
-    memory_mb: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("latency_ms", "memory_mb"):
-            limit = getattr(self, name)
-            if limit is not None and not 0 < limit < math.inf:
-                option = f"--max-{name.replace('_', '-')}"
-                remedy = "give a limit that can be met"
-                raise GossamerError(ErrorCode.CONFIG, option, f"{limit} is not above 0 and finite", remedy)
+    def variant(self) -> Variant:
+        """The variant that was asked for."""
+        return Variant(model=self.model, attention=self.attention)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparePlan:
-    """What a comparison trains. It is fixed before the first cell, so that its results do not depend on the clock.
+    """What a comparison trains. It is fixed before the first trial, so that its results do not depend on the clock.
 
     Attributes:
         data: a data set, as it was given.
         task: what the data ask for.
         classes: names, in the order of the outputs.
-        kinds: the rows of the table.
-        refused: kinds that were asked for and cannot be had.
-        seeds: each kind is trained once with each.
-        epochs: of every cell.
-        budget_minutes: of a cell's training, from which the epochs follow; None where they were given.
+        variants: the rows of the table.
+        refused: variants that were asked for and cannot be had.
+        seeds: each variant is trained once with each.
+        epochs: of every trial.
+        budget_minutes: of a trial's training, from which the epochs follow; None where they were given.
         limits: of the machine on which the network shall run.
         threads: of training and of measuring.
         machine: where this is done.
         command: the last that was given, which makes the comparison again.
-        options: everything else that the cells share.
+        options: everything else that the trials share.
     """
 
     data: str
     task: Literal["classify", "segment"]
     classes: tuple[str, ...]
-    kinds: tuple[Kind, ...]
-    refused: tuple[Refused, ...] = ()
+    variants: tuple[Variant, ...]
+    refused: tuple[RefusedVariant, ...] = ()
     seeds: tuple[int, ...]
     epochs: int
     budget_minutes: float | None = None
-    limits: Limits = Limits()
+    limits: CostLimits = field(default_factory=CostLimits)
     threads: int = 1
     machine: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        keys = [key_of(kind) for kind in self.kinds]
+        keys = [variant.key for variant in self.variants]
         if not keys:
             raise GossamerError(ErrorCode.CONFIG, "kinds", "there is none left to compare", "name other models")
         if len(set(keys)) < len(keys):
@@ -104,27 +80,34 @@ class ComparePlan:
             raise GossamerError(ErrorCode.CONFIG, "epochs", f"{self.epochs} is below 1", "give a larger budget")
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
-        """Every training, one seed of all kinds after the other, so that a comparison cut short is a fair one."""
-        return tuple(Cell(kind=kind, seed=seed) for seed in self.seeds for kind in self.kinds)
+    def trials(self) -> tuple[Trial, ...]:
+        """Every training, one seed of all variants after the other, so that a comparison cut short is a fair one."""
+        return tuple(Trial(variant=variant, seed=seed) for seed in self.seeds for variant in self.variants)
 
     @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """In which the kinds are measured, in the order of ``PRECISIONS``."""
+    def precisions(self) -> tuple[RuntimePrecision, ...]:
+        """In which the variants are measured, in the order of ``PRECISIONS``."""
         asked = self.options.get("precisions", PRECISIONS)
         return tuple(precision for precision in PRECISIONS if precision in asked)
 
-    def stages(self, cell: Cell) -> tuple[Stage, ...]:
-        """Return what is done with a cell: bundles are made of some seeds and in some precisions alone."""
-        if cell.seed not in self.options.get("bundle_seeds", self.seeds):
+    def stages(self, trial: Trial) -> tuple[TrialStage, ...]:
+        """Return what is done with a trial: bundles are made of some seeds and in some precisions alone."""
+        if trial.seed not in self.options.get("bundle_seeds", self.seeds):
             return ("train",)
-        wanted = {"train", *(NEEDED[precision] for precision in self.precisions)}
+        wanted = {"train", *(STAGE_OF_PRECISION[precision] for precision in self.precisions)}
         return tuple(stage for stage in STAGES if stage in wanted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as ``plan.json`` holds it, where variants are still called kinds."""
+        return {_STORED_NAMES.get(str(name), str(name)): value for name, value in config.to_json(self).items()}
+
+
+_STORED_NAMES: dict[str, str] = {"variants": "kinds"}
 
 
 def write_plan(folder: CompareFolder, plan: ComparePlan) -> None:
     """Write the plan of a comparison, all or nothing."""
-    write_json(folder.plan, config.to_json(plan))
+    write_json(folder.plan, plan.to_json())
 
 
 def read_plan(path: Path) -> ComparePlan:
@@ -133,8 +116,11 @@ def read_plan(path: Path) -> ComparePlan:
     Raises:
         GossamerError: ``E-MISSING``, ``E-FORMAT`` or ``E-CONFIG``.
     """
+    fields = {stored: name for name, stored in _STORED_NAMES.items()}
     try:
-        return config.from_json(ComparePlan, read_json(path), str(path))
+        data = read_json(path)
+        data = {fields.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
+        return config.from_json(ComparePlan, data, str(path))
     except GossamerError as error:
         remedy = "give another --out, or put an unharmed copy in its place"
         raise GossamerError(error.code, path, error.problem, remedy) from error

@@ -7,10 +7,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gossamer.comparison.folder import PRECISIONS, Precision
-from gossamer.comparison.plan_file import Limits
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.quantization.drop import require_drop
+from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision
 
 MECHANISMS = ("softmax", "sequence_norm", "kv")
 """Where none are named."""
@@ -25,12 +24,12 @@ class CompareRequest:
         data: a data set.
         models: presets; none for the default of the task.
         attention: mechanisms, by name or as JSON objects.
-        seeds: how many trainings of each kind; their seeds count from 0.
-        epochs: of every cell.
-        budget_minutes: of the training of the slowest cell, from which the epochs of all follow.
+        seeds: how many trainings of each variant; their seeds count from 0.
+        epochs: of every trial.
+        budget_minutes: of the training of the slowest trial, from which the epochs of all follow.
         image_size: ``(rows, columns)`` of every network's input.
         batch_size: images of a step.
-        precisions: in which every kind is measured.
+        precisions: in which every variant is measured.
         max_drop: of the metric that int8 may cost.
         threads: of the processor.
         limits: of the machine on which the network shall run.
@@ -47,27 +46,29 @@ class CompareRequest:
     budget_minutes: float | None = None
     image_size: tuple[int, int] | None = None
     batch_size: int | None = None
-    precisions: tuple[Precision, ...] = PRECISIONS
+    precisions: tuple[RuntimePrecision, ...] = PRECISIONS
     max_drop: float = 0.005
     threads: int
-    limits: Limits = field(default_factory=Limits)
+    limits: CostLimits = field(default_factory=CostLimits)
 
     def __post_init__(self) -> None:
         for key in ("seeds", "epochs", "budget_minutes", "batch_size", "threads"):
             value = getattr(self, key)
             if value is not None and not 0 < value < math.inf:
-                raise GossamerError(ErrorCode.CONFIG, _option(key), f"{value} is not above 0", "give a positive number")
+                raise GossamerError(
+                    ErrorCode.CONFIG, _option_name(key), f"{value} is not above 0", "give a positive number"
+                )
         require_drop(self.max_drop)
         if self.epochs is not None and self.budget_minutes is not None:
-            problem = "and --epochs both say how long a cell is trained"
+            problem = "and --epochs both say how long a trial is trained"
             raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", problem, "give one of them")
         for key in ("models", "attention", "precisions"):
             values = getattr(self, key)
             if not values and key != "models":
-                raise GossamerError(ErrorCode.CONFIG, _option(key), "names nothing", "name one, or leave it out")
+                raise GossamerError(ErrorCode.CONFIG, _option_name(key), "names nothing", "name one, or leave it out")
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
-                raise GossamerError(ErrorCode.CONFIG, _option(key), f"{twice} is named twice", "name each once")
+                raise GossamerError(ErrorCode.CONFIG, _option_name(key), f"{twice} is named twice", "name each once")
         for precision in self.precisions:
             if precision not in PRECISIONS:
                 remedy = f"choose from {', '.join(PRECISIONS)}"
@@ -83,8 +84,8 @@ class CompareRequest:
             GossamerError: ``E-CONFIG``, with every option that differs.
         """
         differing = [
-            f"{_option(field.name)} {_in_words(getattr(earlier, field.name))}, "
-            f"now {_in_words(getattr(self, field.name))}"
+            f"{_option_name(field.name)} {_format_value(getattr(earlier, field.name))}, "
+            f"now {_format_value(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
             if field.name not in _MAY_CHANGE and getattr(self, field.name) != getattr(earlier, field.name)
         ]
@@ -116,11 +117,11 @@ def parse_names(text: str, option: str = "") -> tuple[str, ...]:
     return names
 
 
-def _option(key: str) -> str:
+def _option_name(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _in_words(value: object) -> str:
+def _format_value(value: object) -> str:
     if value is None or value == ():
         return "left out"
     return ",".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

@@ -1,13 +1,12 @@
-"""The table of a comparison: one line a cell and precision, units in the headings."""
+"""The table of a comparison: one line a trial and precision, units in the headings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gossamer.comparison.cell_results import CellResult
-from gossamer.comparison.folder import PRECISIONS, Precision
-from gossamer.comparison.plan_file import MB
-from gossamer.comparison.results import KindResult, Results
+from gossamer.comparison.results import CollectedResults, VariantResult
+from gossamer.comparison.trial_results import TrialResult
+from gossamer.variants import MB, PRECISIONS, RuntimePrecision
 
 # Heading: figure, its factor, and whether it belongs to a precision.
 COSTS: dict[str, tuple[str, float, bool]] = {
@@ -24,7 +23,7 @@ COSTS: dict[str, tuple[str, float, bool]] = {
 }
 
 
-def table_of(results: Results) -> list[list[str]]:
+def build_table(results: CollectedResults) -> list[list[str]]:
     """Return the lines, headings first. What is not known is left empty; ``state`` and ``reason`` say why.
 
     A precision that was not asked for has no line, nor has a bundle of a seed that none is made of.
@@ -35,61 +34,61 @@ def table_of(results: Results) -> list[list[str]]:
     metric = results.metric
     head = ["model", "attention", "seed", "precision", "state", "reason", metric, f"{metric}_low", f"{metric}_high"]
     head += ["int8_drop", "int8_drop_low", "int8_drop_high", "epochs", "best_epoch", "training_s", *COSTS]
-    lines = [line for result in results.kinds for line in _lines(result)]
+    lines = [line for result in results.variants for line in _variant_lines(result)]
     refused = [
-        _padded([each.model, each.attention or "", "", "", "refused", each.reason], len(head))
+        _pad_line([each.model, each.attention or "", "", "", "refused", each.reason], len(head))
         for each in results.plan.refused
     ]
     return [head, *lines, *refused]
 
 
-def _lines(result: KindResult) -> Iterator[list[str]]:
-    for cell in result.cells:
-        for precision in filter(cell.shows, PRECISIONS):
+def _variant_lines(result: VariantResult) -> Iterator[list[str]]:
+    for trial in result.trials:
+        for precision in filter(trial.shows, PRECISIONS):
             yield [
-                result.kind.model,
-                result.kind.attention or "",
-                str(cell.cell.seed),
+                result.variant.model,
+                result.variant.attention or "",
+                str(trial.trial.seed),
                 precision,
-                *_state(cell, precision),
-                *_quality(cell, precision),
-                *_drop(cell, precision),
-                *("" if value is None else f"{value:.6g}" for value in (cell.epochs, cell.best_epoch)),
-                "" if cell.training_seconds is None else f"{cell.training_seconds:.1f}",
-                *_costs(result, precision),
+                *_state_values(trial, precision),
+                *_quality_values(trial, precision),
+                *_drop_values(trial, precision),
+                *("" if value is None else f"{value:.6g}" for value in (trial.epochs, trial.best_epoch)),
+                "" if trial.training_seconds is None else f"{trial.training_seconds:.1f}",
+                *_cost_values(result, precision),
             ]
 
 
-def _state(cell: CellResult, precision: Precision) -> tuple[str, str]:
-    if cell.has(precision):
+def _state_values(trial: TrialResult, precision: RuntimePrecision) -> tuple[str, str]:
+    if trial.has(precision):
         return "done", ""
-    return ("failed", cell.failed) if cell.failed else ("waiting", "")
+    return ("failed", trial.failed) if trial.failed else ("waiting", "")
 
 
-def _quality(cell: CellResult, precision: Precision) -> list[str]:
-    if cell.quality is None or not cell.has(precision):
+def _quality_values(trial: TrialResult, precision: RuntimePrecision) -> list[str]:
+    if trial.quality is None or not trial.has(precision):
         return [""] * 3
     if precision != "int8":
-        return [_number(value) for value in (cell.quality.value, cell.quality.low, cell.quality.high)]
+        return [_format_number(value) for value in (trial.quality.value, trial.quality.low, trial.quality.high)]
     # The drop is known with its interval, the metric in 8 bits without one.
-    return ["" if cell.drop is None else _number(cell.quality.value - cell.drop.value), "", ""]
+    return ["" if trial.drop is None else _format_number(trial.quality.value - trial.drop.value), "", ""]
 
 
-def _drop(cell: CellResult, precision: Precision) -> list[str]:
-    if precision != "int8" or cell.drop is None:
+def _drop_values(trial: TrialResult, precision: RuntimePrecision) -> list[str]:
+    if precision != "int8" or trial.drop is None:
         return [""] * 3
-    return [_number(value) for value in (cell.drop.value, cell.drop.low, cell.drop.high)]
+    return [_format_number(value) for value in (trial.drop.value, trial.drop.low, trial.drop.high)]
 
 
-def _costs(result: KindResult, precision: Precision) -> Iterator[str]:
+def _cost_values(result: VariantResult, precision: RuntimePrecision) -> Iterator[str]:
     for name, factor, of_precision in COSTS.values():
         value = result.cost(name, precision if of_precision else None).value
         yield "" if value is None else f"{value * factor:.10g}"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return "" if value != value else f"{value:.6f}"
 
 
-def _padded(cells: list[str], length: int) -> list[str]:
+def _pad_line(cells: list[str], length: int) -> list[str]:
     return cells + [""] * (length - len(cells))

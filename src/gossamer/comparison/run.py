@@ -1,4 +1,4 @@
-"""The cells of a comparison, stage by stage, each in a process of its own; what is done is not done again."""
+"""The trials of a comparison, stage by stage, each in a process of its own; what is done is not done again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossamer.comparison.cell_results import is_harmed
-from gossamer.comparison.folder import STAGES, Cell, CompareFolder, Stage, State
-from gossamer.comparison.measure_kinds import groups_to_measure
-from gossamer.comparison.plan import StageAhead, stages_of
+from gossamer.comparison.folder import STAGES, CompareFolder, Trial, TrialStage, TrialState
+from gossamer.comparison.measure_variants import list_open_groups
+from gossamer.comparison.plan import PlannedStage, list_stages
 from gossamer.comparison.plan_file import ComparePlan
-from gossamer.comparison.worker import Children, Stopped
+from gossamer.comparison.trial_results import is_damaged
+from gossamer.comparison.worker import StageProcesses, Stopped
 from gossamer.training.run_folder import RunFolder
 
 NO_RUNG = "no rung meets the limit"
@@ -22,7 +22,7 @@ NO_RUNG = "no rung meets the limit"
 
 
 @dataclass
-class Runner:
+class ComparisonRunner:
     """Does what is not done yet of a comparison.
 
     Attributes:
@@ -31,16 +31,16 @@ class Runner:
         data: where the data lie now.
         children: runs the stages.
         on_stage: called with a line on each stage.
-        on_cell: called when the table has changed.
+        on_trial: called when the table has changed.
         retry: whether stages that failed are tried again.
     """
 
     folder: CompareFolder
     plan: ComparePlan
     data: str
-    children: Children
+    children: StageProcesses
     on_stage: Callable[[str], None]
-    on_cell: Callable[[], None]
+    on_trial: Callable[[], None]
     retry: bool = False
 
     def run(self) -> None:
@@ -49,120 +49,122 @@ class Runner:
         Raises:
             Stopped: a signal asked to stop; the stage that ran has ended well and is taken up again.
         """
-        stages = stages_of(self.plan)
+        stages = list_stages(self.plan)
         clock = _Clock(stages)
         for number, stage in enumerate(stages):
             if not self._is_open(stage):
                 clock.skip(number)
                 continue
-            kind = "" if stage.kind is None else f" {stage.kind.name}, seed {stage.seed}"
-            title, began = f"[{number + 1}/{len(stages)}] {stage.what}{kind}", time.monotonic()
-            self.on_stage(f"{title}; about {in_words(clock.left())} left")
+            variant = "" if stage.variant is None else f" {stage.variant.name}, seed {stage.seed}"
+            title, began = f"[{number + 1}/{len(stages)}] {stage.what}{variant}", time.monotonic()
+            self.on_stage(f"{title}; about {format_duration(clock.left())} left")
             failed = self._do(stage)
             clock.done(number, time.monotonic() - began)
             end = f"failed: {failed}" if failed else "done"
-            self.on_stage(f"{title}: {end}, {in_words(time.monotonic() - began)}")
-            self.on_cell()
+            self.on_stage(f"{title}: {end}, {format_duration(time.monotonic() - began)}")
+            self.on_trial()
 
-    def _is_open(self, stage: StageAhead) -> bool:
-        if stage.what == "measure" or stage.cell is None:
-            return bool(groups_to_measure(self.folder, self.plan))
-        known = self.folder.read_state(stage.cell, stage.what)
+    def _is_open(self, stage: PlannedStage) -> bool:
+        if stage.what == "measure" or stage.trial is None:
+            return bool(list_open_groups(self.folder, self.plan))
+        known = self.folder.read_state(stage.trial, stage.what)
         if known is None or not self.retry:
             return known is None
-        return known.failed is not None or is_harmed(self.folder, stage.cell, self.plan.task, stage.what)
+        return known.failed is not None or is_damaged(self.folder, stage.trial, self.plan.task, stage.what)
 
-    def _do(self, stage: StageAhead) -> str | None:
+    def _do(self, stage: PlannedStage) -> str | None:
         """Do a stage, keep how it ended, and return the reason of a failure."""
-        if stage.what == "measure" or stage.cell is None:
+        if stage.what == "measure" or stage.trial is None:
             return self._measure()
-        what, cell = stage.what, stage.cell
-        self.folder.cell(cell).mkdir(parents=True, exist_ok=True)
+        what, trial = stage.what, stage.trial
+        self.folder.trial(trial).mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        had_failed = self._forget(what, cell)
-        failed = self._missing(what, cell) or (self._train(cell) if what == "train" else self._bundle(what, cell))
+        had_failed = self._forget(what, trial)
+        failed = self._missing(what, trial) or (self._train(trial) if what == "train" else self._bundle(what, trial))
         if had_failed and failed is None:
-            self._forget_costs(cell)
-        self.folder.write_state(cell, State(stage=what, failed=failed, seconds=time.monotonic() - began))
+            self._forget_costs(trial)
+        self.folder.write_state(trial, TrialState(stage=what, failed=failed, seconds=time.monotonic() - began))
         return failed
 
-    def _forget(self, what: Stage, cell: Cell) -> bool:
+    def _forget(self, what: TrialStage, trial: Trial) -> bool:
         """Remove what an earlier end of a stage has led to, where that is gone; return whether it had failed."""
-        known = self.folder.read_state(cell, what)
+        known = self.folder.read_state(trial, what)
         had_failed = known is not None and known.failed is not None
         if what == "train":
             if known is not None and not had_failed:  # it is open because it is harmed: nothing of it is gone on with
-                shutil.rmtree(self.folder.run(cell), ignore_errors=True)
+                shutil.rmtree(self.folder.run(trial), ignore_errors=True)
             for later in ("export", "quantize"):
-                self.folder.forget_state(cell, later)
-        self.folder.forget_state(cell, what)
+                self.folder.forget_state(trial, later)
+        self.folder.forget_state(trial, what)
         if not had_failed:
-            self._forget_costs(cell)
+            self._forget_costs(trial)
         return had_failed
 
-    def _forget_costs(self, cell: Cell) -> None:
-        """Have a kind measured again whose measured cell is made again."""
-        if cell.seed == self.plan.seeds[0]:
-            self.folder.measured(cell.kind).unlink(missing_ok=True)
+    def _forget_costs(self, trial: Trial) -> None:
+        """Have a variant measured again whose measured trial is made again."""
+        if trial.seed == self.plan.seeds[0]:
+            self.folder.measured(trial.variant).unlink(missing_ok=True)
 
-    def _missing(self, what: Stage, cell: Cell) -> str | None:
+    def _missing(self, what: TrialStage, trial: Trial) -> str | None:
         """Return why a stage has nothing to begin with."""
         for stage in STAGES[: STAGES.index(what)]:
-            state = self.folder.read_state(cell, stage)
+            state = self.folder.read_state(trial, stage)
             if state is not None and state.failed:
                 return f"{stage} failed"
         return None
 
-    def _train(self, cell: Cell) -> str | None:
-        """Train a cell, from its last checkpoint where there is one; return the reason of a failure."""
-        run = RunFolder(self.folder.run(cell))
-        resumed = run.config.is_file() and self._cli(cell, "train", ["--resume", str(run.path)]) is None
+    def _train(self, trial: Trial) -> str | None:
+        """Train a trial, from its last checkpoint where there is one; return the reason of a failure."""
+        run = RunFolder(self.folder.run(trial))
+        resumed = run.config.is_file() and self._cli(trial, "train", ["--resume", str(run.path)]) is None
         if resumed and run.summary.is_file():
             return None
         # Nothing was kept, or it cannot be gone on with: seeds and epochs are the plan's, so the end is the same.
         shutil.rmtree(run.path, ignore_errors=True)
-        options, kind = self.plan.options, cell.kind
+        options, variant = self.plan.options, trial.variant
         size = "x".join(str(side) for side in options["image_size"])
         arguments = [
-            self.data, "--out", str(run.path), "--task", self.plan.task, "--model", kind.model,
-            *([] if kind.attention is None else ["--attention", kind.attention]),
-            "--seed", str(cell.seed), "--epochs", str(self.plan.epochs), "--batch-size", str(options["batch_size"]),
+            self.data, "--out", str(run.path), "--task", self.plan.task, "--model", variant.model,
+            *([] if variant.attention is None else ["--attention", variant.attention]),
+            "--seed", str(trial.seed), "--epochs", str(self.plan.epochs), "--batch-size", str(options["batch_size"]),
             "--image-size", size, "--precision", options["precision"],
         ]  # fmt: skip
-        return self._cli(cell, "train", arguments)
+        return self._cli(trial, "train", arguments)
 
-    def _bundle(self, what: Stage, cell: Cell) -> str | None:
-        """Write a bundle of a cell anew; return the reason of a failure."""
-        out = self.folder.bundle(cell, "float32" if what == "export" else "int8")
-        _clear(out)  # what a kill left half done, or an earlier end without its state
-        arguments = [str(self.folder.run(cell)), "--out", str(out), "--data", self.data]
+    def _bundle(self, what: TrialStage, trial: Trial) -> str | None:
+        """Write a bundle of a trial anew; return the reason of a failure."""
+        out = self.folder.bundle(trial, "float32" if what == "export" else "int8")
+        _remove_bundle(out)  # what a kill left half done, or an earlier end without its state
+        arguments = [str(self.folder.run(trial)), "--out", str(out), "--data", self.data]
         if what == "quantize":
             arguments += ["--max-drop", str(self.plan.options["max_drop"])]
         try:
-            return self._cli(cell, what, arguments)
+            return self._cli(trial, what, arguments)
         except Stopped:
-            _clear(out)  # a bundle is made anew, and its verb dies of the signal with its temporary folder in place
+            _remove_bundle(
+                out
+            )  # a bundle is made anew, and its verb dies of the signal with its temporary folder in place
             raise
 
-    def _cli(self, cell: Cell, what: Stage, arguments: list[str]) -> str | None:
+    def _cli(self, trial: Trial, what: TrialStage, arguments: list[str]) -> str | None:
         """Run a verb of the command line; return its last line of failure."""
-        log = self.folder.log(cell, what)
+        log = self.folder.log(trial, what)
         status = self.children.run("gossamer", [what, *arguments, "--threads", str(self.plan.threads)], log)
         return None if status == 0 else reason_of(log.read_text(errors="replace"), status)
 
     def _measure(self) -> str | None:
-        """Measure all kinds that have weights, in groups; return the reason of a failure."""
+        """Measure all variants that have weights, in groups; return the reason of a failure."""
         failed = []
-        for number in groups_to_measure(self.folder, self.plan):
+        for number in list_open_groups(self.folder, self.plan):
             log = self.folder.path / f"measure-{number}.log"
-            module = "gossamer.comparison.measure_kinds"
+            module = "gossamer.comparison.measure_variants"
             status = self.children.run(module, [str(self.folder.path), str(number)], log)
             if status != 0:
                 failed.append(reason_of(log.read_text(errors="replace"), status))
         return failed[0] if failed else None
 
 
-def _clear(out: Path) -> None:
+def _remove_bundle(out: Path) -> None:
     """Remove a bundle, its report, and temporary folders of both."""
     for left in (out, *out.parent.glob(f".{out.name}.*.part"), *out.parent.glob(f"{out.name}.report")):
         shutil.rmtree(left, ignore_errors=True)
@@ -190,7 +192,7 @@ def reason_of(log: str, status: int) -> str:
 class _Clock:
     """What is left, by the forecast of each stage, corrected by what stages of its sort took."""
 
-    def __init__(self, stages: list[StageAhead]) -> None:
+    def __init__(self, stages: list[PlannedStage]) -> None:
         self._stages = stages
         self._open = set(range(len(stages)))
         self._took: dict[str, tuple[float, float]] = {}
@@ -213,7 +215,7 @@ class _Clock:
         return seconds
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time as a reader would say it."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

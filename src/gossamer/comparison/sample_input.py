@@ -11,7 +11,7 @@ from gossamer.training.run_folder import RunConfig
 from gossamer.training.slices import middle_window
 
 
-def sample_input(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset) -> np.ndarray:
+def read_sample_input(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset) -> np.ndarray:
     """Return one validation image as the network takes it: ``(1, channels, rows, columns)``, float32.
 
     Of a volume it is the window in the middle of the slice in the middle, with its neighbours.

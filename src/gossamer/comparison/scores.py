@@ -19,7 +19,7 @@ import numpy as np
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes
 
-PRIMARY = {"classify": ("auroc", "AUROC"), "segment": ("dice", "Dice")}
+PRIMARY_METRICS = {"classify": ("auroc", "AUROC"), "segment": ("dice", "Dice")}
 """The metric that a comparison is decided by, of each task, and how it is shown."""
 _CHUNK = 4_000_000
 
@@ -90,7 +90,7 @@ class RankScores(Scores):
         sorted_outputs = self.outputs[order, column]
         begins = np.flatnonzero(np.append(True, sorted_outputs[1:] != sorted_outputs[:-1]))
         w, truth = weights[:, order].astype(np.float64), self.truth[order, column].astype(bool)
-        positive, negative = (np.add.reduceat(w * kind, begins, axis=1) for kind in (truth, ~truth))
+        positive, negative = (np.add.reduceat(w * variant, begins, axis=1) for variant in (truth, ~truth))
         won = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
@@ -131,22 +131,22 @@ def read_scores(run: Path, task: str, summary: dict[str, Any]) -> Scores:
     """
     path = run / ("predictions.csv" if task == "classify" else "cases.csv")
     rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
-    read: Callable[..., Scores] = _ranks if task == "classify" else _overlaps
+    read: Callable[..., Scores] = _read_probabilities if task == "classify" else _read_overlaps
     try:
         return read(rows, summary)
     except (KeyError, ValueError, IndexError) as error:
         problem = f"is not a table of a run ({error!r})"
-        raise GossamerError(ErrorCode.FORMAT, path, problem, "train the cell again") from error
+        raise GossamerError(ErrorCode.FORMAT, path, problem, "train the trial again") from error
 
 
-def _ranks(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> RankScores:
+def _read_probabilities(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> RankScores:
     classes = list(summary["labels"])  # of two classes the second alone
     outputs = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
     truth = np.array([[name in row["truth"].split("|") for name in classes] for row in rows])
-    return RankScores(tuple(row["id"] for row in rows), tuple(_group(row) for row in rows), outputs, truth)
+    return RankScores(tuple(row["id"] for row in rows), tuple(_patient_of(row) for row in rows), outputs, truth)
 
 
-def _overlaps(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> MeanScores:
+def _read_overlaps(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> MeanScores:
     classes = list(summary["per_class"])
     first = [row for row in rows if row["class"] == classes[0]]
     ids = [row["id"] for row in first]
@@ -155,8 +155,8 @@ def _overlaps(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> MeanSc
     for row in rows:
         if row["dice"]:  # empty: neither the truth nor the prediction holds the class
             outputs[place[row["id"]], classes.index(row["class"])] = float(row["dice"])
-    return MeanScores(tuple(ids), tuple(_group(row) for row in first), outputs, ~np.isnan(outputs))
+    return MeanScores(tuple(ids), tuple(_patient_of(row) for row in first), outputs, ~np.isnan(outputs))
 
 
-def _group(row: dict[str, str]) -> str:
+def _patient_of(row: dict[str, str]) -> str:
     return f"patient {row['patient']}" if row["patient"] else f"sample {row['id']}"

@@ -40,7 +40,7 @@ class Stopped(Exception):  # noqa: N818 -- a signal is not an error
 
 
 @dataclass
-class Children:
+class StageProcesses:
     """Runs modules one after the other, and hands on the signals that ask to stop.
 
     Attributes:
@@ -116,7 +116,7 @@ class Children:
 
 
 @contextlib.contextmanager
-def held(folder: CompareFolder) -> Iterator[IO[str] | None]:
+def lock_folder(folder: CompareFolder) -> Iterator[IO[str] | None]:
     """Make the folder of a comparison and hold its lock; both go again where the block ends without a plan.
 
     Args:
@@ -137,7 +137,7 @@ def held(folder: CompareFolder) -> Iterator[IO[str] | None]:
         code = ErrorCode.NOSPACE if found.code is ErrorCode.NOSPACE else ErrorCode.OUTPUT
         problem = f"cannot be made ({error.strerror or error})"
         raise GossamerError(code, path, problem, "give another --out") from error
-    with locked(path / _LOCK) as lock:
+    with lock_file(path / _LOCK) as lock:
         try:
             yield lock
         finally:
@@ -149,7 +149,7 @@ def held(folder: CompareFolder) -> Iterator[IO[str] | None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[IO[str] | None]:
+def lock_file(path: Path) -> Iterator[IO[str] | None]:
     """Hold the lock of a comparison; stages that still end after a kill are waited for.
 
     Args:

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gossamer.comparison.folder import Precision
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.exporting.export_onnx import export_onnx
 from gossamer.inference.engines import ENGINES, EngineName, load_engine
 from gossamer.nn.models import Network
-from gossamer.planning.candidates import Candidate
+from gossamer.planning.candidates import ModelCandidate
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.graph import measure_graph_memory
 from gossamer.profiling.latency import time_calls, time_together
@@ -29,9 +28,10 @@ from gossamer.quantization.products import prepared, products_of, with_macs
 from gossamer.quantization.quantize import without_dynamic
 from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
 from gossamer.quantization.source import with_constant_weights
+from gossamer.variants import RuntimePrecision
 
-TORCH: Precision = "torch"
-GRAPHS: tuple[Precision, ...] = ("float32", "int8")
+TORCH: RuntimePrecision = "torch"
+GRAPHS: tuple[RuntimePrecision, ...] = ("float32", "int8")
 SLOW_MS = 100.0
 """Of one call: slower networks are called fewer times."""
 _CALIBRATION = 8
@@ -39,7 +39,7 @@ _CALIBRATION = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class BenchmarkResult:
     """The cost of a network in one precision and engine.
 
     Attributes:
@@ -51,7 +51,7 @@ class Trial:
         busy: whether others had the machine while it was timed, so that its latency is an upper bound.
     """
 
-    precision: Precision
+    precision: RuntimePrecision
     engine: str
     latency_p50: Figure
     latency_p95: Figure
@@ -86,12 +86,12 @@ def installed_engines(asked: Iterable[str] | None = None) -> list[EngineName]:
     return found
 
 
-def time_network(candidate: Candidate) -> Trial:
+def time_network(candidate: ModelCandidate) -> BenchmarkResult:
     """Return the latency of a candidate in PyTorch alone, from a few calls; its memory is not measured."""
     call = _network_call(candidate)[1]
     taken = time_calls(call, seconds=0.3, min_calls=3, max_calls=15)
     how = f"wall clock, torch, {torch.get_num_threads()} threads, {taken.calls} calls{taken.remark}"
-    return Trial(
+    return BenchmarkResult(
         precision=TORCH,
         engine=TORCH,
         latency_p50=Figure(taken.p50_ms, "ms", "measured", how),
@@ -102,13 +102,13 @@ def time_network(candidate: Candidate) -> Trial:
 
 
 def measure_candidate(
-    candidate: Candidate,
+    candidate: ModelCandidate,
     *,
     engines: Iterable[EngineName],
     threads: int,
     hopeless_ms: float | None = None,
     seconds: float = 2.0,
-) -> list[Trial]:
+) -> list[BenchmarkResult]:
     """Return what a candidate costs: PyTorch first, then each engine in float32 and int8.
 
     Args:
@@ -120,28 +120,33 @@ def measure_candidate(
     """
     network, call, images = _network_call(candidate)
     shape = images.shape
-    calls: dict[tuple[Precision, str], Callable[[], object]] = {(TORCH, TORCH): call}
+    calls: dict[tuple[RuntimePrecision, str], Callable[[], object]] = {(TORCH, TORCH): call}
     quick = time_calls(call, seconds=0.0, min_calls=3).p50_ms
-    missing: list[Trial] = []
+    missing: list[BenchmarkResult] = []
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         if hopeless_ms is not None and quick > hopeless_ms:
             reason = f"not made, since PyTorch takes {quick:.0f} ms for a call"
-            missing = [_missing(precision, engine, reason) for engine in engines for precision in GRAPHS]
+            missing = [_unavailable_benchmark(precision, engine, reason) for engine in engines for precision in GRAPHS]
         else:
-            made: dict[Precision, bytes] = {}
+            made: dict[RuntimePrecision, bytes] = {}
             for precision in GRAPHS:
                 file = Path(folder) / f"{precision}.onnx"
                 try:
-                    made[precision] = export_onnx(network) if precision == "float32" else _int8(network, images, made)
+                    made[precision] = (
+                        export_onnx(network) if precision == "float32" else _quantize_graph(network, images, made)
+                    )
                     file.write_bytes(made[precision])
                 except GossamerError as error:
-                    missing += [_missing(precision, engine, f"{error.where}: {error.problem}") for engine in engines]
+                    missing += [
+                        _unavailable_benchmark(precision, engine, f"{error.where}: {error.problem}")
+                        for engine in engines
+                    ]
                     continue
                 for engine in engines:
                     try:
                         loaded = load_engine(engine, file.read_bytes(), file, threads)
                     except GossamerError as error:
-                        missing.append(_missing(precision, engine, error.problem))
+                        missing.append(_unavailable_benchmark(precision, engine, error.problem))
                         continue
                     calls[precision, engine] = lambda loaded=loaded: loaded.run(images)
         named = {f"{precision} {engine}": each for (precision, engine), each in calls.items()}
@@ -157,7 +162,7 @@ def measure_candidate(
                 file = Path(folder) / f"{precision}.onnx"
                 memory = measure_graph_memory(file, shape, engine=engine, threads=threads)  # type: ignore[arg-type]
             found.append(
-                Trial(
+                BenchmarkResult(
                     precision=precision,
                     engine=engine,
                     latency_p50=Figure(taken.p50_ms, "ms", "measured", how),
@@ -169,7 +174,7 @@ def measure_candidate(
     return [*found, *missing]
 
 
-def _network_call(candidate: Candidate) -> tuple[Network, Callable[[], object], np.ndarray]:
+def _network_call(candidate: ModelCandidate) -> tuple[Network, Callable[[], object], np.ndarray]:
     """Return the network with fresh weights, a call of it, and the random image of that call."""
     torch.manual_seed(0)
     network = candidate.network.build().eval()
@@ -184,7 +189,7 @@ def _network_call(candidate: Candidate) -> tuple[Network, Callable[[], object], 
     return network, call, images
 
 
-def _int8(network: Network, images: np.ndarray, made: dict[Precision, bytes]) -> bytes:
+def _quantize_graph(network: Network, images: np.ndarray, made: dict[RuntimePrecision, bytes]) -> bytes:
     """Return the graph in 8 bits on the rung that quantizing tries first; random images fix its ranges."""
     other = with_constant_weights(network)
     if other is None and "float32" not in made:
@@ -201,6 +206,6 @@ def _int8(network: Network, images: np.ndarray, made: dict[Precision, bytes]) ->
         return static(products)
 
 
-def _missing(precision: Precision, engine: str, reason: str) -> Trial:
+def _unavailable_benchmark(precision: RuntimePrecision, engine: str, reason: str) -> BenchmarkResult:
     time, memory = Figure(None, "ms", "unavailable", reason), Figure(None, "bytes", "unavailable", reason)
-    return Trial(precision=precision, engine=engine, latency_p50=time, latency_p95=time, peak_memory=memory)
+    return BenchmarkResult(precision=precision, engine=engine, latency_p50=time, latency_p95=time, peak_memory=memory)

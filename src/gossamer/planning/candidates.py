@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gossamer.comparison.folder import Kind
 from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import ClassificationSurvey, survey_dataset
 from gossamer.data.preparation.segmentation import SegmentationSurvey, choose_spacing
@@ -23,6 +22,7 @@ from gossamer.training.options import TrainOptions
 from gossamer.training.plan import choose_model, choose_size
 from gossamer.training.plan_segmentation import STACK
 from gossamer.training.resolve_model import Choice, choose_network
+from gossamer.variants import Variant
 
 SMALL = ("_nano", "_tiny", "_small")
 """Ends of the names of presets that are meant for processors."""
@@ -35,16 +35,16 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class ModelCandidate:
     """A network at an image size that may be within the limits.
 
     Attributes:
-        kind: preset and mechanism.
+        variant: preset and mechanism.
         network: its config for the data.
         windows: how often the network is called for one image: 1, or the windows of the median case.
     """
 
-    kind: Kind
+    variant: Variant
     network: NetworkConfig
     windows: int = 1
 
@@ -56,7 +56,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """In words."""
-        return f"{self.kind.name} at {self.image_size[0]}x{self.image_size[1]}"
+        return f"{self.variant.name} at {self.image_size[0]}x{self.image_size[1]}"
 
 
 def default_models(task: TaskName) -> list[str]:
@@ -71,7 +71,7 @@ def list_candidates(
     attention: Iterable[str] | None = None,
     image_sizes: Iterable[Size] | None = None,
     seed: int = 0,
-) -> tuple[list[Candidate], list[str]]:
+) -> tuple[list[ModelCandidate], list[str]]:
     """Return what could be trained on the data, and a line for each combination that was asked for and cannot be.
 
     Args:
@@ -98,34 +98,36 @@ def list_candidates(
         if not mechanism.lstrip().startswith("{"):
             attention_config(mechanism)
     sizes = None if image_sizes is None else list(image_sizes)
-    found = _look(dataset, seed)
+    found = _survey_data(dataset, seed)
     made, refused, seen = [], [], set()
     for name in named:
-        for mechanism in _mechanisms(name, mechanisms):
-            kind = Kind(model=name, attention=mechanism)
+        for mechanism in _list_mechanisms(name, mechanisms):
+            variant = Variant(model=name, attention=mechanism)
             try:
                 choice = choose_network(task, TrainOptions(model=name, attention=mechanism))
-                for candidate in _at_sizes(dataset, found, kind, choice, sizes, refused):
+                for candidate in _at_sizes(dataset, found, variant, choice, sizes, refused):
                     if candidate not in seen:
                         seen.add(candidate)
                         made.append(candidate)
             except GossamerError as error:
                 if mechanisms is not None:
-                    refused.append(f"{kind.name}: {error.problem}")
+                    refused.append(f"{variant.name}: {error.problem}")
     if not made:
         problem = f"none of them fits the data{': ' + refused[0] if refused else ''}"
         raise GossamerError(ErrorCode.CONFIG, ", ".join(named), problem, "choose other networks, sizes or mechanisms")
     return made, refused
 
 
-def _look(dataset: ClassificationDataset | SegmentationDataset, seed: int) -> ClassificationSurvey | SegmentationSurvey:
+def _survey_data(
+    dataset: ClassificationDataset | SegmentationDataset, seed: int
+) -> ClassificationSurvey | SegmentationSurvey:
     if isinstance(dataset, SegmentationDataset):
         return survey_masks(dataset, seed)
     dataset.require_trainable()
     return survey_dataset(dataset, seed)
 
 
-def _mechanisms(name: str, asked: list[str] | None) -> list[str | None]:
+def _list_mechanisms(name: str, asked: list[str] | None) -> list[str | None]:
     """Return the mechanisms to try in a preset; those that do not fit are found out later."""
     own = getattr(PRESETS[name], "attention", None)
     if own is None:
@@ -136,23 +138,23 @@ def _mechanisms(name: str, asked: list[str] | None) -> list[str | None]:
 def _at_sizes(
     dataset: ClassificationDataset | SegmentationDataset,
     found: ClassificationSurvey | SegmentationSurvey,
-    kind: Kind,
+    variant: Variant,
     choice: Choice,
     sizes: list[Size] | None,
     refused: list[str],
-) -> Iterator[Candidate]:
-    """Yield the candidates of a kind. A size that was asked for and does not fit goes to ``refused``."""
+) -> Iterator[ModelCandidate]:
+    """Yield the candidates of a variant. A size that was asked for and does not fit goes to ``refused``."""
     for size in sizes if sizes is not None else _default_sizes(found, choice):
         try:
             if isinstance(dataset, SegmentationDataset):
                 assert isinstance(found, SegmentationSurvey)
-                yield _segmenter(dataset, found, kind, choice, size)
+                yield _segmentation_candidate(dataset, found, variant, choice, size)
             else:
                 assert isinstance(found, ClassificationSurvey)
-                yield Candidate(kind=kind, network=choose_model(dataset, found, {}, size, choice)[0])
+                yield ModelCandidate(variant=variant, network=choose_model(dataset, found, {}, size, choice)[0])
         except GossamerError as error:
             if sizes is not None:
-                refused.append(f"{kind.name} at {size[0]}x{size[1]}: {error.problem}")
+                refused.append(f"{variant.name} at {size[0]}x{size[1]}: {error.problem}")
 
 
 def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Choice) -> list[Size]:
@@ -174,9 +176,9 @@ def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Cho
     return list(dict.fromkeys((rows, columns) for rows, columns in rounded))
 
 
-def _segmenter(
-    dataset: SegmentationDataset, found: SegmentationSurvey, kind: Kind, choice: Choice, size: Size
-) -> Candidate:
+def _segmentation_candidate(
+    dataset: SegmentationDataset, found: SegmentationSurvey, variant: Variant, choice: Choice, size: Size
+) -> ModelCandidate:
     inference = Inference(size, STACK if dataset.volumes else 1)
     network = choice.config(
         image_size=size,
@@ -184,10 +186,10 @@ def _segmenter(
         num_classes=len(dataset.classes) + (0 if dataset.overlapping else 1),
     )
     assert isinstance(network, SegmenterConfig)
-    return Candidate(kind=kind, network=network, windows=windows_of(found, inference))
+    return ModelCandidate(variant=variant, network=network, windows=count_windows(found, inference))
 
 
-def windows_of(found: SegmentationSurvey, inference: Inference) -> int:
+def count_windows(found: SegmentationSurvey, inference: Inference) -> int:
     """Return how many windows the network sees of the median case: all slices, and the windows of each."""
     scale = (1.0, 1.0)
     if found.spacings_differ and found.spacing_mm is not None:

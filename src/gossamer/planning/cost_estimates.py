@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
-from gossamer.comparison.plan_file import Limits
-from gossamer.planning.candidates import Candidate
+from gossamer.planning.candidates import ModelCandidate
 from gossamer.profiling.figure import Figure
 from gossamer.profiling.latency import time_calls
 from gossamer.profiling.memory import bare_process_bytes, forecast_memory
+from gossamer.variants import CostLimits
 
 FAR = 3.0
 """What misses a limit by more than this factor is not measured."""
@@ -26,7 +26,7 @@ _SIDE = 768
 
 
 @dataclass(frozen=True, kw_only=True)
-class Screened:
+class EstimatedCandidate:
     """A candidate with what is known of it before anything runs.
 
     Attributes:
@@ -37,23 +37,23 @@ class Screened:
         memory: forecast of the peak of a process with PyTorch, one image or window a call.
     """
 
-    candidate: Candidate
+    candidate: ModelCandidate
     parameters: int
     macs: int
     bound_ms: float
     memory: Figure
 
 
-def matrix_rate() -> float:
+def measure_matrix_rate() -> float:
     """Return the multiply-accumulates per second of a large float32 matrix product with torch's threads."""
     left, right = torch.ones(_SIDE, _SIDE), torch.ones(_SIDE, _SIDE)
     taken = time_calls(lambda: torch.mm(left, right), seconds=0.5, min_calls=5)
     return _SIDE**3 / (1e-3 * taken.p50_ms)
 
 
-def screen(
-    candidates: Iterable[Candidate], rate: float, *, memory: bool, seconds: float, on_done: Callable[[], None]
-) -> list[Screened]:
+def estimate_costs(
+    candidates: Iterable[ModelCandidate], rate: float, *, memory: bool, seconds: float, on_done: Callable[[], None]
+) -> list[EstimatedCandidate]:
     """Return what each candidate costs by forecast.
 
     Args:
@@ -82,7 +82,7 @@ def screen(
             else:
                 forecast = Figure(needed.process_bytes(bare), "bytes", "modelled", "process with torch, from shapes")
         found.append(
-            Screened(
+            EstimatedCandidate(
                 candidate=candidate,
                 parameters=parameters,
                 macs=macs,
@@ -94,9 +94,12 @@ def screen(
     return found
 
 
-def in_order(
-    screened: Iterable[Screened], limits: Limits, forecast_ms: Callable[[Screened], float], far: float = FAR
-) -> list[Screened]:
+def order_candidates(
+    screened: Iterable[EstimatedCandidate],
+    limits: CostLimits,
+    forecast_ms: Callable[[EstimatedCandidate], float],
+    far: float = FAR,
+) -> list[EstimatedCandidate]:
     """Return the candidates that are worth a measurement, the most promising first.
 
     Those that are forecast to meet the limits come before those that are not; within each, presets take turns, the
@@ -108,11 +111,11 @@ def in_order(
         forecast_ms: latency of one image.
         far: what misses a limit by more than this factor is left out.
     """
-    promising: dict[bool, dict[str, list[Screened]]] = {True: defaultdict(list), False: defaultdict(list)}
+    promising: dict[bool, dict[str, list[EstimatedCandidate]]] = {True: defaultdict(list), False: defaultdict(list)}
     for one in sorted(screened, key=lambda one: -one.macs):
-        worst = excess(limits, forecast_ms(one), one.memory.value)
+        worst = worst_ratio(limits, forecast_ms(one), one.memory.value)
         if worst <= far:
-            promising[worst <= 1][one.candidate.kind.model].append(one)
+            promising[worst <= 1][one.candidate.variant.model].append(one)
     ordered = []
     for group in promising.values():
         for turn in range(max(map(len, group.values()), default=0)):
@@ -120,7 +123,7 @@ def in_order(
     return ordered
 
 
-def excess(limits: Limits, latency_ms: float | None, memory_bytes: float | None) -> float:
+def worst_ratio(limits: CostLimits, latency_ms: float | None, memory_bytes: float | None) -> float:
     """Return the largest ratio of a cost to its limit; what is unknown counts as 0."""
     ratios = [0.0]
     if limits.latency_ms is not None and latency_ms is not None:

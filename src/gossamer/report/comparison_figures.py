@@ -1,6 +1,6 @@
 """Figures of a comparison: intervals, Pareto fronts and growth, told apart by shape and colour, and labelled in place.
 
-Colours are those of Okabe and Ito; a precision has a marker of its own too, a kind its number in the table.
+Colours are those of Okabe and Ito; a precision has a marker of its own too, a variant its number in the table.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from gossamer.comparison.folder import PRECISIONS, TWIN, Kind, Precision
-from gossamer.comparison.pareto import front
-from gossamer.comparison.plan_file import MB
-from gossamer.comparison.results import KindResult, Results
-from gossamer.comparison.statistics import FEWEST
+from gossamer.comparison.folder import BASELINE
+from gossamer.comparison.paired_tests import FEWEST
+from gossamer.comparison.pareto import find_pareto_front
+from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.report.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, axes_in_a_row, styled
 from gossamer.report.label_placement import Label, Line, place_labels
+from gossamer.variants import MB, PRECISIONS, RuntimePrecision, Variant
 
 COSTS: dict[str, tuple[str, float]] = {
     "latency_p50": ("median latency, ms", 1.0),
@@ -30,7 +30,7 @@ COSTS: dict[str, tuple[str, float]] = {
     "energy": ("energy of an image, J", 1.0),
 }
 """What quality is set against: the axis, and its factor."""
-SHOWN: dict[Precision, tuple[str, str, str, float]] = {
+SHOWN: dict[RuntimePrecision, tuple[str, str, str, float]] = {
     "torch": ("PyTorch, float32", ORANGE, "o", 9.0),
     "float32": ("bundle, float32", BLUE, "s", 5.5),
     "int8": ("bundle, int8", GREEN, "^", 6.0),
@@ -40,7 +40,7 @@ WIDTH = 4.8
 """Inches of a figure: two stand beside each other on a wide page, one fills a narrow one."""
 INK = "#20242a"
 FAR = 3.0
-"""How many times the range of the kinds the trivial answer may lie below them to be drawn in its place."""
+"""How many times the range of the variants the trivial answer may lie below them to be drawn in its place."""
 NARROW_LABEL = 24
 """Letters of a label of which two stand beside each other in a figure."""
 MARKERS, LINES = "osD^vPX", ("-", "--", "-.", ":")
@@ -48,7 +48,7 @@ MARKERS, LINES = "osD^vPX", ("-", "--", "-.", ":")
 
 @dataclass(frozen=True)
 class Point:
-    """A kind in a figure of one precision."""
+    """A variant in a figure of one precision."""
 
     number: int
     name: str
@@ -56,46 +56,46 @@ class Point:
     quality: float
 
 
-def short_names(kinds: Sequence[Kind]) -> dict[Kind, str]:
-    """Return what kinds are called in a figure: by the mechanism alone where there is one network.
+def short_names(variants: Sequence[Variant]) -> dict[Variant, str]:
+    """Return what variants are called in a figure: by the mechanism alone where there is one network.
 
     A mechanism with settings is called by its name and an ellipsis; the number beside it tells it from another.
     """
-    one = len({kind.model for kind in kinds if kind.attention is not None}) == 1
+    one = len({variant.model for variant in variants if variant.attention is not None}) == 1
     named = {}
-    for kind in kinds:
-        mechanism = kind.attention
+    for variant in variants:
+        mechanism = variant.attention
         if mechanism is not None and mechanism.lstrip().startswith("{"):
             mechanism = f"{json.loads(mechanism).get('name', '')}…"
-        named[kind] = kind.model if mechanism is None else mechanism if one else f"{kind.model} {mechanism}"
+        named[variant] = variant.model if mechanism is None else mechanism if one else f"{variant.model} {mechanism}"
     return named
 
 
-def points_of(results: Results, cost: str) -> dict[Precision, list[Point]]:
-    """Return the kinds of each precision for which both quality and a cost are known."""
-    names = short_names(results.plan.kinds)
-    found: dict[Precision, list[Point]] = {}
+def points_of(results: CollectedResults, cost: str) -> dict[RuntimePrecision, list[Point]]:
+    """Return the variants of each precision for which both quality and a cost are known."""
+    names = short_names(results.plan.variants)
+    found: dict[RuntimePrecision, list[Point]] = {}
     for precision in PRECISIONS:
-        for result in results.kinds:
+        for result in results.variants:
             quality, figure = result.quality_in(precision), result.cost(cost, precision)
             if quality is not None and not math.isnan(quality) and figure.value is not None and figure.value > 0:
                 value = figure.value * COSTS[cost][1]
-                found.setdefault(precision, []).append(Point(result.number, names[result.kind], value, quality))
+                found.setdefault(precision, []).append(Point(result.number, names[result.variant], value, quality))
     return found
 
 
 @styled
-def qualities(results: Results) -> Figure:
-    """Return the quality of each kind with its interval and each seed, beside the trivial answer.
+def qualities(results: CollectedResults) -> Figure:
+    """Return the quality of each variant with its interval and each seed, beside the trivial answer.
 
-    A trivial answer that is far below them all is written at the edge, so that the kinds can be told from each other.
+    A trivial answer that is far below them all is written at the edge, so that the variants can be distinguished.
     """
     title = f"{results.label}, {'95 % interval, ' if results.groups >= FEWEST else ''}each seed"
     figure, axes, shown = _rows(results, title, results.label)
     ends: list[float] = []
     for row, result in enumerate(shown):
         assert result.quality is not None
-        seeds = [cell.quality.value for cell in result.cells if cell.quality is not None]
+        seeds = [trial.quality.value for trial in result.trials if trial.quality is not None]
         _interval(axes, -row, result.quality, seeds, BLUE)
         ends += [*seeds, result.quality.value, result.quality.low, result.quality.high]
     drawn = [end for end in ends if not math.isnan(end)]
@@ -110,25 +110,27 @@ def qualities(results: Results) -> Figure:
 
 
 @styled
-def differences(results: Results) -> Figure:
-    """Return the difference of each kind to its twin with its interval and each seed; orange where it is told apart."""
-    figure, axes, shown = _rows(results, "Difference to the softmax twin", f"{results.label}, better than the twin →")
+def differences(results: CollectedResults) -> Figure:
+    """Return the difference of each variant to its baseline with its interval and each seed; orange if significant."""
+    figure, axes, shown = _rows(
+        results, "Difference to the softmax baseline", f"{results.label}, better than the baseline →"
+    )
     for row, result in enumerate(shown):
         if result.versus is not None:
-            told = result.versus.holm is not None and result.versus.holm < 0.05
+            told = result.versus.p_holm is not None and result.versus.p_holm < 0.05
             _interval(axes, -row, result.versus.estimate, result.versus.seeds, ORANGE if told else GREY)
         else:
-            text = " twin" if result.kind.attention == TWIN else " no twin"
+            text = " baseline" if result.variant.attention == BASELINE else " no baseline"
             axes.text(0, -row, text, color=GREY, va="center", fontsize=8)
     axes.axvline(0, color=INK, linewidth=0.8)
     return figure
 
 
 @styled
-def pareto(results: Results, cost: str) -> Figure:
-    """Return quality against a cost, a step line through the kinds of each precision that nobody beats.
+def pareto(results: CollectedResults, cost: str) -> Figure:
+    """Return quality against a cost, a step line through the variants of each precision that nobody beats.
 
-    Kinds on a front are named, the others have their number in the table.
+    Variants on a front are named, the others have their number in the table.
     """
     figure, (axes,) = axes_in_a_row(1, (WIDTH, 4.4))
     labels: list[Label] = []
@@ -136,7 +138,7 @@ def pareto(results: Results, cost: str) -> Figure:
     points = points_of(results, cost)
     for precision, found in points.items():
         name, color, marker, size = SHOWN[precision]
-        best = front([point.cost for point in found], [point.quality for point in found])
+        best = find_pareto_front([point.cost for point in found], [point.quality for point in found])
         x, y = [found[k].cost for k in best], [found[k].quality for k in best]
         axes.step(x, y, where="post", color=color, linewidth=1.3, alpha=0.75, zorder=2)
         corners += [((x[k], y[k]), (x[k + 1], y[k])) for k in range(len(x) - 1)]
@@ -157,14 +159,14 @@ def pareto(results: Results, cost: str) -> Figure:
 
 
 @styled
-def growth(results: Results, name: str) -> Figure:
+def growth(results: CollectedResults, name: str) -> Figure:
     """Return ``macs`` or ``latency`` against the number of pixels, with the fitted exponent beside each name."""
     title, unit = {"macs": ("Multiply-accumulates", "MACs"), "latency": ("Latency in PyTorch", "ms")}[name]
-    measured = [r for r in results.kinds if r.measured is not None and len(r.measured.growth) > 1]
-    names = short_names(results.plan.kinds)
+    measured = [r for r in results.variants if r.measured is not None and len(r.measured.growth) > 1]
+    names = short_names(results.plan.variants)
     powers = [result.exponents()[name] for result in measured]
     labels = [
-        f"{result.number} {names[result.kind]}" + ("" if math.isnan(power) else f": {power:.2f}")
+        f"{result.number} {names[result.variant]}" + ("" if math.isnan(power) else f": {power:.2f}")
         for result, power in zip(measured, powers, strict=True)
     ]
     columns = 2 if max(map(len, labels), default=0) <= NARROW_LABEL else 1
@@ -190,12 +192,12 @@ def growth(results: Results, name: str) -> Figure:
     return figure
 
 
-def _rows(results: Results, title: str, label: str) -> tuple[Figure, Axes, list[KindResult]]:
-    """Return axes with a row for each kind that has a quality."""
-    shown = [result for result in results.kinds if result.quality is not None]
+def _rows(results: CollectedResults, title: str, label: str) -> tuple[Figure, Axes, list[VariantResult]]:
+    """Return axes with a row for each variant that has a quality."""
+    shown = [result for result in results.variants if result.quality is not None]
     figure, (axes,) = axes_in_a_row(1, (WIDTH, 1.0 + 0.3 * max(1, len(shown))))
-    names = short_names(results.plan.kinds)
-    axes.set_yticks([-row for row in range(len(shown))], [f"{names[r.kind]}  {r.number}" for r in shown])
+    names = short_names(results.plan.variants)
+    axes.set_yticks([-row for row in range(len(shown))], [f"{names[r.variant]}  {r.number}" for r in shown])
     axes.set(title=title, xlabel=label, ylim=(0.4 - len(shown), 1.0))
     axes.grid(visible=False, axis="y")
     return figure, axes, shown

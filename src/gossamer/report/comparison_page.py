@@ -9,13 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from gossamer import __version__, config
-from gossamer.comparison.folder import CompareFolder, Precision
-from gossamer.comparison.plan_file import MB, read_plan
-from gossamer.comparison.recommend import RULE, Candidate, Recommendation, recommend
-from gossamer.comparison.results import KindResult, Results, read_results
-from gossamer.comparison.results_table import table_of
-from gossamer.comparison.run import in_words
-from gossamer.comparison.statistics import FEWEST
+from gossamer.comparison.folder import CompareFolder
+from gossamer.comparison.paired_tests import FEWEST
+from gossamer.comparison.plan_file import read_plan
+from gossamer.comparison.recommend import RULE, Deployment, Recommendation, recommend
+from gossamer.comparison.results import CollectedResults, VariantResult, collect_results
+from gossamer.comparison.results_table import build_table
+from gossamer.comparison.run import format_duration
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate
 from gossamer.files import write_json, write_text
 from gossamer.inference.decisions import to_csv
@@ -23,13 +23,14 @@ from gossamer.profiling.figure import Figure
 from gossamer.report import comparison_figures
 from gossamer.report.classification_page import environment
 from gossamer.report.figures import to_svg
+from gossamer.variants import MB, RuntimePrecision
 
-_HEADINGS: dict[Precision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
+_HEADINGS: dict[RuntimePrecision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
 MOST_OPTIONS = 300
 """Characters of an option that are shown."""
 
 
-def write_results(folder: CompareFolder) -> Results:
+def write_results(folder: CompareFolder) -> CollectedResults:
     """Write ``results.csv``, ``summary.json`` and ``report.html`` of a comparison, finished or not.
 
     Args:
@@ -38,21 +39,21 @@ def write_results(folder: CompareFolder) -> Results:
     Raises:
         GossamerError: where there is no plan that can be read, or nothing can be written.
     """
-    results = read_results(folder, read_plan(folder.plan))
+    results = collect_results(folder, read_plan(folder.plan))
     recommendation = recommend(results)
-    write_text(folder.table, to_csv(table_of(results)))
+    write_text(folder.table, to_csv(build_table(results)))
     write_json(folder.summary, summary_of(results, recommendation))
     write_text(folder.report, render_comparison(results, recommendation))
     return results
 
 
-def summary_of(results: Results, recommendation: Recommendation) -> dict[str, Any]:
+def summary_of(results: CollectedResults, recommendation: Recommendation) -> dict[str, Any]:
     """Return everything that the page says, as data."""
     r = recommendation
     return {
         "gossamer": __version__,
         "complete": results.complete,
-        "plan": config.to_json(results.plan),
+        "plan": results.plan.to_json(),
         "metric": results.metric,
         "split": results.split,
         "samples": results.samples,
@@ -71,18 +72,18 @@ def summary_of(results: Results, recommendation: Recommendation) -> dict[str, An
             "loss": None if r.loss is None else r.loss.to_json(),
             "alike": [_named(candidate) for candidate in r.alike],
         },
-        "kinds": [_kind_data(result) for result in results.kinds],
+        "kinds": [_variant_data(result) for result in results.variants],
         "notes": list(results.notes),
     }
 
 
-def render_comparison(results: Results, recommendation: Recommendation) -> str:
+def render_comparison(results: CollectedResults, recommendation: Recommendation) -> str:
     """Return the report of a comparison as one HTML page that needs nothing else."""
-    trained = [result for result in results.kinds if result.quality is not None]
+    trained = [result for result in results.variants if result.quality is not None]
     drawn = [cost for cost in comparison_figures.COSTS if any(comparison_figures.points_of(results, cost).values())]
     drawings = [comparison_figures.qualities] if trained else []
     drawings += [comparison_figures.differences] if any(result.versus is not None for result in trained) else []
-    grown = any(result.measured is not None and len(result.measured.growth) > 1 for result in results.kinds)
+    grown = any(result.measured is not None and len(result.measured.growth) > 1 for result in results.variants)
     return (
         environment()
         .get_template("compare.html.j2")
@@ -93,8 +94,8 @@ def render_comparison(results: Results, recommendation: Recommendation) -> str:
             rule=RULE,
             version=__version__,
             resamples=RESAMPLES,
-            rows=[_row(result) for result in results.kinds],
-            costs=[_costs(result, results.plan.precisions) for result in results.kinds],
+            rows=[_row(result) for result in results.variants],
+            costs=[_costs(result, results.plan.precisions) for result in results.variants],
             hows=_hows(results),
             precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
             in_8_bits="int8" in results.plan.precisions or bool(results.seeds_in_8_bits),
@@ -104,7 +105,7 @@ def render_comparison(results: Results, recommendation: Recommendation) -> str:
             energy=_energy(results),
             growth=[Markup(to_svg(comparison_figures.growth(results, name))) for name in ("macs", "latency") if grown],
             failed=_failed(results),
-            permutations=max((result.versus.permutations for result in results.kinds if result.versus), default=0),
+            permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
             options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.options.items()],
             interval=_interval,
             duration=_duration,
@@ -114,30 +115,30 @@ def render_comparison(results: Results, recommendation: Recommendation) -> str:
     )
 
 
-def _row(result: KindResult) -> dict[str, Any]:
-    """Return how good a kind is, as a row."""
+def _row(result: VariantResult) -> dict[str, Any]:
+    """Return how good a variant is, as a row."""
     versus, drop = result.versus, result.drop
     seconds = result.training_seconds
     return {
         "number": result.number,
-        "name": result.kind.name,
+        "name": result.variant.name,
         "state": result.state,
         "quality": result.quality,
-        "seeds": [(c.cell.seed, None if c.quality is None else c.quality.value) for c in result.cells],
+        "seeds": [(c.trial.seed, None if c.quality is None else c.quality.value) for c in result.trials],
         "versus": versus,
-        "twin": result.twin is None and result.kind.attention is not None,
-        "told": versus is not None and versus.holm is not None and versus.holm < 0.05,
+        "baseline": result.baseline is None and result.variant.attention is not None,
+        "told": versus is not None and versus.p_holm is not None and versus.p_holm < 0.05,
         "drop": drop,
         "seconds": seconds,
-        "epochs": sorted({cell.epochs for cell in result.trained if cell.epochs is not None}),
+        "epochs": sorted({trial.epochs for trial in result.trained if trial.epochs is not None}),
     }
 
 
-def _costs(result: KindResult, precisions: Sequence[Precision]) -> dict[str, Any]:
-    """Return what a kind costs, as a row."""
+def _costs(result: VariantResult, precisions: Sequence[RuntimePrecision]) -> dict[str, Any]:
+    """Return what a variant costs, as a row."""
     return {
         "number": result.number,
-        "name": result.kind.name,
+        "name": result.variant.name,
         "network": [_shown(result.cost(name)) for name in ("parameters", "macs")],
         "precisions": {
             name: [_shown(result.cost(name, precision)) for precision in precisions]
@@ -160,7 +161,7 @@ def _shown(figure: Figure) -> dict[str, str]:
     return {"text": text, "how": figure.how, "detail": figure.detail}
 
 
-def _hows(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
+def _hows(results: CollectedResults) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return how each column of costs was obtained: the ways that occur, each with an example of its detail."""
     named = {
         "Parameters": ("parameters", None),
@@ -171,7 +172,7 @@ def _hows(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     }
     rows = []
     for label, (name, precision) in named.items():
-        figures = [result.cost(name, precision) for result in results.kinds if result.measured is not None]
+        figures = [result.cost(name, precision) for result in results.variants if result.measured is not None]
         ways: dict[str, str] = {}
         for figure in figures:
             ways.setdefault(figure.how, figure.detail)
@@ -180,28 +181,28 @@ def _hows(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     return rows
 
 
-def _failed(results: Results) -> list[tuple[str, list[int], str]]:
-    """Return what failed: the kind, the seeds and the reason; seeds with the same reason stand together."""
+def _failed(results: CollectedResults) -> list[tuple[str, list[int], str]]:
+    """Return what failed: the variant, the seeds and the reason; seeds with the same reason stand together."""
     found: dict[tuple[str, str], list[int]] = {}
-    for result in results.kinds:
-        for cell in result.cells:
-            if cell.failed:
-                found.setdefault((result.kind.name, cell.failed), []).append(cell.cell.seed)
+    for result in results.variants:
+        for trial in result.trials:
+            if trial.failed:
+                found.setdefault((result.variant.name, trial.failed), []).append(trial.trial.seed)
     return [(name, seeds, reason) for (name, reason), seeds in found.items()]
 
 
-def _energy(results: Results) -> str | None:
+def _energy(results: CollectedResults) -> str | None:
     """Return why energy is missing; None where it is known, or nothing is measured yet."""
-    measured = [result for result in results.kinds if result.measured is not None]
+    measured = [result for result in results.variants if result.measured is not None]
     figures = [result.cost("energy", precision) for result in measured for precision in results.plan.precisions]
     return None if not figures or any(f.value is not None for f in figures) else figures[0].detail
 
 
-def _kind_data(result: KindResult) -> dict[str, Any]:
+def _variant_data(result: VariantResult) -> dict[str, Any]:
     versus = result.versus
     return {
         "number": result.number,
-        **config.to_json(result.kind),
+        **config.to_json(result.variant),
         "state": result.state,
         "quality": None if result.quality is None else result.quality.to_json(),
         "int8_drop": None if result.drop is None else result.drop.to_json(),
@@ -211,7 +212,7 @@ def _kind_data(result: KindResult) -> dict[str, Any]:
             **versus.estimate.to_json(),
             "seeds": list(versus.seeds),
             "p": versus.p,
-            "p_holm": versus.holm,
+            "p_holm": versus.p_holm,
             "permutations": versus.permutations,
         },
         "training_seconds": result.training_seconds,
@@ -219,26 +220,26 @@ def _kind_data(result: KindResult) -> dict[str, Any]:
         "measured": None if result.measured is None else result.measured.to_json(),
         "cells": [
             {
-                "seed": cell.cell.seed,
-                "state": cell.state,
-                "stages": list(cell.stages),
-                "failed": cell.failed,
-                "quality": None if cell.quality is None else cell.quality.to_json(),
-                "int8_drop": None if cell.drop is None else cell.drop.to_json(),
-                "epochs": cell.epochs,
-                "best_epoch": cell.best_epoch,
-                "training_seconds": cell.training_seconds,
+                "seed": trial.trial.seed,
+                "state": trial.state,
+                "stages": list(trial.stages),
+                "failed": trial.failed,
+                "quality": None if trial.quality is None else trial.quality.to_json(),
+                "int8_drop": None if trial.drop is None else trial.drop.to_json(),
+                "epochs": trial.epochs,
+                "best_epoch": trial.best_epoch,
+                "training_seconds": trial.training_seconds,
             }
-            for cell in result.cells
+            for trial in result.trials
         ],
     }
 
 
-def _named(candidate: Candidate | None) -> dict[str, Any] | None:
+def _named(candidate: Deployment | None) -> dict[str, Any] | None:
     if candidate is None:
         return None
     return {
-        **config.to_json(candidate.result.kind),
+        **config.to_json(candidate.result.variant),
         "precision": candidate.precision,
         "quality": candidate.quality,
         "latency_ms": candidate.latency_ms,
@@ -255,7 +256,7 @@ def _interval(estimate: Estimate | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return in_words(seconds) if seconds < 120 else f"{seconds / 60:.1f} min"
+    return format_duration(seconds) if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def _signed(value: float) -> str:

@@ -26,21 +26,21 @@ FEWEST, FEW = 2, 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How much better one kind is than another.
+class PairedDifference:
+    """How much better one variant is than another.
 
     Attributes:
         estimate: of the metric of the one minus that of the other, mean over seeds, with its 95 % interval.
         seeds: the difference of each seed that both have.
         p: of the paired permutation test, two-sided; None where it was not asked for, or one patient alone is there.
-        holm: the same, corrected for all comparisons of the table.
+        p_holm: the same, corrected for all comparisons of the table.
         permutations: that were drawn.
     """
 
     estimate: Estimate
     seeds: tuple[float, ...]
     p: float | None = None
-    holm: float | None = None
+    p_holm: float | None = None
     permutations: int = 0
 
     @property
@@ -69,7 +69,7 @@ def draw_weights(groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int
     return counts[:, members].astype(np.uint16)
 
 
-def interval_note(count: int, what: str, split: str) -> list[str]:
+def note_few_patients(count: int, what: str, split: str) -> list[str]:
     """Return what a reader should know of intervals from so few patients; nothing where they are enough.
 
     Args:
@@ -85,15 +85,15 @@ def interval_note(count: int, what: str, split: str) -> list[str]:
     return []
 
 
-def mean_over_seeds(scores: Sequence[Scores], weights: np.ndarray) -> Estimate:
+def average_over_seeds(scores: Sequence[Scores], weights: np.ndarray) -> Estimate:
     """Return the mean over seeds of a metric with its interval, every seed seen under the same draws of patients."""
     values = np.array([each.value() for each in scores])
-    return _estimate(float(values.mean()), _mean_metric(scores, weights))
+    return _percentile_estimate(float(values.mean()), _mean_metric(scores, weights))
 
 
-def difference(
+def estimate_difference(
     ours: Sequence[Scores], theirs: Sequence[Scores], weights: np.ndarray, *, test: bool = False, seed: int = 0
-) -> Difference:
+) -> PairedDifference:
     """Return how much better ``ours`` is than ``theirs``, paired by patient and by seed.
 
     Args:
@@ -105,14 +105,14 @@ def difference(
     """
     seeds = tuple(a.value() - b.value() for a, b in zip(ours, theirs, strict=True))
     drawn = _mean_metric(ours, weights) - _mean_metric(theirs, weights)
-    estimate = _estimate(float(np.mean(seeds)), drawn)
+    estimate = _percentile_estimate(float(np.mean(seeds)), drawn)
     if not test or len(set(ours[0].groups)) < FEWEST:
-        return Difference(estimate=estimate, seeds=seeds)
-    p, permutations = _permute(ours, theirs, seed)
-    return Difference(estimate=estimate, seeds=seeds, p=p, permutations=permutations)
+        return PairedDifference(estimate=estimate, seeds=seeds)
+    p, permutations = _permutation_p(ours, theirs, seed)
+    return PairedDifference(estimate=estimate, seeds=seeds, p=p, permutations=permutations)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def correct_holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number, by Holm's step-down: each is at most the next larger one."""
     corrected = [0.0] * len(p_values)
     reached = 0.0
@@ -122,7 +122,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def recovered(*parts: Estimate) -> Estimate:
+def add_estimates(*parts: Estimate) -> Estimate:
     """Return the sum of independent estimates with an interval from theirs.
 
     The distances of the ends add in quadrature (variance recovery: Zou and Donner, Statistics in Medicine, 2008).
@@ -133,12 +133,12 @@ def recovered(*parts: Estimate) -> Estimate:
     return Estimate(value, value - below, value + above)
 
 
-def negated(estimate: Estimate) -> Estimate:
+def negate_estimate(estimate: Estimate) -> Estimate:
     """Return an estimate with the other sign."""
     return Estimate(-estimate.value, -estimate.high, -estimate.low)
 
 
-def _permute(ours: Sequence[Scores], theirs: Sequence[Scores], seed: int) -> tuple[float, int]:
+def _permutation_p(ours: Sequence[Scores], theirs: Sequence[Scores], seed: int) -> tuple[float, int]:
     """Return the share of exchanges with a difference at least as large as the one met, which counts as one of them."""
     first = ours[0]
     names, members = np.unique(np.asarray(first.groups), return_inverse=True)
@@ -161,7 +161,7 @@ def _mean_metric(scores: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     return np.mean([each.metric(weights) for each in scores], axis=0) if len(weights) else np.empty(0)
 
 
-def _estimate(value: float, drawn: np.ndarray) -> Estimate:
+def _percentile_estimate(value: float, drawn: np.ndarray) -> Estimate:
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return Estimate(value, math.nan, math.nan)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gossamer import config
-from gossamer.comparison.plan_file import Limits
 from gossamer.comparison.request import CompareRequest, parse_names
 from gossamer.errors import GossamerError
+from gossamer.variants import CostLimits
 
 ASKED = CompareRequest(data="chest", models=("vit_nano",), seeds=2, image_size=(24, 28), threads=1)
 
@@ -31,14 +31,14 @@ def test_a_list_that_must_name_something_says_so() -> None:
 
 @pytest.mark.parametrize("limit", [0.0, -3.0, math.nan, math.inf])
 def test_limits_are_named_as_they_are_typed(limit: float) -> None:
-    with pytest.raises(GossamerError, match=r"--max-latency-ms: .* is not above 0 and finite"):
-        Limits(latency_ms=limit)
-    with pytest.raises(GossamerError, match="--max-memory-mb"):
-        Limits(memory_mb=limit)
+    with pytest.raises(GossamerError, match=r"max_latency_ms: .* is not positive"):
+        CostLimits(latency_ms=limit)
+    with pytest.raises(GossamerError, match="max_memory_mb"):
+        CostLimits(memory_mb=limit)
 
 
 def test_the_same_again_is_accepted_with_other_limits_and_at_another_place() -> None:
-    again = dataclasses.replace(ASKED, limits=Limits(latency_ms=5), data="elsewhere/chest")
+    again = dataclasses.replace(ASKED, limits=CostLimits(latency_ms=5), data="elsewhere/chest")
     read = config.from_json(CompareRequest, config.to_json(ASKED), "plan.json")
     assert read == ASKED
     again.require_same(read, Path("out"))

@@ -8,37 +8,36 @@ from pathlib import Path
 import pytest
 
 import gossamer.planning.feasible as feasible
-from gossamer.comparison.folder import Kind
-from gossamer.comparison.plan_file import Limits
 from gossamer.data import open_dataset
 from gossamer.data.preparation.segmentation import SegmentationSurvey
 from gossamer.data.synthetic.abdomen import write_abdomen
 from gossamer.errors import GossamerError
 from gossamer.inference.segmentation import Inference
 from gossamer.nn.models import ViTConfig
-from gossamer.planning.benchmark import TORCH, Trial, installed_engines, measure_candidate
-from gossamer.planning.candidates import Candidate, list_candidates, windows_of
-from gossamer.planning.cost_estimates import Screened, excess, in_order
-from gossamer.planning.feasible import Corrections, find_feasible, judge
+from gossamer.planning.benchmark import TORCH, BenchmarkResult, installed_engines, measure_candidate
+from gossamer.planning.candidates import ModelCandidate, count_windows, list_candidates
+from gossamer.planning.cost_estimates import EstimatedCandidate, order_candidates, worst_ratio
+from gossamer.planning.feasible import Corrections, find_feasible, judge_candidates
 from gossamer.profiling.figure import Figure
+from gossamer.variants import CostLimits, Variant
 
-LIMITS = Limits(latency_ms=100.0, memory_mb=300.0)
+LIMITS = CostLimits(latency_ms=100.0, memory_mb=300.0)
 WAYS = [(TORCH, "torch"), ("float32", "onnxruntime"), ("int8", "onnxruntime")]
 
 
-def made(model: str, macs: int, *, size: int = 16, memory: float = 200e6, windows: int = 1) -> Screened:
+def made(model: str, macs: int, *, size: int = 16, memory: float = 200e6, windows: int = 1) -> EstimatedCandidate:
     """Return a candidate whose bound is one ms for every million multiply-accumulates."""
     network = ViTConfig(image_size=(size, size + 8), patch_size=8, dim=32, depth=1, num_heads=2, num_classes=3)
-    candidate = Candidate(kind=Kind(model=model, attention="softmax"), network=network, windows=windows)
+    candidate = ModelCandidate(variant=Variant(model=model, attention="softmax"), network=network, windows=windows)
     figure = Figure(memory, "bytes", "modelled", "given")
-    return Screened(candidate=candidate, parameters=7, macs=macs, bound_ms=macs / 1e6, memory=figure)
+    return EstimatedCandidate(candidate=candidate, parameters=7, macs=macs, bound_ms=macs / 1e6, memory=figure)
 
 
-def trial(p50: float | None, memory: float | None, way: tuple = WAYS[0]) -> Trial:
+def benchmark(p50: float | None, memory: float | None, way: tuple = WAYS[0]) -> BenchmarkResult:
     def figure(value: float | None, unit: str) -> Figure:
         return Figure(value, unit, "unavailable" if value is None else "measured", "given")
 
-    return Trial(
+    return BenchmarkResult(
         precision=way[0],
         engine=way[1],
         latency_p50=figure(p50, "ms"),
@@ -48,16 +47,16 @@ def trial(p50: float | None, memory: float | None, way: tuple = WAYS[0]) -> Tria
 
 
 def test_excess_is_the_worst_ratio_and_ignores_what_has_no_limit() -> None:
-    assert excess(LIMITS, 50.0, 600e6) == 2.0
-    assert excess(Limits(latency_ms=100.0), 50.0, 600e6) == 0.5
-    assert excess(LIMITS, None, None) == 0.0
+    assert worst_ratio(LIMITS, 50.0, 600e6) == 2.0
+    assert worst_ratio(CostLimits(latency_ms=100.0), 50.0, 600e6) == 0.5
+    assert worst_ratio(LIMITS, None, None) == 0.0
 
 
 def test_presets_take_turns_and_what_is_far_off_is_left_out() -> None:
     ones = [made("a", 90_000_000), made("a", 80_000_000, size=24), made("b", 10_000_000), made("c", 250_000_000)]
     far = [made("d", 301_000_000), made("e", 1_000_000, memory=901e6)]
-    ordered = in_order([*far, *ones], LIMITS, lambda one: one.bound_ms)
-    assert [(one.candidate.kind.model, one.macs // 1_000_000) for one in ordered] == [
+    ordered = order_candidates([*far, *ones], LIMITS, lambda one: one.bound_ms)
+    assert [(one.candidate.variant.model, one.macs // 1_000_000) for one in ordered] == [
         ("a", 90), ("b", 10), ("a", 80), ("c", 250),
     ]  # fmt: skip
 
@@ -65,12 +64,12 @@ def test_presets_take_turns_and_what_is_far_off_is_left_out() -> None:
 def test_what_was_measured_corrects_the_rest() -> None:
     measured, same, other = made("a", 10_000_000), made("a", 30_000_000, size=24), made("b", 20_000_000)
     graph = WAYS[1]
-    trials = {measured.candidate: [trial(25.0, 230e6), trial(5.0, 90e6, graph)]}
-    model = Corrections([measured, same, other], trials)
+    benchmarks = {measured.candidate: [benchmark(25.0, 230e6), benchmark(5.0, 90e6, graph)]}
+    model = Corrections([measured, same, other], benchmarks)
     assert model.latency_ms(same, WAYS[0]) == pytest.approx(75.0)
     assert model.latency_ms(other, graph) == pytest.approx(10.0)
     # Where PyTorch was timed of the preset itself, its bundles are as much quicker than that as those of others.
-    timed = Corrections([measured, same, other], {**trials, other.candidate: [trial(80.0, None)]})
+    timed = Corrections([measured, same, other], {**benchmarks, other.candidate: [benchmark(80.0, None)]})
     assert timed.latency_ms(other, graph) == pytest.approx(80.0 * 5 / 25)
     assert model.memory(other, WAYS[0]).value == pytest.approx(230e6)
     assert model.memory(other, graph).value == pytest.approx(90e6)
@@ -82,73 +81,75 @@ def test_verdicts_and_their_order() -> None:
     small, large, slow, lost = (
         made(name, macs) for name, macs in zip("abcd", (10**7, 3 * 10**7, 10**8, 10**6), strict=True)
     )
-    trials = {
-        small.candidate: [trial(20.0, 210e6)],
-        slow.candidate: [trial(130.0, 210e6)],
-        lost.candidate: [trial(None, None)],
+    benchmarks = {
+        small.candidate: [benchmark(20.0, 210e6)],
+        slow.candidate: [benchmark(130.0, 210e6)],
+        lost.candidate: [benchmark(None, None)],
     }
-    rows = judge([slow, small, lost, large], trials, WAYS, LIMITS)
+    rows = judge_candidates([slow, small, lost, large], benchmarks, WAYS, LIMITS)
     # ``large`` is forecast from the median of the factors 2 and 1.3.
-    assert [(row.screened.candidate.kind.model, row.verdict, row.certain) for row in rows] == [
+    assert [(row.screened.candidate.variant.model, row.verdict, row.certain) for row in rows] == [
         ("a", "yes", True), ("b", "yes", False), ("c", "no", True), ("d", "unavailable", False),
     ]  # fmt: skip
     assert rows[1].latency.value == pytest.approx(30.0 * 1.65)
-    assert rows[2].excess == pytest.approx(1.3)
+    assert rows[2].worst_ratio == pytest.approx(1.3)
     assert rows[2].latency.how == "measured"
 
 
 def test_a_limit_of_memory_wants_a_figure_of_memory() -> None:
     one = made("a", 10**7)
     unknown = replace(one, memory=Figure(None, "bytes", "unavailable", "none"))
-    (row,) = judge([unknown], {one.candidate: [trial(20.0, None)]}, WAYS[:1], LIMITS)
+    (row,) = judge_candidates([unknown], {one.candidate: [benchmark(20.0, None)]}, WAYS[:1], LIMITS)
     assert row.verdict == "unavailable"
-    (row,) = judge([unknown], {one.candidate: [trial(20.0, None)]}, WAYS[:1], Limits(latency_ms=100.0))
+    (row,) = judge_candidates(
+        [unknown], {one.candidate: [benchmark(20.0, None)]}, WAYS[:1], CostLimits(latency_ms=100.0)
+    )
     assert (row.verdict, row.certain) == ("yes", True)
 
 
 def test_an_image_takes_all_of_its_windows() -> None:
     one = made("a", 10**7, windows=7)
-    (row,) = judge([one], {one.candidate: [trial(20.0, 210e6)]}, WAYS[:1], LIMITS)
+    (row,) = judge_candidates([one], {one.candidate: [benchmark(20.0, 210e6)]}, WAYS[:1], LIMITS)
     assert (row.latency.value, row.latency_p95.value, row.verdict) == (140.0, 280.0, "no")
 
 
 def test_windows_of_the_median_case() -> None:
     found = SegmentationSurvey((48, 30), (60, 44), 5, 1, "uint8", 0.0, 255.0, None, spacings_differ=False)
     # Rows: 48 in windows of 32 that share half: at 0 and 16; columns: one.
-    assert windows_of(found, Inference((32, 32))) == 5 * 2
+    assert count_windows(found, Inference((32, 32))) == 5 * 2
     # Twice as many rows and columns at the finer spacing: 48 and 60 in steps of 16: 2 and 3 windows.
     stretched = replace(found, shape=(24, 60), spacing_mm=(2.0, 1.0), spacings_differ=True)
-    assert windows_of(stretched, Inference((32, 32))) == 5 * 2 * 3
+    assert count_windows(stretched, Inference((32, 32))) == 5 * 2 * 3
 
 
 def test_the_loop_measures_what_promises_and_stops_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     network = ViTConfig(image_size=(16, 24), patch_size=8, dim=32, depth=1, num_heads=2, num_classes=3)
     candidates = [
-        Candidate(kind=Kind(model=name, attention="softmax"), network=replace(network, dim=dim))
+        ModelCandidate(variant=Variant(model=name, attention="softmax"), network=replace(network, dim=dim))
         for name, dim in (("narrow", 32), ("wide", 128), ("huge", 1024))
     ]
-    bound = {one.kind.model: 1e3 * one.network.build().cost().macs / 1e9 for one in candidates}
+    bound = {one.variant.model: 1e3 * one.network.build().cost().macs / 1e9 for one in candidates}
     called: list[str] = []
 
-    def quick(candidate: Candidate) -> Trial:
-        called.append(f"quick {candidate.kind.model}")
-        return trial(3 * bound[candidate.kind.model], None)
+    def quick(candidate: ModelCandidate) -> BenchmarkResult:
+        called.append(f"quick {candidate.variant.model}")
+        return benchmark(3 * bound[candidate.variant.model], None)
 
-    def full(candidate: Candidate, **options: object) -> list[Trial]:
-        called.append(f"full {candidate.kind.model}")
-        p50 = 3 * bound[candidate.kind.model]
-        return [trial(p50, None), trial(p50 / 2, None, WAYS[1]), trial(None, None, WAYS[2])]
+    def full(candidate: ModelCandidate, **options: object) -> list[BenchmarkResult]:
+        called.append(f"full {candidate.variant.model}")
+        p50 = 3 * bound[candidate.variant.model]
+        return [benchmark(p50, None), benchmark(p50 / 2, None, WAYS[1]), benchmark(None, None, WAYS[2])]
 
-    monkeypatch.setattr(feasible, "matrix_rate", lambda: 1e9)
+    monkeypatch.setattr(feasible, "measure_matrix_rate", lambda: 1e9)
     monkeypatch.setattr(feasible, "time_network", quick)
     monkeypatch.setattr(feasible, "measure_candidate", full)
-    limits = Limits(latency_ms=4 * bound["wide"])
+    limits = CostLimits(latency_ms=4 * bound["wide"])
     found = find_feasible(candidates, limits, engines=["onnxruntime"], threads=1, seconds=60.0)
     assert called == ["quick wide", "quick narrow", "full wide", "full narrow"]
     assert (found.measured, found.timed) == (2, 0)
-    assert [row.screened.candidate.kind.model for row in found.meeting] == ["wide", "wide", "narrow", "narrow"]
+    assert [row.screened.candidate.variant.model for row in found.meeting] == ["wide", "wide", "narrow", "narrow"]
     assert found.nearest is not None
-    assert found.nearest.screened.candidate.kind.model == "huge"
+    assert found.nearest.screened.candidate.variant.model == "huge"
     assert not found.nearest.certain
     called.clear()
     found = find_feasible(candidates, limits, engines=["onnxruntime"], threads=1, seconds=0.0)
@@ -159,11 +160,11 @@ def test_the_loop_measures_what_promises_and_stops_with_the_time(monkeypatch: py
 def test_candidates_of_pictures(phantom: Path) -> None:
     dataset = open_dataset(phantom, seed=0)
     found, refused = list_candidates(dataset, models=["vit_nano", "sadnn_classifier_small"])
-    kinds = {(one.kind.model, one.kind.attention) for one in found}
-    assert kinds == {
+    variants = {(one.variant.model, one.variant.attention) for one in found}
+    assert variants == {
         ("vit_nano", "softmax"), ("vit_nano", "sequence_norm"), ("vit_nano", "kv"), ("sadnn_classifier_small", None),
     }  # fmt: skip
-    assert {one.image_size for one in found if one.kind.attention == "kv"} == {(8, 8), (16, 16), (32, 32)}
+    assert {one.image_size for one in found if one.variant.attention == "kv"} == {(8, 8), (16, 16), (32, 32)}
     assert {one.network.in_channels for one in found} == {1}
     assert refused == []
     found, refused = list_candidates(dataset, models=["vit_nano"], attention=["kv"], image_sizes=[(16, 24), (15, 16)])
@@ -190,7 +191,7 @@ def test_candidates_of_volumes(tmp_path: Path) -> None:
 
 def test_a_network_is_measured_in_every_precision() -> None:
     network = ViTConfig(image_size=(16, 24), in_channels=2, patch_size=8, dim=32, depth=1, num_heads=2, num_classes=3)
-    candidate = Candidate(kind=Kind(model="vit_nano", attention="softmax"), network=network)
+    candidate = ModelCandidate(variant=Variant(model="vit_nano", attention="softmax"), network=network)
     found = measure_candidate(candidate, engines=["onnxruntime"], threads=1, seconds=0.1)
     assert [(one.precision, one.engine) for one in found] == WAYS
     for one in found:

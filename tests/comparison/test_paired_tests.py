@@ -8,15 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from gossamer.comparison.scores import MeanScores, RankScores, Scores
-from gossamer.comparison.statistics import (
-    difference,
+from gossamer.comparison.paired_tests import (
+    add_estimates,
+    average_over_seeds,
+    correct_holm,
     draw_weights,
-    holm,
-    mean_over_seeds,
-    negated,
-    recovered,
+    estimate_difference,
+    negate_estimate,
 )
+from gossamer.comparison.scores import MeanScores, RankScores, Scores
 from gossamer.evaluation.bootstrap import Estimate
 
 
@@ -77,7 +77,7 @@ def test_the_interval_of_a_mean_over_seeds_is_that_of_the_mean_and_not_of_a_seed
     dice = np.linspace(0.2, 0.8, 31)[:, None]
     up, down = masks(dice), masks(1 - dice)  # what one seed does worse in a patient, the other does better
     weights = draw_weights(up.groups)
-    both, alone = mean_over_seeds([up, down], weights), mean_over_seeds([up], weights)
+    both, alone = average_over_seeds([up, down], weights), average_over_seeds([up], weights)
     assert (both.value, both.low, both.high) == pytest.approx((0.5, 0.5, 0.5))
     spread = dice.std() / math.sqrt(31)
     assert alone.high - alone.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
@@ -85,7 +85,7 @@ def test_the_interval_of_a_mean_over_seeds_is_that_of_the_mean_and_not_of_a_seed
 
 def test_one_patient_alone_gives_no_interval() -> None:
     scores = ranks(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 1]), ["p", "p", "p"])
-    estimate = mean_over_seeds([scores], draw_weights(scores.groups))
+    estimate = average_over_seeds([scores], draw_weights(scores.groups))
     assert estimate.value == 1.0
     assert math.isnan(estimate.low)
 
@@ -104,17 +104,17 @@ def exact_p(ours: list[Scores], theirs: list[Scores]) -> float:
     return float(np.mean(np.abs(found) >= abs(found[0]) - 1e-12))
 
 
-@pytest.mark.parametrize("kind", ["masks", "ranks"])
-def test_the_drawn_permutations_come_near_all_of_them(kind: str) -> None:
+@pytest.mark.parametrize("variant", ["masks", "ranks"])
+def test_the_drawn_permutations_come_near_all_of_them(variant: str) -> None:
     generator = np.random.default_rng(3)
     truth = np.array([0, 1, 1, 0, 1, 0, 0, 1])
 
     def make(shift: float) -> Scores:
-        values = generator.normal(size=8) * 0.1 + shift * (truth if kind == "ranks" else 1)
-        return ranks(values, truth) if kind == "ranks" else masks(values[:, None])
+        values = generator.normal(size=8) * 0.1 + shift * (truth if variant == "ranks" else 1)
+        return ranks(values, truth) if variant == "ranks" else masks(values[:, None])
 
     ours, theirs = [make(0.2), make(0.2)], [make(0.1), make(0.1)]
-    found = difference(ours, theirs, draw_weights(ours[0].groups), test=True)
+    found = estimate_difference(ours, theirs, draw_weights(ours[0].groups), test=True)
     assert found.p == pytest.approx(exact_p(ours, theirs), abs=0.025)
     assert found.estimate.value == pytest.approx(np.mean(found.seeds))
 
@@ -124,8 +124,8 @@ def test_a_strictly_rising_map_of_the_probabilities_changes_no_p_value() -> None
     truth = generator.random(40) < 0.5
     ours, theirs = generator.random(40) + 0.3 * truth, generator.random(40) + 0.6 * truth
     weights = draw_weights([str(k) for k in range(40)])
-    plain = difference([ranks(ours, truth)], [ranks(theirs, truth)], weights, test=True)
-    bent = difference([ranks(ours**3 / 50, truth)], [ranks(theirs, truth)], weights, test=True)
+    plain = estimate_difference([ranks(ours, truth)], [ranks(theirs, truth)], weights, test=True)
+    bent = estimate_difference([ranks(ours**3 / 50, truth)], [ranks(theirs, truth)], weights, test=True)
     assert plain == bent
     assert plain.p is not None
     assert plain.p < 1
@@ -133,7 +133,7 @@ def test_a_strictly_rising_map_of_the_probabilities_changes_no_p_value() -> None
 
 def test_a_network_against_itself_is_never_told_apart() -> None:
     scores = masks(np.random.default_rng(2).random((17, 2)))
-    found = difference([scores], [scores], draw_weights(scores.groups), test=True)
+    found = estimate_difference([scores], [scores], draw_weights(scores.groups), test=True)
     assert (found.p, found.estimate.value, found.includes_zero) == (1.0, 0.0, True)
 
 
@@ -141,8 +141,10 @@ def test_patients_exchange_all_their_images_at_once() -> None:
     generator = np.random.default_rng(4)
     truth, groups = np.tile([0, 1], 30), [f"p{k // 10}" for k in range(60)]
     ours, theirs = generator.normal(size=60) + 2 * truth, generator.normal(size=60) + 0.2 * truth
-    of_images = difference([ranks(ours, truth)], [ranks(theirs, truth)], np.empty((0, 60)), test=True)
-    of_patients = difference([ranks(ours, truth, groups)], [ranks(theirs, truth, groups)], np.empty((0, 60)), test=True)
+    of_images = estimate_difference([ranks(ours, truth)], [ranks(theirs, truth)], np.empty((0, 60)), test=True)
+    of_patients = estimate_difference(
+        [ranks(ours, truth, groups)], [ranks(theirs, truth, groups)], np.empty((0, 60)), test=True
+    )
     assert of_images.p is not None
     assert of_patients.p is not None
     assert of_images.p < 0.01
@@ -150,13 +152,13 @@ def test_patients_exchange_all_their_images_at_once() -> None:
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.4]) == pytest.approx([0.8, 0.8])
-    assert holm([0.9, 0.7, 0.8]) == [1.0, 1.0, 1.0]
-    assert holm([]) == []
+    assert correct_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert correct_holm([0.6, 0.4]) == pytest.approx([0.8, 0.8])
+    assert correct_holm([0.9, 0.7, 0.8]) == [1.0, 1.0, 1.0]
+    assert correct_holm([]) == []
 
 
 def test_distances_of_ends_add_in_quadrature() -> None:
-    found = recovered(Estimate(0.02, -0.01, 0.06), Estimate(0.01, -0.03, 0.04))
+    found = add_estimates(Estimate(0.02, -0.01, 0.06), Estimate(0.01, -0.03, 0.04))
     assert (found.value, found.low, found.high) == pytest.approx((0.03, -0.02, 0.08))
-    assert negated(Estimate(0.1, 0.0, 0.3)) == Estimate(-0.1, -0.3, -0.0)
+    assert negate_estimate(Estimate(0.1, 0.0, 0.3)) == Estimate(-0.1, -0.3, -0.0)

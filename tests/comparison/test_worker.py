@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.comparison import child
+from gossamer.comparison import worker
 from gossamer.comparison.folder import CompareFolder
-from gossamer.comparison.worker import Children, Stopped, held, locked
+from gossamer.comparison.worker import StageProcesses, Stopped, lock_file, lock_folder
 from gossamer.errors import ErrorCode, GossamerError
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
@@ -44,16 +44,16 @@ def until(condition: Callable[[], bool]) -> None:
 def test_status_output_arguments_and_threads(module: Callable[[str], str], tmp_path: Path) -> None:
     name = module("import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS']); sys.exit(65)")
     log = tmp_path / "log"
-    assert Children(3).run(name, ["a", "b c"], log) == 65
+    assert StageProcesses(3).run(name, ["a", "b c"], log) == 65
     assert log.read_text() == "['a', 'b c'] 3\n"
-    assert Children(1).run(module("import os; os.kill(os.getpid(), 9)"), [], log) == -signal.SIGKILL
+    assert StageProcesses(1).run(module("import os; os.kill(os.getpid(), 9)"), [], log) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_stage_and_is_handed_on(
     module: Callable[[str], str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    log, children = tmp_path / "log", Children(1)
+    log, children = tmp_path / "log", StageProcesses(1)
     watcher = threading.Thread(
         target=lambda: (until(lambda: log.exists() and "here" in log.read_text()), os.kill(os.getpid(), number))
     )
@@ -72,49 +72,52 @@ def test_a_signal_ends_the_stage_and_is_handed_on(
 def test_a_stage_does_not_outlive_its_comparison(module: Callable[[str], str], tmp_path: Path) -> None:
     name, log = module(SLEEPER + "\n"), tmp_path / "log"
     text = (
-        "import sys; from pathlib import Path; from gossamer.comparison.worker import Children, locked\n"
-        f"with locked(Path({str(tmp_path / 'lock')!r})) as lock:\n"
-        f"    Children(1, lock).run({name!r}, [], Path({str(log)!r}))"
+        "import sys; from pathlib import Path; from gossamer.comparison.worker import StageProcesses, lock_file\n"
+        f"with lock_file(Path({str(tmp_path / 'lock')!r})) as lock:\n"
+        f"    StageProcesses(1, lock).run({name!r}, [], Path({str(log)!r}))"
     )
     comparison = subprocess.Popen([sys.executable, "-c", text])
     until(lambda: log.exists() and "here" in log.read_text())
     comparison.kill()
     comparison.wait()
-    with locked(tmp_path / "lock"):  # the stage held it, too
+    with lock_file(tmp_path / "lock"):  # the stage held it, too
         pass
 
 
 def test_two_comparisons_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_LOCK_S", 0.0)
-    with (tmp_path / "lock").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(GossamerError, match="another comparison works in this folder"), locked(tmp_path / "lock"):
+    monkeypatch.setattr(worker, "_LOCK_S", 0.0)
+    with (tmp_path / "lock").open("a") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with (
+            pytest.raises(GossamerError, match="another comparison works in this folder"),
+            lock_file(tmp_path / "lock"),
+        ):
             pass
 
 
 def test_a_folder_stays_only_where_a_plan_came_into_it(tmp_path: Path) -> None:
     folder = CompareFolder(tmp_path / "deep" / "out")
-    with held(folder):
+    with lock_folder(folder):
         assert [path.name for path in folder.path.iterdir()] == [".lock"]
     assert list(tmp_path.iterdir()) == []
-    with held(folder):
+    with lock_folder(folder):
         folder.plan.touch()
-    with pytest.raises(KeyError), held(folder):
+    with pytest.raises(KeyError), lock_folder(folder):
         raise KeyError
     assert folder.plan.exists()
 
 
 def test_another_comparison_that_is_planned_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_LOCK_S", 0.1)
+    monkeypatch.setattr(worker, "_LOCK_S", 0.1)
     folder = CompareFolder(tmp_path / "out")
-    with held(folder):
-        with pytest.raises(GossamerError, match="another comparison works"), held(folder):
+    with lock_folder(folder):
+        with pytest.raises(GossamerError, match="another comparison works"), lock_folder(folder):
             pass
         assert (folder.path / ".lock").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder where nobody can make one")
 def test_a_place_where_nothing_can_be_made_is_an_output_at_fault() -> None:
-    with pytest.raises(GossamerError, match="give another --out") as error, held(CompareFolder(Path("/proc/x"))):
+    with pytest.raises(GossamerError, match="give another --out") as error, lock_folder(CompareFolder(Path("/proc/x"))):
         pass
     assert error.value.code is ErrorCode.OUTPUT
