@@ -27,7 +27,7 @@ from gossamer.inference.bundle import open_bundle
 from gossamer.inference.classification import ClassificationPredictor, bundle_classifier
 from gossamer.inference.engines import ENGINES
 from gossamer.inference.manifest import MODEL
-from gossamer.profiling.latency import Latency, time_together
+from gossamer.profiling.latency import Latency, measure_latencies
 from gossamer.profiling.machine import usable_cpus
 from gossamer.training.run_folder import RunFolder
 
@@ -99,11 +99,11 @@ def main() -> None:
         pictures = sorted((options.out / "phantom").rglob("*.png"))[:20]
         window = next(iter(ways.values())).preprocessing.network_input(read_image(pictures[0]))[None]
         window = np.ascontiguousarray(window)
-        alone = time_together(
+        alone = measure_latencies(
             {name: lambda way=way, window=window: way.network(window) for name, way in ways.items()},
             seconds=options.seconds,
         )
-        whole = time_together(
+        whole = measure_latencies(
             {name: pipeline(way, cycle(pictures)) for name, way in ways.items()}, seconds=options.seconds
         )
         bytes_of = {name: (int8 if "int8" in name else float32) / MODEL for name in ways}

@@ -26,7 +26,7 @@ from gossamer.evaluation.torch_network import as_predict
 from gossamer.inference.segmentation import SegmentationPredictor
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.models.apformer import APFormer, gate_dependencies
-from gossamer.profiling.latency import time_together
+from gossamer.profiling.latency import measure_latencies
 from gossamer.profiling.macs import count_macs
 from gossamer.training.run_folder import RunConfig, RunFolder
 from gossamer.training.slices import middle_window
@@ -104,7 +104,7 @@ def main() -> None:
                 network(images)
 
     timed = {name: (lambda pruning=pruning: calls(pruning)) for name, pruning in VARIANTS.items()}
-    taken = time_together(timed, seconds=20.0, min_rounds=7)
+    taken = measure_latencies(timed, seconds=20.0, min_rounds=7)
     print(
         f"{len(samples)} validation cases, {len(windows)} windows of {run.inference.window}, {options.threads} threads"
     )

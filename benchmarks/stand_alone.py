@@ -25,11 +25,11 @@ import torch
 from gossamer import create_model
 from gossamer.exporting.export_onnx import export_onnx
 from gossamer.inference.engines import load_engine
-from gossamer.profiling.latency import Latency, time_together
+from gossamer.profiling.latency import Latency, measure_latencies
 from gossamer.profiling.machine import usable_cpus
 from gossamer.profiling.macs import count_macs
-from gossamer.quantization.products import prepared, products_of
-from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer
+from gossamer.quantization.products import find_products, prepare_graph
+from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer
 
 CALIBRATION = 8
 """Windows of noise; ranges do not change what a graph costs."""
@@ -77,17 +77,17 @@ def measure(names: tuple[str, ...], given: dict[str, Any], options: argparse.Nam
         images = torch.rand(1, description.in_channels, *description.image_size)
         counts[name] = (sum(p.numel() for p in network.parameters()), count_macs(network, images).total)
         float32 = export_onnx(network)
-        model = prepared(float32)
+        model = prepare_graph(float32)
         noise = np.random.default_rng(0).random((CALIBRATION, *images.shape[1:]), dtype=np.float32)
-        with StaticQuantizer(model, noise, Scheme()) as quantize:
-            int8 = quantize(products_of(model))
+        with StaticQuantizer(model, noise, QuantizerSettings()) as quantize:
+            int8 = quantize(find_products(model))
         sizes[name] = (len(float32), len(int8))
         calls[f"{name} torch"] = _torch_call(network, images)
         for precision, graph in (("float32", float32), ("int8", int8)):
             engine = load_engine("onnxruntime", graph, Path(name), options.threads)
             calls[f"{name} {precision}"] = lambda engine=engine, window=images.numpy(): engine.run(window)
     print("timing", file=sys.stderr, flush=True)
-    times = time_together(calls, seconds=options.seconds, min_rounds=5)
+    times = measure_latencies(calls, seconds=options.seconds, min_rounds=5)
     return {
         name: Cost(
             parameters=counts[name][0],

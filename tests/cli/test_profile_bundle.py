@@ -18,16 +18,18 @@ from gossamer.inference.engines import Engine, load_engine
 from gossamer.inference.manifest import MANIFEST
 from gossamer.profiling import bundle as bundle_costs
 from gossamer.profiling.figure import Figure
-from gossamer.profiling.latency import Latency, time_calls, time_together
+from gossamer.profiling.latency import Latency, measure_latencies, measure_latency
 from made_bundles import write_classifier, write_inputs, write_segmenter
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for a moment only."""
-    monkeypatch.setattr(bundle_costs, "time_calls", lambda call, **_: time_calls(call, seconds=0.01, min_calls=2))
     monkeypatch.setattr(
-        bundle_costs, "time_together", lambda calls, **_: time_together(calls, seconds=0.01, min_rounds=2)
+        bundle_costs, "measure_latency", lambda call, **_: measure_latency(call, seconds=0.01, min_calls=2)
+    )
+    monkeypatch.setattr(
+        bundle_costs, "measure_latencies", lambda calls, **_: measure_latencies(calls, seconds=0.01, min_rounds=2)
     )
 
 
@@ -102,7 +104,7 @@ def test_both_engines_take_turns(
 
     times = {"onnxruntime": Latency(6.0, 7.0, 15), "openvino": Latency(4.0, 9.0, 15)}
     monkeypatch.setattr(engines, "ENGINES", {"onnxruntime": engines.ENGINES["onnxruntime"], "openvino": other})
-    monkeypatch.setattr(bundle_costs, "time_together", lambda calls, **_: {name: times[name] for name in calls})
+    monkeypatch.setattr(bundle_costs, "measure_latencies", lambda calls, **_: {name: times[name] for name in calls})
     folder = write_classifier(tmp_path / "chest")
     found = answer(capsys, folder)
     assert {name: cost["latency_p50"]["value"] for name, cost in found["engines"].items()} == {

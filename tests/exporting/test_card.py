@@ -8,7 +8,7 @@ import pytest
 
 from gossamer import config
 from gossamer.data.transforms import STEPS, Channels, Preprocessing, Respace, ScaleIntensity, StandardizeEach
-from gossamer.exporting.card import render_card, step_in_words
+from gossamer.exporting.card import describe_step, render_card
 from gossamer.inference.manifest import InputSpec, Manifest, OutputSpec, Parity
 
 EXAMPLES = {
@@ -52,7 +52,7 @@ def manifest() -> Manifest:
 @pytest.mark.parametrize("name", sorted(STEPS))
 def test_every_step_has_words_with_its_numbers(name: str) -> None:
     step = config.from_json(STEPS[name], EXAMPLES[name], "step")
-    words = step_in_words(step)
+    words = describe_step(step)
     assert words.endswith(".")
     assert type(step).__name__ not in words
     for value in EXAMPLES[name].values():

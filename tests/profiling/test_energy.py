@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.profiling.energy import Counter, Meter, measure_energy, modelled_energy, open_meter
+from gossamer.profiling.energy import EnergyCounter, EnergyMeter, measure_energy, modelled_energy, open_meter
 
 
 class Machine:
@@ -46,7 +46,7 @@ def test_energy_of_a_call_without_that_of_idling(
 ) -> None:
     machine = Machine(tmp_path, counts, largest)
     meter = open_meter(root=tmp_path)
-    assert isinstance(meter, Meter)
+    assert isinstance(meter, EnergyMeter)
     assert [counter.name for counter in meter.counters] == ["package-0", "package-1"]
     found = measure_energy(
         lambda: machine.pass_time(0.25, (1.5, 0.75)),
@@ -63,7 +63,7 @@ def test_energy_of_a_call_without_that_of_idling(
 
 
 def test_a_counter_begins_again() -> None:
-    counter = Counter("package-0", lambda: 0, 1e-6, largest=1000)
+    counter = EnergyCounter("package-0", lambda: 0, 1e-6, largest=1000)
     assert counter.between(300, 900) == pytest.approx(600e-6)
     assert counter.between(900, 300) == pytest.approx(400e-6)
 
@@ -101,7 +101,7 @@ def test_a_counter_that_says_nothing_of_the_call(joules: float, text: str) -> No
         now[0], now[1] = now[0] + seconds, now[1] + watts * seconds
 
     idle = 0.0 if joules == 0 else 8.0
-    meter = Meter("made", (Counter("one", lambda: round(1e6 * now[1]), 1e-6),))
+    meter = EnergyMeter("made", (EnergyCounter("one", lambda: round(1e6 * now[1]), 1e-6),))
     found = measure_energy(
         lambda: step(0.5, idle + joules),
         meter=meter, seconds=1, clock=lambda: now[0], sleep=lambda seconds: step(seconds, idle),
@@ -112,7 +112,7 @@ def test_a_counter_that_says_nothing_of_the_call(joules: float, text: str) -> No
 
 def test_a_gpu_without_its_package_is_unavailable() -> None:
     meter = open_meter("gpu")
-    assert isinstance(meter, Meter) or "NVML" in meter
+    assert isinstance(meter, EnergyMeter) or "NVML" in meter
 
 
 def test_the_model_of_the_paper() -> None:

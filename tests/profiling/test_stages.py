@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gossamer.errors import GossamerError
-from gossamer.inference import stages
+from gossamer.inference import stage_timer
 from gossamer.inference.bundle import open_bundle
 from gossamer.inference.classification import bundle_classifier
 from gossamer.inference.segmentation import bundle_masks
@@ -22,7 +22,7 @@ class Hands:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 5.0
-        monkeypatch.setattr(stages.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(stage_timer.time, "perf_counter", lambda: self.now)
 
 
 def test_the_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from gossamer.data.label_map import LabelMap
 from gossamer.data.windows import add_neighbours, blend_bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import open_bundle
-from gossamer.quantization.calibrate import Batches, calibration_data, draw_windows
+from gossamer.quantization.calibrate import CalibrationBatches, draw_calibration_data, draw_windows
 from made_bundles import write_segmenter
 
 SIZES = {"train": 137, "val": 19, "test": 23}
@@ -36,7 +36,7 @@ def test_only_training_images_are_read_each_once(tmp_path: Path) -> None:
     seen: list[Sample] = []
     dataset = in_memory(seen, **SIZES)
     bundle = open_bundle(write(tmp_path / "bundle", dataset), threads=1)
-    found = calibration_data(bundle, dataset, 130, seed=4)
+    found = draw_calibration_data(bundle, dataset, 130, seed=4)
     assert {sample.split for sample in seen} == {"train"}
     assert [sample.id for sample in seen] == list(found.samples)
     assert len(set(found.samples)) == 130
@@ -49,7 +49,7 @@ def test_only_training_images_are_read_each_once(tmp_path: Path) -> None:
 def test_the_sample_follows_the_seed(tmp_path: Path) -> None:
     dataset = in_memory([], **SIZES)
     bundle = open_bundle(write(tmp_path / "bundle", dataset), threads=1)
-    draws = [calibration_data(bundle, dataset, 128, seed).samples for seed in (0, 0, 1)]
+    draws = [draw_calibration_data(bundle, dataset, 128, seed).samples for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -58,10 +58,10 @@ def test_fewer_than_128_are_refused_unless_there_are_no_more(tmp_path: Path) -> 
     dataset = in_memory(seen, train=60, val=19)
     bundle = open_bundle(write(tmp_path / "bundle", dataset), threads=1)
     with pytest.raises(GossamerError, match="127 images") as caught:
-        calibration_data(bundle, dataset, 127)
+        draw_calibration_data(bundle, dataset, 127)
     assert caught.value.code is ErrorCode.CONFIG
     assert seen == []
-    found = calibration_data(bundle, dataset, 128)
+    found = draw_calibration_data(bundle, dataset, 128)
     assert len(found.windows) == 60
     assert "holds 60 images: all of them calibrate" in str(found.notes[0])
 
@@ -108,14 +108,14 @@ def test_windows_are_those_that_evaluation_sees(tmp_path: Path, count: int) -> N
 
 def test_all_windows_are_drawn_where_there_are_few(tmp_path: Path) -> None:
     bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3), threads=1)
-    found = calibration_data(bundle, volumes(), 128)
+    found = draw_calibration_data(bundle, volumes(), 128)
     assert len(found.windows) == 5 * 3 * 2  # cases, slices, places along the columns
     assert "holds 30 windows" in str(found.notes[0])
 
 
 def test_batches_hold_every_window_once_and_start_again() -> None:
     windows = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
-    batches = Batches(windows, "images")
+    batches = CalibrationBatches(windows, "images")
     read = list(iter(batches.get_next, None))
     assert [len(batch["images"]) for batch in read] == [4, 4, 2]
     np.testing.assert_array_equal(np.concatenate([batch["images"] for batch in read]), windows)

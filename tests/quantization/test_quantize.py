@@ -21,8 +21,8 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.inference.bundle import open_bundle
 from gossamer.inference.classification import bundle_classifier
-from gossamer.quantization import compare, quantize, source
-from gossamer.quantization.source import open_source, with_constant_weights
+from gossamer.quantization import accuracy_loss, quantize, source
+from gossamer.quantization.source import make_weights_constant, open_quantization_source
 
 
 def options(bundle: Path, data: Path, out: Path) -> list[str]:
@@ -37,7 +37,7 @@ def losing(monkeypatch: pytest.MonkeyPatch, *drops: float) -> None:
         drop = left.pop(0) if len(left) > 1 else left[0]
         return 0.9, 0.9 - drop, Estimate(drop, drop, drop)
 
-    monkeypatch.setattr(compare, "paired_drop", paired)
+    monkeypatch.setattr(accuracy_loss, "measure_paired_drop", paired)
 
 
 def a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +107,8 @@ def test_where_no_rung_does_nothing_is_written_but_the_report(
 ) -> None:
     losing(monkeypatch, 0.3)
     asked: list[str] = []
-    judge = quantize.make_judge
-    monkeypatch.setattr(quantize, "make_judge", lambda *given: asked.append(given[2]) or judge(*given))
+    judge = quantize.measure_reference
+    monkeypatch.setattr(quantize, "measure_reference", lambda *given: asked.append(given[2]) or judge(*given))
     out = tmp_path / "deep" / "int8"
     assert run(options(float_bundle, phantom, out)) == ErrorCode.VALUE.exit_status
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "E-VALUE" in line]
@@ -127,7 +127,7 @@ def test_where_no_rung_does_nothing_is_written_but_the_report(
 def test_splits_are_read_in_the_order_train_val_test(
     float_bundle: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_source(float_bundle, phantom, 1) as opened:
+    with open_quantization_source(float_bundle, phantom, 1) as opened:
         seen: list[str] = []
         assert isinstance(opened.dataset, ClassificationDataset)
         reader = opened.dataset.reader
@@ -137,7 +137,7 @@ def test_splits_are_read_in_the_order_train_val_test(
             return reader(sample)
 
         watched = dataclasses.replace(opened, dataset=dataclasses.replace(opened.dataset, reader=read))
-        outcome = quantize.quantize(watched, quantize.Options(max_drop=0.3, rung="static"))
+        outcome = quantize.quantize_source(watched, quantize.QuantizationOptions(max_drop=0.3, rung="static"))
     assert outcome.result is not None
     order = [split for number, split in enumerate(seen) if number == 0 or seen[number - 1] != split]
     assert order == ["train", "val", "test"]
@@ -199,7 +199,7 @@ def test_a_rung_that_does_not_apply_is_refused_without_a_judgement(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(quantize, "make_judge", None)
+    monkeypatch.setattr(quantize, "measure_reference", None)
     bundle = write(tmp_path / "convolutions", chest, convolutions().SerializeToString())
     assert run([*options(bundle, phantom, tmp_path / "out"), "--rung", "dynamic"]) == ErrorCode.UNSUPPORTED.exit_status
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "E-" in line]
@@ -268,13 +268,13 @@ def test_a_folder_that_holds_something_is_refused_at_once(float_bundle: Path, ph
 def test_sequence_normalization_projects_first() -> None:
     size = {"image_size": (16, 24), "in_channels": 1, "num_classes": 3, "patch_size": 4}
     network = gossamer.create_model("vit_nano", attention="sequence_norm", **size).eval()
-    other = with_constant_weights(network)
+    other = make_weights_constant(network)
     assert other is not None
     assert other.config.attention.evaluation == "folded"  # type: ignore[attr-defined]
-    assert with_constant_weights(other) is None
+    assert make_weights_constant(other) is None
     images = torch.randn(2, 1, 16, 24)
     np.testing.assert_allclose(other(images).detach(), network(images).detach(), atol=1e-4)
-    assert with_constant_weights(gossamer.create_model("vit_nano", **size)) is None
+    assert make_weights_constant(gossamer.create_model("vit_nano", **size)) is None
 
 
 @pytest.mark.slow
@@ -293,4 +293,4 @@ def test_a_run_becomes_a_bundle_in_8_bits(trained: Path, tmp_path: Path, monkeyp
 
 def test_unknown_rungs_are_refused() -> None:
     with pytest.raises(GossamerError, match="no rung 'int4'"):
-        quantize.Options(rung="int4")  # type: ignore[arg-type]
+        quantize.QuantizationOptions(rung="int4")  # type: ignore[arg-type]

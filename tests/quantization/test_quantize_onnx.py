@@ -12,9 +12,9 @@ from made_graphs import PRODUCTS, perceptron
 from onnx import numpy_helper
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.quantization.products import prepared, products_of, weight_count, with_macs
-from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
-from gossamer.quantization.verify import sqnr_db
+from gossamer.quantization.products import count_product_macs, count_weights, find_products, prepare_graph
+from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer, quantize_dynamically
+from gossamer.quantization.verify import measure_sqnr_db
 
 
 def run(data: bytes, windows: np.ndarray, *names: str) -> list[np.ndarray]:
@@ -25,10 +25,10 @@ def run(data: bytes, windows: np.ndarray, *names: str) -> list[np.ndarray]:
     return session.run([*names] if names else None, {"images": windows})
 
 
-def static(graph: bytes, windows: np.ndarray, scheme: Scheme | None = None) -> bytes:
-    model = prepared(graph)
-    with StaticQuantizer(model, windows, scheme or Scheme()) as quantizer:
-        return quantizer(products_of(model))
+def static(graph: bytes, windows: np.ndarray, scheme: QuantizerSettings | None = None) -> bytes:
+    model = prepare_graph(graph)
+    with StaticQuantizer(model, windows, scheme or QuantizerSettings()) as quantizer:
+        return quantizer(find_products(model))
 
 
 def constants(data: bytes) -> dict[str, np.ndarray]:
@@ -43,22 +43,22 @@ def activations(data: bytes) -> dict[str, tuple[float, int]]:
 
 
 def test_products_are_those_with_a_constant_weight_and_more_than_one_output(graph: bytes) -> None:
-    model = prepared(graph)
-    assert {product.label: product.kind for product in products_of(model)} == PRODUCTS
+    model = prepare_graph(graph)
+    assert {product.label: product.kind for product in find_products(model)} == PRODUCTS
     dim = 48
-    assert [product.weights for product in products_of(model)] == [dim * 16, 3 * dim * dim, dim * dim, 2 * dim]
-    assert weight_count(model) > sum(product.weights for product in products_of(model))
+    assert [product.weights for product in find_products(model)] == [dim * 16, 3 * dim * dim, dim * dim, 2 * dim]
+    assert count_weights(model) > sum(product.weights for product in find_products(model))
 
 
 def test_work_of_products_is_that_of_their_shapes(graph: bytes, windows: np.ndarray) -> None:
-    model = prepared(graph)
+    model = prepare_graph(graph)
     tokens, dim = 4 * 6, 48
-    counted = [product.macs for product in with_macs(model, products_of(model), windows)]
+    counted = [product.macs for product in count_product_macs(model, find_products(model), windows)]
     assert counted == [tokens * dim * 16, tokens * dim * 3 * dim, tokens * dim * dim, 2 * dim]
 
 
 def test_a_prepared_graph_is_the_same_function_without_what_it_folded(graph: bytes, windows: np.ndarray) -> None:
-    model = prepared(graph)
+    model = prepare_graph(graph)
     np.testing.assert_allclose(run(model.SerializeToString(), windows)[0], run(graph, windows)[0], atol=1e-6)
     names = {tensor.name for tensor in model.graph.initializer}
     assert "block.qkv.weight" not in names
@@ -76,16 +76,16 @@ def test_only_the_chosen_products_are_rounded(graph: bytes, windows: np.ndarray)
             assert all(producers.get(name) != "QuantizeLinear" for name in node.output)
     kinds = Counter(node.op_type for node in model.graph.node)
     assert (kinds["Softmax"], kinds["LayerNormalization"], kinds["Gelu"], kinds["MatMul"]) == (1, 1, 1, 5)
-    assert sqnr_db(run(graph, windows)[0], run(data, windows)[0]) > 25
+    assert measure_sqnr_db(run(graph, windows)[0], run(data, windows)[0]) > 25
 
 
 def test_dynamic_leaves_convolutions_and_rounds_weights_alone(graph: bytes, windows: np.ndarray) -> None:
-    model = prepared(graph)
-    data = quantize_dynamically(model, products_of(model), Scheme())
+    model = prepare_graph(graph)
+    data = quantize_dynamically(model, find_products(model), QuantizerSettings())
     kinds = Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
     # Products of two activations and the gate stay.
     assert (kinds["MatMulInteger"], kinds["Conv"], kinds["MatMul"], kinds["Gemm"]) == (3, 1, 3, 0)
-    assert sqnr_db(run(graph, windows)[0], run(data, windows)[0]) > 25
+    assert measure_sqnr_db(run(graph, windows)[0], run(data, windows)[0]) > 25
 
 
 def test_zero_is_exact_and_rounding_is_half_a_step_at_most(graph: bytes, windows: np.ndarray) -> None:
@@ -94,7 +94,7 @@ def test_zero_is_exact_and_rounding_is_half_a_step_at_most(graph: bytes, windows
     assert len(found) == 5  # the input of each product, and the result of the convolution
     for name, (scale, zero) in found.items():
         assert 0 <= zero <= 255
-        values = windows if name == "images" else run(prepared(graph).SerializeToString(), windows, name)[0]
+        values = windows if name == "images" else run(prepare_graph(graph).SerializeToString(), windows, name)[0]
         if name == "stem_out":  # its ReLU is part of it
             values = np.maximum(values, 0)
             assert zero == 0
@@ -108,10 +108,10 @@ def test_zero_is_exact_and_rounding_is_half_a_step_at_most(graph: bytes, windows
 
 
 def test_weights_have_a_scale_for_each_output_channel(graph: bytes, windows: np.ndarray) -> None:
-    before, held = prepared(graph), constants(static(graph, windows))
+    before, held = prepare_graph(graph), constants(static(graph, windows))
     given = constants(before.SerializeToString())
     nodes = {node.name: node for node in before.graph.node}
-    for product in products_of(before):
+    for product in find_products(before):
         name = nodes[product.node].input[1]
         weight, stored, scale = given[name], held[f"{name}_quantized"], held[f"{name}_scale"]
         assert stored.dtype == np.int8
@@ -124,7 +124,7 @@ def test_weights_have_a_scale_for_each_output_channel(graph: bytes, windows: np.
 
 def test_seven_bits_leave_room_for_sums(graph: bytes, windows: np.ndarray) -> None:
     for reduce_range, largest in ((False, 127), (True, 64)):
-        held = constants(static(graph, windows, Scheme(reduce_range=reduce_range)))
+        held = constants(static(graph, windows, QuantizerSettings(reduce_range=reduce_range)))
         found = max(
             int(np.abs(v.astype(int)).max()) for k, v in held.items() if k.endswith("_quantized") and v.ndim > 1
         )
@@ -134,24 +134,26 @@ def test_seven_bits_leave_room_for_sums(graph: bytes, windows: np.ndarray) -> No
 def test_percentiles_cut_outliers_off(graph: bytes, windows: np.ndarray) -> None:
     odd = np.concatenate([windows] * 7)
     odd[33, 0, 2, 5] = 400.0  # 1 of 26,880 values
-    scales = [activations(static(graph, odd, Scheme(range=name)))["images"][0] for name in ("minmax", "percentile")]
+    scales = [
+        activations(static(graph, odd, QuantizerSettings(range=name)))["images"][0] for name in ("minmax", "percentile")
+    ]
     assert scales[0] > 1.5
     assert scales[1] < 0.1
 
 
 def test_a_range_that_does_not_exist_is_refused() -> None:
     with pytest.raises(GossamerError) as caught:
-        Scheme(range="entropy")  # type: ignore[arg-type]
+        QuantizerSettings(range="entropy")  # type: ignore[arg-type]
     assert caught.value.code is ErrorCode.CONFIG
 
 
 def test_files_of_weights_shrink_to_a_quarter(windows: np.ndarray) -> None:
     before = perceptron().SerializeToString()
-    model = prepared(before)
-    for data in (static(before, windows), quantize_dynamically(model, products_of(model), Scheme())):
+    model = prepare_graph(before)
+    for data in (static(before, windows), quantize_dynamically(model, find_products(model), QuantizerSettings())):
         assert 0.25 <= len(data) / len(before) <= 0.40
 
 
 def test_the_quantizer_says_nothing(graph: bytes, windows: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
-    static(graph, windows, Scheme(range="percentile"))
+    static(graph, windows, QuantizerSettings(range="percentile"))
     assert capfd.readouterr() == ("", "")

@@ -10,10 +10,10 @@ import pytest
 from made_graphs import perceptron
 
 from gossamer.inference.engines import load_engine
-from gossamer.quantization.products import Product, prepared, products_of, with_macs
-from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer
+from gossamer.quantization.products import Product, count_product_macs, find_products, prepare_graph
+from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer
 from gossamer.quantization.sensitivity import MOST_GROUPS, Sensitivity, keep_sensitive, measure_sensitivities
-from gossamer.quantization.verify import sqnr_db
+from gossamer.quantization.verify import measure_sqnr_db
 
 
 def logits(model: bytes, windows: np.ndarray) -> np.ndarray:
@@ -25,10 +25,10 @@ def test_a_planted_bad_layer_is_found_and_keeping_it_helps(planted: int, windows
     data = perceptron(planted=planted).SerializeToString()
     reference = logits(data, windows)
     np.testing.assert_allclose(reference, logits(perceptron().SerializeToString(), windows), rtol=1e-4, atol=1e-5)
-    model = prepared(data)
-    products = with_macs(model, products_of(model), windows)
+    model = prepare_graph(data)
+    products = count_product_macs(model, find_products(model), windows)
     seen: list[tuple[int, int]] = []
-    with StaticQuantizer(model, windows, Scheme()) as quantizer:
+    with StaticQuantizer(model, windows, QuantizerSettings()) as quantizer:
         found = measure_sensitivities(
             products,
             quantizer,
@@ -38,7 +38,7 @@ def test_a_planted_bad_layer_is_found_and_keeping_it_helps(planted: int, windows
         )
         kept = next(keep_sensitive(found))
         rest = [product for product in products if product not in kept]
-        whole, better = (sqnr_db(reference, logits(quantizer(part), windows)) for part in (products, rest))
+        whole, better = (measure_sqnr_db(reference, logits(quantizer(part), windows)) for part in (products, rest))
     assert [layer.label for layer in found] == [f"layers.{number}" for number in range(4)]
     assert seen == [(done, 4) for done in (1, 2, 3, 4)]
     assert int(np.argmin([layer.sqnr_db for layer in found])) == planted

@@ -10,21 +10,27 @@ import pytest
 from onnx import numpy_helper
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.quantization.products import prepared, products_of, weight_count, with_macs
-from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
-from gossamer.quantization.verify import INTEGER, require_alive, require_sound_scales, sqnr_db, verify_int8_graph
+from gossamer.quantization.products import count_product_macs, count_weights, find_products, prepare_graph
+from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer, quantize_dynamically
+from gossamer.quantization.verify import (
+    INTEGER,
+    measure_sqnr_db,
+    require_sound_scales,
+    require_varied_logits,
+    verify_int8_graph,
+)
 
 
 def quantized(graph: bytes, windows: np.ndarray, count: int | None = None):
-    model = prepared(graph)
-    products = with_macs(model, products_of(model), windows)
-    with StaticQuantizer(model, windows, Scheme()) as quantizer:
+    model = prepare_graph(graph)
+    products = count_product_macs(model, find_products(model), windows)
+    with StaticQuantizer(model, windows, QuantizerSettings()) as quantizer:
         return model, products, quantizer(products[:count])
 
 
 def test_the_proof_counts_before_and_after(graph: bytes, windows: np.ndarray) -> None:
     model, products, data = quantized(graph, windows)
-    proof = verify_int8_graph(model, data, products, products, weight_count(model))
+    proof = verify_int8_graph(model, data, products, products, count_weights(model))
     assert proof.before == proof.quantized == {"Conv": 1, "MatMul": 2, "Gemm": 1}
     assert sum(proof.executed.values()) == 4
     assert set(proof.executed) <= INTEGER
@@ -35,16 +41,16 @@ def test_the_proof_counts_before_and_after(graph: bytes, windows: np.ndarray) ->
 
 def test_a_part_is_counted_as_a_part(graph: bytes, windows: np.ndarray) -> None:
     model, products, data = quantized(graph, windows, 2)
-    proof = verify_int8_graph(model, data, products, products[:2], weight_count(model))
+    proof = verify_int8_graph(model, data, products, products[:2], count_weights(model))
     assert proof.quantized == {"Conv": 1, "MatMul": 1}
     assert proof.macs == sum(p.macs for p in products[:2]) / sum(p.macs for p in products)
 
 
 def test_the_dynamic_proof_counts_weights_of_matrix_products(graph: bytes, windows: np.ndarray) -> None:
-    model = prepared(graph)
-    products = with_macs(model, products_of(model), windows)
-    data = quantize_dynamically(model, products, Scheme())
-    proof = verify_int8_graph(model, data, products, products[1:], weight_count(model))
+    model = prepare_graph(graph)
+    products = count_product_macs(model, find_products(model), windows)
+    data = quantize_dynamically(model, products, QuantizerSettings())
+    proof = verify_int8_graph(model, data, products, products[1:], count_weights(model))
     assert proof.quantized == {"MatMul": 2, "Gemm": 1}
     assert sum(proof.executed.values()) == 3
 
@@ -52,13 +58,13 @@ def test_the_dynamic_proof_counts_weights_of_matrix_products(graph: bytes, windo
 def test_a_layer_that_stayed_in_floating_point_is_found(graph: bytes, windows: np.ndarray) -> None:
     model, products, data = quantized(graph, windows, 3)
     with pytest.raises(GossamerError, match="products in 8 bits are 1 Conv, 2 MatMul; chosen were 1 Conv, 3 MatMul"):
-        verify_int8_graph(model, data, products, products, weight_count(model))
+        verify_int8_graph(model, data, products, products, count_weights(model))
 
 
 def test_an_activation_that_calibration_never_met_is_found(graph: bytes, windows: np.ndarray) -> None:
     model, products, data = quantized(graph, np.zeros_like(windows))
     with pytest.raises(GossamerError, match="scale 1 and the zero point 0") as caught:
-        verify_int8_graph(model, data, products, products, weight_count(model))
+        verify_int8_graph(model, data, products, products, count_weights(model))
     assert caught.value.code is ErrorCode.VALUE
 
 
@@ -86,19 +92,19 @@ def test_a_parameter_that_is_called_a_scale_may_be_negative(graph: bytes, window
 def test_answers_that_do_not_vary_or_are_no_numbers_are_found() -> None:
     generator = np.random.default_rng(0)
     logits = generator.standard_normal((5, 3)).astype(np.float32)
-    require_alive(logits, 0.5 * logits)
+    require_varied_logits(logits, 0.5 * logits)
     for dead in (np.zeros_like(logits), np.tile(logits[:1], (5, 1)), 0.005 * logits):
         with pytest.raises(GossamerError, match="vary"):
-            require_alive(logits, dead)
+            require_varied_logits(logits, dead)
     broken = logits.copy()
     broken[2, 1] = np.nan
     with pytest.raises(GossamerError, match="1 logits are not finite"):
-        require_alive(logits, broken)
+        require_varied_logits(logits, broken)
 
 
 def test_signal_to_noise_of_known_noise() -> None:
     signal = np.array([[3.0, -4.0], [0.0, 5.0]])
-    assert sqnr_db(signal, signal * 1.1) == pytest.approx(20)
-    assert sqnr_db(signal, signal + np.array([[0.5, 0.0], [0.0, 0.0]])) == pytest.approx(10 * math.log10(200))
-    assert sqnr_db(signal, signal) == math.inf
-    assert sqnr_db(signal, np.full_like(signal, np.nan)) == -math.inf
+    assert measure_sqnr_db(signal, signal * 1.1) == pytest.approx(20)
+    assert measure_sqnr_db(signal, signal + np.array([[0.5, 0.0], [0.0, 0.0]])) == pytest.approx(10 * math.log10(200))
+    assert measure_sqnr_db(signal, signal) == math.inf
+    assert measure_sqnr_db(signal, np.full_like(signal, np.nan)) == -math.inf

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gossamer.inference.engines import EngineName
     from gossamer.profiling.figure import Figure
     from gossamer.profiling.scaling import Growth
-    from gossamer.profiling.stages import StageTable
+    from gossamer.profiling.stages import PredictionTiming
 
 _ROWS = {
     "open": "Opening it",
@@ -117,7 +117,7 @@ def _profile_network(
     from gossamer.checkpoint import load_model
     from gossamer.nn.models import create_model
     from gossamer.profiling.network import profile_model
-    from gossamer.profiling.scaling import measure_growth, models_of_sizes
+    from gossamer.profiling.scaling import measure_growth, resize_models
     from gossamer.report.classification_page import COST_ROWS
 
     if Path(model).is_dir():
@@ -126,7 +126,7 @@ def _profile_network(
         network = create_model(model, **{**given, "image_size": parse_size(given.get("image_size"))})
     sizes = [size for part in (growth or "").split(",") if part and (size := parse_size(part, "--growth")) is not None]
     if growth is not None:  # before anything is measured, which takes a minute
-        models_of_sizes(network.config, sizes)
+        resize_models(network.config, sizes)
     figures = profile_model(network, batch=batch, forecasts=True)
     if training:
         from gossamer.profiling.training_step import training_figures
@@ -201,7 +201,7 @@ def _verdict(engines: Mapping[str, Mapping[str, Figure]]) -> str:
     return f"in turn: {times} (median): {fast} is {medians[slow] / medians[fast]:.2f} times faster here"
 
 
-def _stages_of_bundle(bundle: Bundle, paths: tuple[Path, ...]) -> StageTable:
+def _stages_of_bundle(bundle: Bundle, paths: tuple[Path, ...]) -> PredictionTiming:
     from gossamer.inference.classification import bundle_classifier
     from gossamer.inference.segmentation import bundle_masks
     from gossamer.inference.stage_timer import StageClock
@@ -214,7 +214,7 @@ def _stages_of_bundle(bundle: Bundle, paths: tuple[Path, ...]) -> StageTable:
         return measure_stages(model, clock, paths, channels=channels, numbered=numbered, on_progress=tick)
 
 
-def _stages_of_run(folder: Path, paths: tuple[Path, ...], threads: int | None) -> StageTable:
+def _stages_of_run(folder: Path, paths: tuple[Path, ...], threads: int | None) -> PredictionTiming:
     from gossamer.cli.predict import open_model
     from gossamer.inference.stage_timer import StageClock, time_calls
     from gossamer.profiling.stages import measure_stages
@@ -227,7 +227,7 @@ def _stages_of_run(folder: Path, paths: tuple[Path, ...], threads: int | None) -
         return measure_stages(model, clock, paths, channels=opened.channels, numbered=opened.numbered, on_progress=tick)
 
 
-def _status(table: StageTable | None) -> int:
+def _status(table: PredictionTiming | None) -> int:
     if table is None:
         return 0
     for _, error in table.errors:
@@ -248,7 +248,7 @@ def _figures(figures: Mapping[str, Figure], labels: Mapping[str, str]) -> Any:
     return table
 
 
-def _stages(stages: StageTable) -> Any:
+def _stages(stages: PredictionTiming) -> Any:
     table = _table("stage", "seconds", "share", "median", "p95", "")
     for name, stage in stages.stages.items():
         times = (f"{stage.p50_ms:.2f} ms", f"{stage.p95_ms:.2f} ms")
@@ -289,7 +289,7 @@ def _table(*headings: str) -> Any:
     return table
 
 
-def _texts(figures: Any, stages: StageTable | None, *lines: Any) -> Any:
+def _texts(figures: Any, stages: PredictionTiming | None, *lines: Any) -> Any:
     from rich.console import Group
 
     parts = [figures, *(line for line in lines if line is not None)]

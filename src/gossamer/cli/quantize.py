@@ -12,8 +12,8 @@ from gossamer.errors import ErrorCode, GossamerError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gossamer.quantization.compare import Comparison
-    from gossamer.quantization.quantize import Outcome
+    from gossamer.quantization.accuracy_loss import AccuracyLoss
+    from gossamer.quantization.quantize import QuantizationOutcome
 
 VNNI = {"avx512_vnni", "avx_vnni", "amx_int8", "asimd"}
 """Instruction sets that add products of 8 bits without overflow."""
@@ -68,19 +68,19 @@ def quantize(
     require_training_packages("quantize")
     used = set_torch_threads(threads)
     from gossamer.profiling.machine import instruction_sets
-    from gossamer.quantization.quantize import Options
-    from gossamer.quantization.quantize import quantize as climb
-    from gossamer.quantization.quantize_onnx import Scheme
-    from gossamer.quantization.source import open_source
-    from gossamer.quantization.write import write_quantized
+    from gossamer.quantization.quantize import QuantizationOptions
+    from gossamer.quantization.quantize import quantize_source as climb
+    from gossamer.quantization.quantize_onnx import QuantizerSettings
+    from gossamer.quantization.source import open_quantization_source
+    from gossamer.quantization.write import write_quantized_bundle
     from gossamer.report.quantization import report_folder, write_report
 
     bits = weight_bits or (8 if VNNI & set(instruction_sets()) else 7)
-    options = Options(
+    options = QuantizationOptions(
         max_drop=max_drop,
         metric=metric,
         rung=rung,
-        scheme=Scheme(range=range, reduce_range=bits == 7),
+        scheme=QuantizerSettings(range=range, reduce_range=bits == 7),
         images=images,
         keep_ends=keep_ends,
         sensitivities=sensitivities,
@@ -90,39 +90,41 @@ def quantize(
     licences = {"licence_weights": licence_weights, "licence_data": licence_data}
     with (
         progress("quantizing") as tick,
-        open_source(source, data, used, **licences, metric=metric, on_stage=say, on_progress=tick) as opened,
+        open_quantization_source(
+            source, data, used, **licences, metric=metric, on_stage=say, on_progress=tick
+        ) as opened,
     ):
         outcome = climb(opened, options, on_stage=say, on_step=lambda step: say(str(step)), on_progress=tick)
         written = write_report(report_folder(out), outcome)
         if outcome.result is None:
             raise _not_met(outcome, written[0])
-        manifest = write_quantized(out, opened, outcome, on_stage=say)
+        manifest = write_quantized_bundle(out, opened, outcome, on_stage=say)
     answer = {"source": str(source), "out": str(out), "report": str(report_folder(out)), **outcome.to_json()}
     return Answer({**answer, "manifest": manifest.to_json()}, _table(outcome, out))
 
 
-def _not_met(outcome: Outcome, report: Path) -> GossamerError:
-    from gossamer.quantization.compare import worsening
+def _not_met(outcome: QuantizationOutcome, report: Path) -> GossamerError:
+    from gossamer.quantization.accuracy_loss import words_for_worsening
 
-    tried, noun = "; ".join(str(step) for step in outcome.steps), worsening(outcome.metric)[0]
+    tried, noun = "; ".join(str(step) for step in outcome.steps), words_for_worsening(outcome.metric)[0]
     rung = "no rung keeps" if outcome.options.rung is None else f"the {outcome.options.rung} rung does not keep"
     problem = f"{rung} the {noun} of {outcome.metric} within {outcome.options.max_drop:g} ({tried})"
     remedy = f"see {report}; allow more with --max-drop, or train longer"
     return GossamerError(ErrorCode.VALUE, "quantize", problem, remedy)
 
 
-def _table(outcome: Outcome, out: Path) -> Table:
+def _table(outcome: QuantizationOutcome, out: Path) -> Table:
     """Return what a reader should know of the bundle."""
     from rich.table import Table
 
-    from gossamer.quantization.ladder import in_float
+    from gossamer.quantization.schemes import describe_kept_layers
 
     result = outcome.result
     assert result is not None
     table = Table(box=None, pad_edge=False, show_header=False, title_justify="left", caption_justify="left")
     table.title = f"wrote {out}"
     table.caption = f"run it: gossamer predict {out} IMAGES"
-    kept = f", {in_float(len(result.candidate.kept))}" if result.candidate.kept else ""
+    kept = f", {describe_kept_layers(len(result.candidate.kept))}" if result.candidate.kept else ""
     table.add_row("rung", f"{result.candidate.rung}{kept}")
     counts = ", ".join(f"{result.proof.quantized.get(k, 0)} of {n} {k}" for k, n in result.proof.before.items())
     table.add_row(
@@ -139,6 +141,6 @@ def _table(outcome: Outcome, out: Path) -> Table:
     return table
 
 
-def _loss(found: Comparison) -> str:
+def _loss(found: AccuracyLoss) -> str:
     loss = f"{found.metric} {found.float32:.4f} to {found.int8:.4f}, {found.worse}"
     return f"{loss}; signal to noise {found.sqnr_db:.1f} dB, {found.flips:.2%} decided otherwise"

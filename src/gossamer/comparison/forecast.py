@@ -13,7 +13,7 @@ from gossamer.data.preparation.classification import prepare_split
 from gossamer.data.preparation.segmentation import prepare_split as prepare_cases
 from gossamer.nn.models import Segmenter
 from gossamer.nn.recompute import recompute_blocks
-from gossamer.profiling.latency import time_calls
+from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.training_memory import forecast_training_memory
 from gossamer.profiling.training_step import training_loss
 from gossamer.training.augment import Augmenter, MaskAugmenter
@@ -155,4 +155,4 @@ def _time_reading(run: RunConfig, dataset: ClassificationDataset | SegmentationD
 
 def _measure_seconds(call: Callable[[], object]) -> float:
     """Return the median time of a few calls, warm."""
-    return time_calls(call, seconds=_TIMED_S, min_calls=1, max_calls=_MOST_STEPS, warm_up=1).p50_ms / 1e3
+    return measure_latency(call, seconds=_TIMED_S, min_calls=1, max_calls=_MOST_STEPS, warm_up=1).p50_ms / 1e3

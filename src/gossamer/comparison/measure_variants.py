@@ -27,7 +27,7 @@ from gossamer.inference.bundle import open_bundle
 from gossamer.profiling.bundle import file_size, measure_bundle_memory
 from gossamer.profiling.energy import measure_energy, open_meter
 from gossamer.profiling.figure import Figure, peak_figure
-from gossamer.profiling.latency import Latency, time_together
+from gossamer.profiling.latency import Latency, measure_latencies
 from gossamer.profiling.macs import count_macs
 from gossamer.profiling.memory import measure_peak_memory
 from gossamer.training.run_folder import RunFolder
@@ -209,10 +209,10 @@ def _take_turns(
 ) -> dict[tuple[Variant, RuntimePrecision], Latency]:
     """Time all calls in turn, in 5 to 15 rounds or more, by how long a round takes."""
     named = {f"{precision} {variant.key}": call for (variant, precision), call in calls.items()}
-    first = time_together(named, seconds=0.0, min_rounds=1)
+    first = measure_latencies(named, seconds=0.0, min_rounds=1)
     round_s = sum(latency.p50_ms for latency in first.values()) / 1e3
     rounds = int(np.clip(_ROUND_S / max(round_s, 1e-6), 5, 15))
-    found = time_together(named, seconds=max(3.0, 0.5 * len(named)), min_rounds=rounds)
+    found = measure_latencies(named, seconds=max(3.0, 0.5 * len(named)), min_rounds=rounds)
     return {key: found[name] for key, name in zip(calls, named, strict=True)}
 
 

@@ -54,7 +54,7 @@ def render_card(manifest: Manifest) -> str:
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def step_in_words(step: Any) -> str:
+def describe_step(step: Any) -> str:
     """Return what a step of a preprocessing does, in a sentence."""
     match step:
         case Channels():
@@ -122,7 +122,7 @@ def _input(manifest: Manifest) -> Iterator[str]:
     yield "What `gossamer predict` does with an image before the network sees it:"
     yield ""
     for number, step in enumerate(Preprocessing.from_json(manifest.preprocessing).steps, start=1):
-        yield f"{number}. {step_in_words(step)}"
+        yield f"{number}. {describe_step(step)}"
     yield ""
 
 

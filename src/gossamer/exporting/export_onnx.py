@@ -179,7 +179,7 @@ def _serialized(model: onnx.ModelProto) -> bytes:
 
 def _require_equal(network: Network, data: bytes, cases: list[tuple[int, tuple[int, int]]]) -> None:
     """Raise unless ONNX Runtime gives the logits of the network for random images of each batch and size."""
-    run = onnx_runtime(data, network)
+    run = start_onnx_runtime(data, network)
     for batch, size in cases:
         images = _random(network, batch, size)
         with torch.no_grad():
@@ -197,7 +197,7 @@ def _require_equal(network: Network, data: bytes, cases: list[tuple[int, tuple[i
             raise _unsupported(network, what)
 
 
-def onnx_runtime(data: bytes, network: Network) -> Any:
+def start_onnx_runtime(data: bytes, network: Network) -> Any:
     """Return the graph as a function of images."""
     import onnxruntime
 

@@ -22,12 +22,12 @@ from gossamer.nn.models import Network
 from gossamer.planning.candidates import ModelCandidate
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.graph import measure_graph_memory
-from gossamer.profiling.latency import time_calls, time_together
+from gossamer.profiling.latency import measure_latencies, measure_latency
 from gossamer.profiling.memory import measure_peak_memory
-from gossamer.quantization.products import prepared, products_of, with_macs
-from gossamer.quantization.quantize import without_dynamic
-from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
-from gossamer.quantization.source import with_constant_weights
+from gossamer.quantization.products import count_product_macs, find_products, prepare_graph
+from gossamer.quantization.quantize import reason_against_dynamic
+from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer, quantize_dynamically
+from gossamer.quantization.source import make_weights_constant
 from gossamer.variants import RuntimePrecision
 
 TORCH: RuntimePrecision = "torch"
@@ -89,7 +89,7 @@ def installed_engines(asked: Iterable[str] | None = None) -> list[EngineName]:
 def time_network(candidate: ModelCandidate) -> BenchmarkResult:
     """Return the latency of a candidate in PyTorch alone, from a few calls; its memory is not measured."""
     call = _network_call(candidate)[1]
-    taken = time_calls(call, seconds=0.3, min_calls=3, max_calls=15)
+    taken = measure_latency(call, seconds=0.3, min_calls=3, max_calls=15)
     how = f"wall clock, torch, {torch.get_num_threads()} threads, {taken.calls} calls{taken.remark}"
     return BenchmarkResult(
         precision=TORCH,
@@ -121,7 +121,7 @@ def measure_candidate(
     network, call, images = _network_call(candidate)
     shape = images.shape
     calls: dict[tuple[RuntimePrecision, str], Callable[[], object]] = {(TORCH, TORCH): call}
-    quick = time_calls(call, seconds=0.0, min_calls=3).p50_ms
+    quick = measure_latency(call, seconds=0.0, min_calls=3).p50_ms
     missing: list[BenchmarkResult] = []
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         if hopeless_ms is not None and quick > hopeless_ms:
@@ -150,7 +150,7 @@ def measure_candidate(
                         continue
                     calls[precision, engine] = lambda loaded=loaded: loaded.run(images)
         named = {f"{precision} {engine}": each for (precision, engine), each in calls.items()}
-        latencies = time_together(named, seconds=seconds, min_rounds=15 if quick < SLOW_MS else 5)
+        latencies = measure_latencies(named, seconds=seconds, min_rounds=15 if quick < SLOW_MS else 5)
         found = []
         for precision, engine in calls:
             taken = latencies[f"{precision} {engine}"]
@@ -191,18 +191,20 @@ def _network_call(candidate: ModelCandidate) -> tuple[Network, Callable[[], obje
 
 def _quantize_graph(network: Network, images: np.ndarray, made: dict[RuntimePrecision, bytes]) -> bytes:
     """Return the graph in 8 bits on the rung that quantizing tries first; random images fix its ranges."""
-    other = with_constant_weights(network)
+    other = make_weights_constant(network)
     if other is None and "float32" not in made:
         raise GossamerError(ErrorCode.UNSUPPORTED, network.config.name, "there is no graph in float32", "see there")
-    model = prepared(made["float32"] if other is None else export_onnx(other))
-    products = with_macs(model, products_of(model), images)
+    model = prepare_graph(made["float32"] if other is None else export_onnx(other))
+    products = count_product_macs(model, find_products(model), images)
     if not products:
         problem = "has no convolution and no matrix product with a weight"
         raise GossamerError(ErrorCode.UNSUPPORTED, network.config.name, problem, "there is nothing to quantize")
-    if without_dynamic(products) is None:
-        return quantize_dynamically(model, [product for product in products if product.kind != "Conv"], Scheme())
+    if reason_against_dynamic(products) is None:
+        return quantize_dynamically(
+            model, [product for product in products if product.kind != "Conv"], QuantizerSettings()
+        )
     windows = np.random.default_rng(1).standard_normal((_CALIBRATION, *images.shape[1:]), dtype=np.float32)
-    with StaticQuantizer(model, windows, Scheme()) as static:
+    with StaticQuantizer(model, windows, QuantizerSettings()) as static:
         return static(products)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from gossamer.planning.candidates import ModelCandidate
 from gossamer.profiling.figure import Figure
-from gossamer.profiling.latency import time_calls
+from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.memory import bare_process_bytes, forecast_memory
 from gossamer.variants import CostLimits
 
@@ -47,7 +47,7 @@ class EstimatedCandidate:
 def measure_matrix_rate() -> float:
     """Return the multiply-accumulates per second of a large float32 matrix product with torch's threads."""
     left, right = torch.ones(_SIDE, _SIDE), torch.ones(_SIDE, _SIDE)
-    taken = time_calls(lambda: torch.mm(left, right), seconds=0.5, min_calls=5)
+    taken = measure_latency(lambda: torch.mm(left, right), seconds=0.5, min_calls=5)
     return _SIDE**3 / (1e-3 * taken.p50_ms)
 
 

@@ -19,14 +19,14 @@ from gossamer.inference.manifest import MODEL
 from gossamer.profiling.energy import measure_energy, modelled_energy
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.fresh_process import answer_request, ask_process
-from gossamer.profiling.latency import Latency, time_calls, time_together
+from gossamer.profiling.latency import Latency, measure_latencies, measure_latency
 from gossamer.profiling.machine import describe_machine, process_memory, reset_peak_memory
 
-Cost = dict[str, Figure]
+Costs = dict[str, Figure]
 _PACKAGES = ("gossamer", "numpy", "onnxruntime", "openvino")
 
 
-def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> Cost:
+def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> Costs:
     """Return what the network of a bundle takes: its file, a call and a process; reading and preprocessing come on top.
 
     Energy is measured where this machine has a meter that may be read. What the paper's model says stands
@@ -38,7 +38,7 @@ def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> C
         seconds: about how long to time.
     """
     images = _images(bundle, batch)
-    latency = time_calls(lambda: bundle.predict(images), seconds=seconds)
+    latency = measure_latency(lambda: bundle.predict(images), seconds=seconds)
     return {
         "file": file_size(bundle),
         **_latencies(bundle, batch, latency),
@@ -53,7 +53,7 @@ def file_size(bundle: Bundle) -> Figure:
     return Figure(bundle.manifest.members[MODEL].bytes, "bytes", "computed", MODEL)
 
 
-def measure_bundle_memory(bundle: Bundle, *, batch: int = 1) -> Cost:
+def measure_bundle_memory(bundle: Bundle, *, batch: int = 1) -> Costs:
     """Return ``peak_memory`` of a fresh process that runs the bundle, and ``forward_memory``, its rise in calls.
 
     Args:
@@ -68,11 +68,11 @@ def measure_bundle_memory(bundle: Bundle, *, batch: int = 1) -> Cost:
     }
 
 
-def compare_engines(bundles: Mapping[str, Bundle], *, batch: int = 1, seconds: float = 3.0) -> dict[str, Cost]:
+def compare_engines(bundles: Mapping[str, Bundle], *, batch: int = 1, seconds: float = 3.0) -> dict[str, Costs]:
     """Return the latencies of one bundle in several engines, whose calls take turns, by the names of ``bundles``."""
     images = _images(next(iter(bundles.values())), batch)
     calls = {name: partial(bundle.predict, images) for name, bundle in bundles.items()}
-    found = time_together(calls, seconds=seconds)
+    found = measure_latencies(calls, seconds=seconds)
     return {name: _latencies(bundle, batch, found[name]) for name, bundle in bundles.items()}
 
 
@@ -83,7 +83,7 @@ def machine_of_bundles() -> dict[str, Any]:
     return {**machine, "packages": {name: version for name, version in found.items() if version is not None}}
 
 
-def _latencies(bundle: Bundle, batch: int, latency: Latency) -> Cost:
+def _latencies(bundle: Bundle, batch: int, latency: Latency) -> Costs:
     engine = f"{bundle.engine.name} {bundle.engine.version}"
     how = f"wall clock, {engine}, {_conditions(bundle, batch)}, {latency.calls} calls after warm-up{latency.remark}"
     return {
@@ -98,7 +98,7 @@ def _conditions(bundle: Bundle, batch: int) -> str:
     return f"batch {batch} of {window[0]}x{window[1]}, {threads}"
 
 
-def _modelled(bundle: Bundle, batch: int) -> Cost:
+def _modelled(bundle: Bundle, batch: int) -> Costs:
     """Return the multiply-accumulates that the manifest states, of one window, and the energy that they stand for."""
     stated = bundle.manifest.cost.get("macs")
     if not isinstance(stated, Mapping):

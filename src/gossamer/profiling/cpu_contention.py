@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-BUSY = 0.1
+BUSY_SHARE = 0.1
 """Share of the time that was waited for a processor, above which a measured latency is an upper bound."""
 _TASKS = "/proc/self/task"
 
 
-class Waiting:
+class ContentionTimer:
     """The time that the threads of this process are kept from a processor, from the moment that this is made."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ PICOJOULES: dict[Literal["float32", "int8"], tuple[float, float]] = {"float32": 
 
 
 @dataclass(frozen=True)
-class Counter:
+class EnergyCounter:
     """Something that counts energy, and begins again at 0 when it is full.
 
     Attributes:
@@ -45,7 +45,7 @@ class Counter:
 
 
 @dataclass(frozen=True)
-class Meter:
+class EnergyMeter:
     """Counters that together see what a call uses.
 
     Attributes:
@@ -54,7 +54,7 @@ class Meter:
     """
 
     name: str
-    counters: tuple[Counter, ...]
+    counters: tuple[EnergyCounter, ...]
 
     def read(self) -> tuple[int, ...]:
         """Return every count now."""
@@ -67,7 +67,7 @@ class Meter:
         )
 
 
-def open_meter(device: Literal["cpu", "gpu"] = "cpu", root: Path = POWERCAP) -> Meter | str:
+def open_meter(device: Literal["cpu", "gpu"] = "cpu", root: Path = POWERCAP) -> EnergyMeter | str:
     """Return a meter of the processor packages, or of the GPUs; or the reason why there is none.
 
     Args:
@@ -80,7 +80,7 @@ def open_meter(device: Literal["cpu", "gpu"] = "cpu", root: Path = POWERCAP) -> 
 def measure_energy(
     call: Callable[[], object],
     *,
-    meter: Meter | str | None = None,
+    meter: EnergyMeter | str | None = None,
     seconds: float = 2.0,
     idle_seconds: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
@@ -147,7 +147,7 @@ def modelled_energy(macs: float, precision: Literal["float32", "int8"] = "float3
     return Figure(macs * (product + addition) * 1e-12, "J", "modelled", how)
 
 
-def _package_meter(root: Path) -> Meter | str:
+def _package_meter(root: Path) -> EnergyMeter | str:
     """Return the packages' counters; zones inside a package, and of the whole platform, count the same energy again."""
     zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
     counters, faults = [], []
@@ -165,19 +165,19 @@ def _package_meter(root: Path) -> Meter | str:
             if count == 0:
                 faults.append(f"{zone / 'energy_uj'} is 0")
                 continue
-            counters.append(Counter(name, lambda file=zone / "energy_uj": _count(file), 1e-6, largest))
+            counters.append(EnergyCounter(name, lambda file=zone / "energy_uj": _count(file), 1e-6, largest))
     if faults:  # a package that cannot be read would be missing in the sum
         return "; ".join(faults)
     if not counters:
         return f"no RAPL counter of a processor package in {root}, as in most virtual machines and containers"
-    return Meter("RAPL", tuple(counters))
+    return EnergyMeter("RAPL", tuple(counters))
 
 
 def _count(file: Path) -> int:
     return int(file.read_text())
 
 
-def _gpu_meter() -> Meter | str:
+def _gpu_meter() -> EnergyMeter | str:
     try:
         import pynvml  # type: ignore[import-not-found]
     except ImportError:
@@ -201,8 +201,8 @@ def _gpu_meter() -> Meter | str:
 
         return read
 
-    counters = (Counter(f"GPU {index}", reader(handle), 1e-3) for index, handle in enumerate(handles))
-    return Meter("NVML", tuple(counters))
+    counters = (EnergyCounter(f"GPU {index}", reader(handle), 1e-3) for index, handle in enumerate(handles))
+    return EnergyMeter("NVML", tuple(counters))
 
 
 def _unavailable(reason: str) -> Figure:

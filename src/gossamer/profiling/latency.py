@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.profiling.cpu_contention import BUSY, Waiting
+from gossamer.profiling.cpu_contention import BUSY_SHARE, ContentionTimer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Latency:
     @property
     def busy(self) -> bool:
         """Whether others had the machine for so long that the times are upper bounds."""
-        return self.waited > BUSY
+        return self.waited > BUSY_SHARE
 
     @property
     def remark(self) -> str:
@@ -39,15 +39,15 @@ class Latency:
         return f"; the machine was busy ({100 * self.waited:.0f} % waited): an upper bound" if self.busy else ""
 
 
-def time_calls(
+def measure_latency(
     call: Callable[[], object], *, seconds: float = 2.0, min_calls: int = 20, max_calls: int = 500, warm_up: int = 3
 ) -> Latency:
     """Call ``call`` for about ``seconds`` after a warm-up, and return the distribution of its times."""
-    found = time_together({"": call}, seconds=seconds, min_rounds=min_calls, max_rounds=max_calls, warm_up=warm_up)
+    found = measure_latencies({"": call}, seconds=seconds, min_rounds=min_calls, max_rounds=max_calls, warm_up=warm_up)
     return found[""]
 
 
-def time_together(
+def measure_latencies(
     calls: Mapping[str, Callable[[], object]],
     *,
     seconds: float = 3.0,
@@ -63,7 +63,7 @@ def time_together(
         for _ in range(warm_up):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    begin, rounds, waiting = time.perf_counter(), 0, Waiting()
+    begin, rounds, waiting = time.perf_counter(), 0, ContentionTimer()
     while rounds < min_rounds or (time.perf_counter() - begin < seconds and rounds < max_rounds):
         for name, call in calls.items():
             start = time.perf_counter()

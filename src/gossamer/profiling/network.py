@@ -8,11 +8,11 @@ from torch import Tensor
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.models import Network
 from gossamer.profiling.figure import Figure, peak_figure
-from gossamer.profiling.latency import time_calls
+from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.macs import count_macs
 from gossamer.profiling.memory import bare_process_bytes, forecast_memory, measure_peak_memory
 
-Profile = dict[str, Figure]
+Costs = dict[str, Figure]
 AGREEMENT = 0.005
 """Share by which the two counts of multiply-accumulates may differ."""
 
@@ -25,7 +25,7 @@ def profile_model(
     seconds: float = 2.0,
     memory: bool = True,
     forecasts: bool = False,
-) -> Profile:
+) -> Costs:
     """Return parameters, MACs, exponentials, latency and peak memory of ``model`` at its own image size.
 
     Args:
@@ -52,7 +52,7 @@ def profile_model(
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        latency = time_calls(lambda: model(images), seconds=seconds)
+        latency = measure_latency(lambda: model(images), seconds=seconds)
     model.train(was_training)
     how = f"wall clock, torch float32, batch {batch}, {threads} threads, {latency.calls} calls after warm-up"
     how += latency.remark
@@ -91,7 +91,7 @@ def check_agreement(model: Network, counted: int, closed: int) -> None:
         raise GossamerError(ErrorCode.BUG, model.config.name, problem, "one of the two is wrong; please report it")
 
 
-def _memory_figures(model: Network, batch: int, threads: int) -> Profile:
+def _memory_figures(model: Network, batch: int, threads: int) -> Costs:
     peak = measure_peak_memory(model.config, batch=batch, threads=threads)
     process, forward = (None, None) if peak is None else (peak.process_bytes, peak.forward_bytes)
     return {
@@ -100,7 +100,7 @@ def _memory_figures(model: Network, batch: int, threads: int) -> Profile:
     }
 
 
-def _forecasts(model: Network, batch: int) -> Profile:
+def _forecasts(model: Network, batch: int) -> Costs:
     names = ("peak_memory_forecast", "forward_memory_forecast")
     forecast, bare = forecast_memory(model.config, batch=batch), bare_process_bytes()
     if forecast is None or bare is None:

@@ -20,7 +20,7 @@ from gossamer.nn.attention import Attention
 from gossamer.nn.models import NetworkConfig
 from gossamer.profiling.exponent import loglog_slope
 from gossamer.profiling.figure import Figure
-from gossamer.profiling.latency import time_calls, time_together
+from gossamer.profiling.latency import measure_latencies, measure_latency
 from gossamer.profiling.machine import available_memory_bytes
 from gossamer.profiling.memory import MemoryForecast, forecast_memory
 
@@ -86,7 +86,7 @@ class Growth:
         return {"sizes": [size.to_json() for size in self.sizes], "exponents": exponents}
 
 
-def models_of_sizes(model: NetworkConfig, sizes: Sequence[tuple[int, int]]) -> list[NetworkConfig]:
+def resize_models(model: NetworkConfig, sizes: Sequence[tuple[int, int]]) -> list[NetworkConfig]:
     """Return ``model`` at each of ``sizes``, those of least area first; nothing is built.
 
     Args:
@@ -135,7 +135,7 @@ def measure_growth(
     Raises:
         GossamerError: ``E-CONFIG``, for sizes that the network does not take or that do not differ in area.
     """
-    models = models_of_sizes(model, sizes)
+    models = resize_models(model, sizes)
     if memory_limit is None:
         free = available_memory_bytes()
         memory_limit = None if free is None else int(USABLE * free)
@@ -193,9 +193,9 @@ def _time(
         else:
             held += forecast.weights + forecast.images
             calls[name] = _call(each, batch)
-            last = time_calls(calls[name], min_calls=1, max_calls=1, warm_up=1).p50_ms / 1e3, work
+            last = measure_latency(calls[name], min_calls=1, max_calls=1, warm_up=1).p50_ms / 1e3, work
     with torch.inference_mode():
-        times = time_together(calls, seconds=seconds, min_rounds=MIN_ROUNDS, max_rounds=MAX_ROUNDS, warm_up=1)
+        times = measure_latencies(calls, seconds=seconds, min_rounds=MIN_ROUNDS, max_rounds=MAX_ROUNDS, warm_up=1)
     figures = []
     for each in models:
         name = _name(each)

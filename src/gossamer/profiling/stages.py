@@ -23,7 +23,7 @@ Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class StageTime:
+class StageDuration:
     """The time of a stage.
 
     Attributes:
@@ -40,7 +40,7 @@ class StageTime:
 
 
 @dataclass(frozen=True)
-class StageTable:
+class PredictionTiming:
     """The time of a prediction by its stages, which add up to its wall time.
 
     Attributes:
@@ -53,7 +53,7 @@ class StageTable:
     images: int
     errors: tuple[tuple[Path, GossamerError], ...]
     wall_seconds: float
-    stages: dict[Stage, StageTime]
+    stages: dict[Stage, StageDuration]
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as data."""
@@ -73,7 +73,7 @@ def measure_stages(
     channels: int = 1,
     numbered: bool = False,
     on_progress: Tick = lambda done, total: None,
-) -> StageTable:
+) -> PredictionTiming:
     """Predict ``paths`` into a temporary folder, which is removed again, and return where the time went.
 
     The first image is predicted once before, untimed: the first calls of an engine take longer.
@@ -119,11 +119,11 @@ def measure_stages(
     return _table(clock, tuple(errors))
 
 
-def _table(clock: StageClock, errors: tuple[tuple[Path, GossamerError], ...]) -> StageTable:
+def _table(clock: StageClock, errors: tuple[tuple[Path, GossamerError], ...]) -> PredictionTiming:
     totals: dict[Stage, float] = {stage: clock.total(stage) for stage in STAGES}
     wall = sum(totals.values())
-    stages: dict[Stage, StageTime] = {}
+    stages: dict[Stage, StageDuration] = {}
     for stage, seconds in totals.items():
         p50, p95 = np.percentile([1e3 * image[stage] for image in clock.images], [50, 95])
-        stages[stage] = StageTime(seconds, seconds / wall, float(p50), float(p95))
-    return StageTable(len(clock.images), errors, wall, stages)
+        stages[stage] = StageDuration(seconds, seconds / wall, float(p50), float(p95))
+    return PredictionTiming(len(clock.images), errors, wall, stages)

@@ -19,7 +19,7 @@ from gossamer import config
 from gossamer.nn.models import Network, NetworkConfig, Segmenter, config_from_json
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.fresh_process import answer_request, ask_process
-from gossamer.profiling.latency import time_calls
+from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.machine import process_memory, reset_peak_memory
 from gossamer.profiling.training_memory import forecast_training_memory
 
@@ -27,7 +27,7 @@ MIN_STEPS, MAX_STEPS = 3, 50
 
 
 @dataclass(frozen=True)
-class TrainingStep:
+class TrainingStepCost:
     """What a training step takes.
 
     Attributes:
@@ -43,7 +43,7 @@ class TrainingStep:
     step_bytes: int | None
 
 
-def measure_training_step(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> TrainingStep:
+def measure_training_step(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> TrainingStepCost:
     """Return the time and peak memory of a training step of ``model``.
 
     Args:
@@ -53,7 +53,7 @@ def measure_training_step(model: NetworkConfig, *, batch: int, threads: int, sec
         seconds: about how long to time.
     """
     request = {"model": config.to_json(model), "batch": batch, "threads": threads, "seconds": seconds}
-    return TrainingStep(**ask_process("gossamer.profiling.training_step", request, threads=threads))
+    return TrainingStepCost(**ask_process("gossamer.profiling.training_step", request, threads=threads))
 
 
 def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> dict[str, Figure]:
@@ -124,7 +124,7 @@ def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
         optimizer.step()
 
     # The first step makes the moments of AdamW and is not timed.
-    taken = time_calls(step, seconds=request["seconds"], min_calls=MIN_STEPS, max_calls=MAX_STEPS, warm_up=1)
+    taken = measure_latency(step, seconds=request["seconds"], min_calls=MIN_STEPS, max_calls=MAX_STEPS, warm_up=1)
     after = process_memory()
     return {
         "seconds_p50": taken.p50_ms / 1e3,

@@ -19,18 +19,18 @@ from gossamer.data.windows import centred_start, cut_window, slice_with_neighbou
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.bundle import Bundle
 
-FEWEST = 128
+MIN_SAMPLES = 128
 """Images or windows of the training split that calibration wants at least, where the split has as many."""
-USUAL = 256
+DEFAULT_SAMPLES = 256
 _CASES = 64
 """Cases that windows are drawn from, at most, unless they hold too few."""
 _BATCH = 4
 
-Data = ClassificationDataset | SegmentationDataset
+Dataset = ClassificationDataset | SegmentationDataset
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationData:
     """What a network is calibrated with.
 
     Attributes:
@@ -46,7 +46,9 @@ class Calibration:
     notes: tuple[Note, ...] = ()
 
 
-def calibration_data(bundle: Bundle, dataset: Data, count: int = USUAL, seed: int = 0) -> Calibration:
+def draw_calibration_data(
+    bundle: Bundle, dataset: Dataset, count: int = DEFAULT_SAMPLES, seed: int = 0
+) -> CalibrationData:
     """Return images, or windows of images with masks, of the training split, drawn with a seed.
 
     Args:
@@ -58,29 +60,29 @@ def calibration_data(bundle: Bundle, dataset: Data, count: int = USUAL, seed: in
     Raises:
         GossamerError: ``E-CONFIG`` for fewer than 128, ``E-MISSING`` without a training split, or what reading raises.
     """
-    require_enough(count)
+    require_enough_samples(count)
     windows, samples = draw_windows(bundle, dataset, "train", count, seed)
     what = "images" if isinstance(dataset, ClassificationDataset) else "windows"
     notes: tuple[Note, ...] = ()
     if len(windows) < count:
         text = f"the training split holds {len(windows)} {what}: all of them calibrate, {count} were wanted"
         notes = (Note(ErrorCode.MISSING, dataset.source, text),)
-    return Calibration(windows, samples, what, notes)
+    return CalibrationData(windows, samples, what, notes)
 
 
-def require_enough(count: int) -> None:
+def require_enough_samples(count: int) -> None:
     """Raise unless as many images are wanted as calibration needs.
 
     Raises:
         GossamerError: ``E-CONFIG``.
     """
-    if count < FEWEST:
-        problem = f"{count} images of the training split, calibration wants {FEWEST} or more"
-        raise GossamerError(ErrorCode.CONFIG, "--images", problem, f"use {USUAL}")
+    if count < MIN_SAMPLES:
+        problem = f"{count} images of the training split, calibration wants {MIN_SAMPLES} or more"
+        raise GossamerError(ErrorCode.CONFIG, "--images", problem, f"use {DEFAULT_SAMPLES}")
 
 
 def draw_windows(
-    bundle: Bundle, dataset: Data, split: str, count: int, seed: int
+    bundle: Bundle, dataset: Dataset, split: str, count: int, seed: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return up to ``count`` images or windows of a split as the network sees them, and the ids of their samples."""
     generator = np.random.default_rng([seed, count, *split.encode()])
@@ -93,7 +95,7 @@ def draw_windows(
     return _draw_from_cases(bundle, dataset, order, count, generator)
 
 
-class Batches(CalibrationDataReader):
+class CalibrationBatches(CalibrationDataReader):
     """Windows in small batches, as ONNX Runtime's calibration asks for them; it may ask for a range of them."""
 
     def __init__(self, windows: np.ndarray, name: str) -> None:

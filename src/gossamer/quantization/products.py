@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 KINDS = ("Conv", "MatMul", "Gemm")
-PREPARED = {"onnx.quant.pre_process": "gossamer"}
+PREPARED_MARK = {"onnx.quant.pre_process": "gossamer"}
 """Tells ONNX Runtime's quantizer that the graph was prepared."""
 _FOLDED = {
     "Cast",
@@ -42,7 +42,7 @@ class Product:
         label: what it belongs to in the network, as far as the graph says so.
         kind: one of ``KINDS``.
         weights: how many numbers its weight has.
-        macs: of one image or window; 0 until ``with_macs``.
+        macs: of one image or window; 0 until ``count_product_macs``.
     """
 
     node: str
@@ -52,22 +52,22 @@ class Product:
     macs: int = 0
 
 
-def prepared(data: bytes) -> ModelProto:
+def prepare_graph(data: bytes) -> ModelProto:
     """Return the graph of an ONNX file, ready to be quantized: weights are constants, operators have names.
 
     Shapes that an exporter noted are dropped, since quantizers refuse them where they infer others. Weights that reach
     their product through constant operators (transposed, split, scaled) are computed once.
     """
     model = onnx.load_from_string(data)
-    cleaned(model)
+    clean_graph(model)
     for number, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{number}"
     _fold_weights(model)
-    model.metadata_props.extend(onnx.StringStringEntryProto(key=key, value=text) for key, text in PREPARED.items())
+    model.metadata_props.extend(onnx.StringStringEntryProto(key=key, value=text) for key, text in PREPARED_MARK.items())
     return model
 
 
-def cleaned(model: ModelProto) -> ModelProto:
+def clean_graph(model: ModelProto) -> ModelProto:
     """Drop what a graph says beside what it computes, and return it."""
     for message in (model, model.graph, *model.graph.node, *model.graph.initializer):
         message.ClearField("metadata_props")
@@ -76,7 +76,7 @@ def cleaned(model: ModelProto) -> ModelProto:
     return model
 
 
-def products_of(model: ModelProto) -> tuple[Product, ...]:
+def find_products(model: ModelProto) -> tuple[Product, ...]:
     """Return the products of a prepared graph that can be quantized, in its order.
 
     A product with one output, such as a gate, is a sum that decides something: it stays in floating point.
@@ -95,7 +95,7 @@ def products_of(model: ModelProto) -> tuple[Product, ...]:
     return tuple(found)
 
 
-def with_macs(model: ModelProto, products: Sequence[Product], window: np.ndarray) -> tuple[Product, ...]:
+def count_product_macs(model: ModelProto, products: Sequence[Product], window: np.ndarray) -> tuple[Product, ...]:
     """Return the products with their multiply-accumulates for one image or window ``(1, channels, rows, columns)``."""
     import onnxruntime
 
@@ -120,7 +120,7 @@ def with_macs(model: ModelProto, products: Sequence[Product], window: np.ndarray
     return tuple(counted)
 
 
-def weight_count(model: ModelProto) -> int:
+def count_weights(model: ModelProto) -> int:
     """Return how many numbers in floating point a graph holds."""
     return sum(int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
 

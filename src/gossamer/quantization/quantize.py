@@ -17,24 +17,29 @@ from onnx import ModelProto
 
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.quantization.calibrate import USUAL, Calibration, calibration_data, require_enough
-from gossamer.quantization.compare import (
-    Comparison,
-    logits_of,
-    make_judge,
-    metric_of,
-    quality_of,
-    with_model,
-    worsening,
+from gossamer.quantization.accuracy_loss import (
+    AccuracyLoss,
+    choose_metric,
+    compute_logits,
+    measure_quality,
+    measure_reference,
+    replace_model,
+    words_for_worsening,
 )
-from gossamer.quantization.cost import Speed, compare_speed
+from gossamer.quantization.calibrate import (
+    DEFAULT_SAMPLES,
+    CalibrationData,
+    draw_calibration_data,
+    require_enough_samples,
+)
 from gossamer.quantization.drop import require_drop
-from gossamer.quantization.ladder import Candidate, Rung, Step, first_within_drop
-from gossamer.quantization.products import Product, prepared, products_of, weight_count, with_macs
-from gossamer.quantization.quantize_onnx import Scheme, StaticQuantizer, quantize_dynamically
+from gossamer.quantization.int8_speed import Int8Speed, measure_int8_speeds
+from gossamer.quantization.products import Product, count_product_macs, count_weights, find_products, prepare_graph
+from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer, quantize_dynamically
+from gossamer.quantization.schemes import Int8Candidate, SchemeName, TriedCandidate, first_within_drop
 from gossamer.quantization.sensitivity import Sensitivity, keep_sensitive, measure_sensitivities
-from gossamer.quantization.source import Source
-from gossamer.quantization.verify import Proof, verify_int8_graph
+from gossamer.quantization.source import QuantizationSource
+from gossamer.quantization.verify import Int8Verification, verify_int8_graph
 
 PROBES = 16
 """Calibration images that sensitivities are measured on."""
@@ -45,7 +50,7 @@ GOOD_SQNR_DB, FEW_FLIPS = 20.0, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class QuantizationOptions:
     """How to quantize.
 
     Attributes:
@@ -64,23 +69,23 @@ class Options:
 
     max_drop: float = 0.005
     metric: str | None = None
-    rung: Rung | None = None
-    scheme: Scheme = field(default_factory=Scheme)
-    images: int = USUAL
+    rung: SchemeName | None = None
+    scheme: QuantizerSettings = field(default_factory=QuantizerSettings)
+    images: int = DEFAULT_SAMPLES
     keep_ends: bool = False
     sensitivities: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_drop(self.max_drop)
-        if self.rung is not None and self.rung not in get_args(Rung):
-            known = ", ".join(get_args(Rung))
+        if self.rung is not None and self.rung not in get_args(SchemeName):
+            known = ", ".join(get_args(SchemeName))
             raise GossamerError(ErrorCode.CONFIG, "--rung", f"there is no rung {self.rung!r}", f"use one of {known}")
-        require_enough(self.images)
+        require_enough_samples(self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class ChosenCandidate:
     """The network in 8 bits that was chosen, and what it was found to be.
 
     Attributes:
@@ -92,16 +97,16 @@ class Result:
         speeds: in each engine that is installed.
     """
 
-    candidate: Candidate
-    validation: Comparison
-    proof: Proof
-    test: Comparison | None
+    candidate: Int8Candidate
+    validation: AccuracyLoss
+    proof: Int8Verification
+    test: AccuracyLoss | None
     quality: dict[str, Any]
-    speeds: tuple[Speed, ...]
+    speeds: tuple[Int8Speed, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class QuantizationOutcome:
     """What came of quantizing a network.
 
     Attributes:
@@ -115,13 +120,13 @@ class Outcome:
         notes: what a reader should know.
     """
 
-    options: Options
+    options: QuantizationOptions
     metric: str
-    calibration: Calibration
+    calibration: CalibrationData
     float32_bytes: int
-    steps: tuple[Step, ...]
+    steps: tuple[TriedCandidate, ...]
     sensitivities: tuple[Sensitivity, ...]
-    result: Result | None
+    result: ChosenCandidate | None
     notes: tuple[Note, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -166,14 +171,14 @@ class Outcome:
         }
 
 
-def quantize(
-    source: Source,
-    options: Options,
+def quantize_source(
+    source: QuantizationSource,
+    options: QuantizationOptions,
     *,
     on_stage: Callable[[str], None] = lambda text: None,
-    on_step: Callable[[Step], None] = lambda step: None,
+    on_step: Callable[[TriedCandidate], None] = lambda step: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> QuantizationOutcome:
     """Return what came of quantizing ``source``.
 
     Args:
@@ -188,25 +193,25 @@ def quantize(
             weights and for the one rung that was asked for where it does not apply, and what calibration raises.
     """
     bundle, dataset = source.bundle, source.dataset
-    metric = metric_of(bundle.manifest.task, options.metric)
+    metric = choose_metric(bundle.manifest.task, options.metric)
     on_stage(f"preparing {options.images} images or windows of the training split for calibration")
-    calibration = calibration_data(bundle, dataset, options.images, options.seed)
-    model = prepared(source.quantizable)
-    products = with_macs(model, products_of(model), calibration.windows[:1])
+    calibration = draw_calibration_data(bundle, dataset, options.images, options.seed)
+    model = prepare_graph(source.quantizable)
+    products = count_product_macs(model, find_products(model), calibration.windows[:1])
     if not products:
         problem = "has no convolution and no matrix product with a weight"
         raise GossamerError(ErrorCode.UNSUPPORTED, bundle.path, problem, "there is nothing to quantize")
-    if options.rung == "dynamic" and (reason := without_dynamic(products)) is not None:
+    if options.rung == "dynamic" and (reason := reason_against_dynamic(products)) is not None:
         raise GossamerError(ErrorCode.UNSUPPORTED, "--rung", f"dynamic does not apply: {reason}", "use --rung static")
     on_stage(f"{metric} of the validation split in float32")
-    judge = make_judge(bundle, dataset, "val", metric, options.seed)
-    numbers = weight_count(model)
+    judge = measure_reference(bundle, dataset, "val", metric, options.seed)
+    numbers = count_weights(model)
     held = sum(product.weights for product in products) / numbers
 
-    def examine(candidate: Candidate) -> tuple[Comparison, Proof]:
+    def examine(candidate: Int8Candidate) -> tuple[AccuracyLoss, Int8Verification]:
         proof = verify_int8_graph(model, candidate.model, products, candidate.chosen, numbers)
         on_stage(f"{metric} of the validation split in 8 bits")
-        return judge(with_model(bundle, candidate.model)), proof
+        return judge(replace_model(bundle, candidate.model)), proof
 
     with StaticQuantizer(model, calibration.windows, options.scheme) as static:
         ladder = _Ladder(source, options, model, products, static, calibration, on_stage, on_progress)
@@ -227,7 +232,7 @@ def quantize(
         text = f"products with weights hold {held:.0%} of all numbers, the rest stay in floating point; where attention"
         more = "folds the image into its weights, as sequence_norm may in a bundle, quantize the run"
         notes.append(Note(ErrorCode.UNSUPPORTED, bundle.manifest.preset, f"{text} {more}"))
-    return Outcome(
+    return QuantizationOutcome(
         options=options,
         metric=metric,
         calibration=calibration,
@@ -244,12 +249,12 @@ class _Ladder:
 
     def __init__(
         self,
-        source: Source,
-        options: Options,
+        source: QuantizationSource,
+        options: QuantizationOptions,
         model: ModelProto,
         products: tuple[Product, ...],
         static: StaticQuantizer,
-        calibration: Calibration,
+        calibration: CalibrationData,
         on_stage: Callable[[str], None],
         on_progress: Callable[[int, int], None],
     ) -> None:
@@ -260,10 +265,10 @@ class _Ladder:
         self.measured: tuple[Sensitivity, ...] = ()
         self.notes: list[Note] = []
 
-    def candidates(self) -> Iterator[Candidate]:
+    def candidates(self) -> Iterator[Int8Candidate]:
         """Yield them."""
-        wanted = get_args(Rung) if self.options.rung is None else (self.options.rung,)
-        without = without_dynamic(self.products) if "dynamic" in wanted else None
+        wanted = get_args(SchemeName) if self.options.rung is None else (self.options.rung,)
+        without = reason_against_dynamic(self.products) if "dynamic" in wanted else None
         if without is not None:
             self.notes.append(Note(ErrorCode.UNSUPPORTED, "dynamic", f"left out: {without}"))
         if "dynamic" in wanted and without is None:
@@ -286,22 +291,22 @@ class _Ladder:
             bundle = self.source.bundle
 
             def logits(model: bytes) -> np.ndarray:
-                return logits_of(with_model(bundle, model), self.probes)
+                return compute_logits(replace_model(bundle, model), self.probes)
 
             self.on_stage(f"sensitivity of {len(self.products)} layers")
             self.measured = measure_sensitivities(
-                self.products, self.static, logits, logits_of(bundle, self.probes), self.on_progress
+                self.products, self.static, logits, compute_logits(bundle, self.probes), self.on_progress
             )
         return self.measured
 
-    def _candidate(self, rung: Rung, model: bytes, chosen: tuple[Product, ...]) -> Candidate:
-        return Candidate(rung, model, chosen, tuple(p for p in self.products if p not in chosen))
+    def _candidate(self, rung: SchemeName, model: bytes, chosen: tuple[Product, ...]) -> Int8Candidate:
+        return Int8Candidate(rung, model, chosen, tuple(p for p in self.products if p not in chosen))
 
     def _all_but(self, kept: tuple[Product, ...], *, matrices: bool = False) -> tuple[Product, ...]:
         return tuple(p for p in self.products if p not in kept and not (matrices and p.kind == "Conv"))
 
 
-def without_dynamic(products: Sequence[Product]) -> str | None:
+def reason_against_dynamic(products: Sequence[Product]) -> str | None:
     """Return why the dynamic rung, which leaves convolutions alone, is none for them; None where it is one."""
     shares = []
     for count in (lambda product: product.weights, lambda product: product.macs):
@@ -315,35 +320,37 @@ def without_dynamic(products: Sequence[Product]) -> str | None:
 
 
 def _result(
-    source: Source,
-    options: Options,
+    source: QuantizationSource,
+    options: QuantizationOptions,
     metric: str,
-    winner: Candidate,
-    validation: Comparison,
-    proof: Proof,
-    calibration: Calibration,
+    winner: Int8Candidate,
+    validation: AccuracyLoss,
+    proof: Int8Verification,
+    calibration: CalibrationData,
     on_stage: Callable[[str], None],
-) -> Result:
+) -> ChosenCandidate:
     bundle, dataset, seed = source.bundle, source.dataset, options.seed
-    chosen = with_model(bundle, winner.model)
+    chosen = replace_model(bundle, winner.model)
     test = None
     if any(sample.split == "test" for sample in dataset.samples):
         on_stage(f"{metric} of the test split in float32 and in 8 bits")
-        test = make_judge(bundle, dataset, "test", metric, seed)(chosen)
+        test = measure_reference(bundle, dataset, "test", metric, seed)(chosen)
     evaluated = bundle.manifest.source.get("evaluated", "val" if test is None else "test")
     on_stage(f"all metrics of the {evaluated} split in 8 bits")
-    quality = quality_of(chosen, dataset, evaluated, seed)
+    quality = measure_quality(chosen, dataset, evaluated, seed)
     on_stage("timing calls in float32 and in 8 bits")
-    speeds = compare_speed(source.float32, winner.model, calibration.windows[:1], bundle.threads)
-    return Result(candidate=winner, validation=validation, proof=proof, test=test, quality=quality, speeds=speeds)
+    speeds = measure_int8_speeds(source.float32, winner.model, calibration.windows[:1], bundle.threads)
+    return ChosenCandidate(
+        candidate=winner, validation=validation, proof=proof, test=test, quality=quality, speeds=speeds
+    )
 
 
-def _remarks(where: str, options: Options, result: Result) -> Iterator[Note]:
+def _remarks(where: str, options: QuantizationOptions, result: ChosenCandidate) -> Iterator[Note]:
     """Yield what the figures of a result do not say by themselves."""
     found = result.validation
     if not found.drop.high <= options.max_drop:
         more = "more" if math.isnan(found.drop.high) else f"as much as {found.drop.high:.4f}"
-        text = f"{found.metric} may {worsening(found.metric)[1]} by {more}"
+        text = f"{found.metric} may {words_for_worsening(found.metric)[1]} by {more}"
         few = f"the {found.groups} patients of the validation split cannot exclude it"
         yield Note(ErrorCode.VALUE, where, f"{text}: {few}")
     if found.sqnr_db < GOOD_SQNR_DB or found.flips > FEW_FLIPS:
@@ -357,7 +364,7 @@ def _remarks(where: str, options: Options, result: Result) -> Iterator[Note]:
             yield Note(ErrorCode.VALUE, where, str(speed))
 
 
-def _rounded(comparison: Comparison) -> dict[str, Any]:
+def _rounded(comparison: AccuracyLoss) -> dict[str, Any]:
     values = comparison.to_json()
     values["drop"] = {key: round(value, 6) for key, value in values["drop"].items()}
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in values.items()}

@@ -27,17 +27,17 @@ from onnx import ModelProto
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.quantization.calibrate import Batches
-from gossamer.quantization.products import KINDS, Product, cleaned
+from gossamer.quantization.calibrate import CalibrationBatches
+from gossamer.quantization.products import KINDS, Product, clean_graph
 
-Range = Literal["minmax", "percentile"]
+ActivationRange = Literal["minmax", "percentile"]
 PERCENTILE = 99.99
 """Of the values that calibration met: what lies beyond is clipped."""
 _METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scheme:
+class QuantizerSettings:
     """How numbers become 8 bits.
 
     Attributes:
@@ -49,16 +49,16 @@ class Scheme:
         GossamerError: ``E-CONFIG``.
     """
 
-    range: Range = "minmax"
+    range: ActivationRange = "minmax"
     reduce_range: bool = False
 
     def __post_init__(self) -> None:
-        if self.range not in get_args(Range):
-            known = ", ".join(get_args(Range))
+        if self.range not in get_args(ActivationRange):
+            known = ", ".join(get_args(ActivationRange))
             raise GossamerError(ErrorCode.CONFIG, "range", f"there is no {self.range!r}", f"use one of {known}")
 
 
-def quantize_dynamically(model: ModelProto, products: Sequence[Product], scheme: Scheme) -> bytes:
+def quantize_dynamically(model: ModelProto, products: Sequence[Product], scheme: QuantizerSettings) -> bytes:
     """Return the graph with the weights of its matrix products in int8; convolutions stay in floating point.
 
     Args:
@@ -92,7 +92,7 @@ class StaticQuantizer:
         scheme: how.
     """
 
-    def __init__(self, model: ModelProto, windows: np.ndarray, scheme: Scheme) -> None:
+    def __init__(self, model: ModelProto, windows: np.ndarray, scheme: QuantizerSettings) -> None:
         self.scheme = scheme
         self._model = model
         self._windows = windows
@@ -121,7 +121,7 @@ class StaticQuantizer:
             quantize_static(
                 self._given,
                 made,
-                None if self._ranges.is_file() else Batches(self._windows, self._model.graph.input[0].name),
+                None if self._ranges.is_file() else CalibrationBatches(self._windows, self._model.graph.input[0].name),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=[*KINDS, "Relu"],
                 nodes_to_quantize=names,
@@ -159,7 +159,7 @@ def _relu_after(model: ModelProto) -> dict[str, str]:
 
 
 def _serialized(path: Path) -> bytes:
-    model = cleaned(onnx.load(path))
+    model = clean_graph(onnx.load(path))
     model.producer_name, model.producer_version = "gossamer", ""
     return model.SerializeToString()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.quantization.products import Product
-from gossamer.quantization.verify import sqnr_db
+from gossamer.quantization.verify import measure_sqnr_db
 
 MOST_GROUPS = 64
 """Layers of larger networks are measured together with their neighbours."""
@@ -59,7 +59,7 @@ def measure_sensitivities(
     groups = [tuple(group) for group in np.array_split(np.array(products, dtype=object), _groups(len(products)))]
     found = []
     for done, group in enumerate(groups, start=1):
-        found.append(Sensitivity(group, sqnr_db(reference, logits(quantize(group)))))
+        found.append(Sensitivity(group, measure_sqnr_db(reference, logits(quantize(group)))))
         on_progress(done, len(groups))
     return tuple(found)
 

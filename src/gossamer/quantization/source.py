@@ -20,13 +20,13 @@ from gossamer.inference.bundle_files import is_bundle
 from gossamer.inference.manifest import MODEL
 from gossamer.nn.attention.sequence_norm import SequenceNormConfig
 from gossamer.nn.models import Network
-from gossamer.quantization.calibrate import Data
-from gossamer.quantization.compare import metric_of
+from gossamer.quantization.accuracy_loss import choose_metric
+from gossamer.quantization.calibrate import Dataset
 from gossamer.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Source:
+class QuantizationSource:
     """A network in floating point that is to be quantized.
 
     Attributes:
@@ -39,11 +39,11 @@ class Source:
     bundle: Bundle
     float32: bytes
     quantizable: bytes
-    dataset: Data
+    dataset: Dataset
 
 
 @contextmanager
-def open_source(
+def open_quantization_source(
     path: Path,
     data: Path | None,
     threads: int,
@@ -53,7 +53,7 @@ def open_source(
     metric: str | None = None,
     on_stage: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[Source]:
+) -> Iterator[QuantizationSource]:
     """Yield a run, exported into a folder that is removed afterwards, or a bundle, with its data.
 
     Args:
@@ -79,13 +79,13 @@ def open_source(
         if bundle.manifest.precision != "float32":
             problem = f"is in {bundle.manifest.precision} already"
             raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, "quantize the run, or its bundle in float32")
-        metric_of(bundle.manifest.task, metric)
+        choose_metric(bundle.manifest.task, metric)
         model = read_bytes(path / MODEL)
         on_stage("reading the data of the training")
-        yield Source(bundle, model, model, _trained_on(bundle, data))
+        yield QuantizationSource(bundle, model, model, _trained_on(bundle, data))
         return
     described = RunFolder(path).read_config()
-    metric_of(described.task, metric)
+    choose_metric(described.task, metric)
     data = data or Path(described.data)
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         exported = Path(folder) / "float32"
@@ -102,12 +102,12 @@ def open_source(
             )
         bundle = open_bundle(exported, threads=threads)
         model = quantizable = read_bytes(exported / MODEL)
-        if (other := with_constant_weights(load_model(path))) is not None:
+        if (other := make_weights_constant(load_model(path))) is not None:
             on_stage("exporting the network again in an order whose weights are constants, about a minute")
             with _exporting():
                 quantizable = export_onnx(other)
         on_stage("reading the data of the training")
-        yield Source(bundle, model, quantizable, _trained_on(bundle, data))
+        yield QuantizationSource(bundle, model, quantizable, _trained_on(bundle, data))
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _exporting() -> Iterator[None]:
         raise GossamerError(error.code, error.where, problem, error.remedy) from error
 
 
-def with_constant_weights(network: Network) -> Network | None:
+def make_weights_constant(network: Network) -> Network | None:
     """Return the network in an order of evaluation whose projections are products with weights; None if it is in one.
 
     Sequence normalization may fold the statistics of an image into its weights, which are then no constants. The order
@@ -135,7 +135,7 @@ def with_constant_weights(network: Network) -> Network | None:
     return other.eval()
 
 
-def _trained_on(bundle: Bundle, data: Path) -> Data:
+def _trained_on(bundle: Bundle, data: Path) -> Dataset:
     """Return the data set, if it is the one that the manifest names by its fingerprint."""
     source = bundle.manifest.source
     dataset = open_dataset(data, seed=source.get("seed", 0), task=bundle.manifest.task)

@@ -35,7 +35,7 @@ SPREAD = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
+class Int8Verification:
     """What was counted in a graph of 8 bits, beside the one in floating point.
 
     Attributes:
@@ -61,7 +61,7 @@ class Proof:
 
 def verify_int8_graph(
     before: ModelProto, data: bytes, products: Sequence[Product], chosen: Sequence[Product], numbers: int
-) -> Proof:
+) -> Int8Verification:
     """Return what was counted, if all of it is as it must be.
 
     Args:
@@ -93,7 +93,7 @@ def verify_int8_graph(
         problem = f"ONNX Runtime computes none of {len(chosen)} products in 8 bits"
         raise GossamerError(ErrorCode.VALUE, "int8", problem, "use another rung, and report it")
     macs = sum(product.macs for product in products)
-    return Proof(
+    return Int8Verification(
         before=dict(Counter(product.kind for product in products)),
         quantized=dict(Counter(product.kind for product in chosen)),
         executed={name: executed[name] for name in sorted(INTEGER & executed.keys())},
@@ -139,7 +139,7 @@ def executed_operators(data: bytes) -> Counter[str]:
         return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def require_alive(reference: np.ndarray, logits: np.ndarray) -> None:
+def require_varied_logits(reference: np.ndarray, logits: np.ndarray) -> None:
     """Raise unless logits are finite and vary over the images as those of floating point do.
 
     Args:
@@ -159,7 +159,7 @@ def require_alive(reference: np.ndarray, logits: np.ndarray) -> None:
             raise GossamerError(ErrorCode.VALUE, "int8", problem, "use another rung")
 
 
-def sqnr_db(reference: np.ndarray, logits: np.ndarray) -> float:
+def measure_sqnr_db(reference: np.ndarray, logits: np.ndarray) -> float:
     """Return the power of a signal over that of its quantization noise, in dB; infinite where they are equal."""
     reference = reference.astype(np.float64)
     noise = float(np.square(reference - logits).sum())

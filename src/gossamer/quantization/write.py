@@ -14,12 +14,16 @@ from gossamer.files import new_folder, replace_nonfinite, write_bytes
 from gossamer.inference.bundle import open_bundle
 from gossamer.inference.manifest import MODEL, Manifest
 from gossamer.profiling.bundle import machine_of_bundles, measure_bundle
-from gossamer.quantization.quantize import Outcome
-from gossamer.quantization.source import Source
+from gossamer.quantization.quantize import QuantizationOutcome
+from gossamer.quantization.source import QuantizationSource
 
 
-def write_quantized(
-    out: Path, source: Source, outcome: Outcome, *, on_stage: Callable[[str], None] = lambda text: None
+def write_quantized_bundle(
+    out: Path,
+    source: QuantizationSource,
+    outcome: QuantizationOutcome,
+    *,
+    on_stage: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
     """Write the bundle of a network in 8 bits and return its manifest. Nothing is left of a bundle that fails.
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from gossamer.errors import from_os_error
 from gossamer.files import write_json
-from gossamer.quantization.quantize import Outcome
+from gossamer.quantization.quantize import QuantizationOutcome
 from gossamer.quantization.sensitivity import Sensitivity
 from gossamer.report.figures import BLUE, ORANGE, axes_in_a_row, styled, write_png
 
@@ -21,7 +21,7 @@ def report_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.report")
 
 
-def write_report(folder: Path, outcome: Outcome) -> list[Path]:
+def write_report(folder: Path, outcome: QuantizationOutcome) -> list[Path]:
     """Write ``quantization.json`` and, where sensitivities were measured, ``sensitivity.png``; return what was written.
 
     Raises:

@@ -13,7 +13,7 @@ from gossamer.data.transforms import Standardize
 from gossamer.errors import Note
 from gossamer.evaluation.classification import ClassificationEvaluation
 from gossamer.evaluation.predictions import Predictions
-from gossamer.profiling.network import Profile
+from gossamer.profiling.network import Costs
 from gossamer.training.loop import Fitted
 from gossamer.training.run_folder import RunConfig
 
@@ -42,7 +42,7 @@ class ClassificationConclusion:
     predictions: Predictions
     images: np.ndarray
     evaluation: ClassificationEvaluation
-    profile: Profile
+    profile: Costs
     machine: dict[str, Any]
     notes: tuple[Note, ...]
 

@@ -22,7 +22,7 @@ from gossamer.nn.models import Segmenter
 from gossamer.profiling.figure import Figure
 from gossamer.profiling.machine import describe_machine
 from gossamer.profiling.macs import count_macs
-from gossamer.profiling.network import Profile, profile_model
+from gossamer.profiling.network import Costs, profile_model
 from gossamer.report.overlays import Overlay, choose_slice
 from gossamer.training.conclude import shared_pixels
 from gossamer.training.loop import Fitted
@@ -65,7 +65,7 @@ class SegmentationConclusion:
     fitted: Fitted
     evaluation: SegmentationEvaluation
     shown: tuple[ShownCase, ...]
-    profile: Profile
+    profile: Costs
     machine: dict[str, Any]
     notes: tuple[Note, ...]
 
@@ -150,7 +150,7 @@ def conclude_masks(
     )
 
 
-def _profile(network: nn.Module, inference: Inference, prepared: PreparedCases) -> Profile:
+def _profile(network: nn.Module, inference: Inference, prepared: PreparedCases) -> Costs:
     """Return what a window costs, timed on a real one, since pruning makes the work depend on the image."""
     assert isinstance(network, Segmenter)
     middles = [middle_window(case.slices, len(case.slices) // 2, inference) for case in prepared.cases]

@@ -11,11 +11,11 @@ import numpy as np
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.engines import ENGINES, load_engine
-from gossamer.profiling.latency import time_together
+from gossamer.profiling.latency import measure_latencies
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
+class Int8Speed:
     """Latency of a window in one engine, in floating point and in 8 bits.
 
     Attributes:
@@ -50,9 +50,9 @@ class Speed:
         return f"{self.engine}, {threads}: {times}: {verdict}"
 
 
-def compare_speed(
+def measure_int8_speeds(
     float32: bytes, int8: bytes, window: np.ndarray, threads: int | None, *, seconds: float = 3.0
-) -> tuple[Speed, ...]:
+) -> tuple[Int8Speed, ...]:
     """Return the latencies of two graphs in every engine that is installed and takes both, with the same threads.
 
     Args:
@@ -76,13 +76,13 @@ def compare_speed(
             if error.code is ErrorCode.CODEC:
                 continue  # not installed
             raise
-        times = time_together(
+        times = measure_latencies(
             {precision: lambda engine=engine: engine.run(window) for precision, engine in engines.items()},
             seconds=seconds,
         )
         plain, short = times["float32"], times["int8"]
         found.append(
-            Speed(
+            Int8Speed(
                 engine=f"{name} {engines['int8'].version}",
                 threads=threads,
                 float32_ms=plain.p50_ms,

@@ -15,7 +15,7 @@ from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle, open_bundle
 from gossamer.inference.segmentation import bundle_masks
-from gossamer.quantization.compare import make_judge, paired_drop, quality_of
+from gossamer.quantization.accuracy_loss import measure_paired_drop, measure_quality, measure_reference
 from made_bundles import write_segmenter
 
 
@@ -33,16 +33,16 @@ def answering(bundle: Bundle, change) -> Bundle:
 def test_the_drop_is_paired_over_patients() -> None:
     before = np.array([0.9, 0.5, 0.7, 0.1, 0.3, 0.8])
     groups = ["p1", "p1", "p2", "p3", "p3", "p4"]
-    float32, int8, drop = paired_drop(
+    float32, int8, drop = measure_paired_drop(
         lambda rows: (float(before[rows].mean()), float(before[rows].mean() - 0.25)),
         groups, larger_is_better=True, seed=0,
     )  # fmt: skip
     # However much patients differ, each loses the same: no interval at all.
     assert (float32, int8) == (pytest.approx(before.mean()), pytest.approx(before.mean() - 0.25))
     assert (drop.value, drop.low, drop.high) == (pytest.approx(0.25),) * 3
-    *_, worse = paired_drop(lambda rows: (0.1, 0.4), groups, larger_is_better=False, seed=0)
+    *_, worse = measure_paired_drop(lambda rows: (0.1, 0.4), groups, larger_is_better=False, seed=0)
     assert worse.value == pytest.approx(0.3)
-    *_, uneven = paired_drop(
+    *_, uneven = measure_paired_drop(
         lambda rows: (float(before[rows].mean()), 0.0), groups, larger_is_better=True, seed=0
     )  # fmt: skip
     assert uneven.low < uneven.value < uneven.high
@@ -50,7 +50,7 @@ def test_the_drop_is_paired_over_patients() -> None:
 
 def test_equal_answers_lose_nothing(float_bundle: Path, chest: ClassificationDataset) -> None:
     bundle = open_bundle(float_bundle, threads=1)
-    found = make_judge(bundle, chest, "val", "auroc", 0)(bundle)
+    found = measure_reference(bundle, chest, "val", "auroc", 0)(bundle)
     images = chest.split("val")
     assert (found.samples, found.groups) == (len(images), len({sample.patient for sample in images}))
     assert (found.drop.value, found.drop.low, found.drop.high) == (0, 0, 0)
@@ -62,29 +62,31 @@ def test_equal_answers_lose_nothing(float_bundle: Path, chest: ClassificationDat
 def test_turned_answers_lose_everything(float_bundle: Path, chest: ClassificationDataset) -> None:
     bundle = open_bundle(float_bundle, threads=1)
     turned = answering(bundle, lambda logits, call: logits[:, ::-1].copy())
-    found = make_judge(bundle, chest, "val", "auroc", 0)(turned)
+    found = measure_reference(bundle, chest, "val", "auroc", 0)(turned)
     assert found.flips == 1
     assert found.int8 == pytest.approx(1 - found.float32, abs=1e-6)
     assert found.drop.value == pytest.approx(2 * found.float32 - 1, abs=1e-6)
-    lower = make_judge(bundle, chest, "val", "brier", 0)(turned)
+    lower = measure_reference(bundle, chest, "val", "brier", 0)(turned)
     assert lower.drop.value == pytest.approx(lower.int8 - lower.float32)
 
 
 def test_one_answer_for_all_is_refused(float_bundle: Path, chest: ClassificationDataset) -> None:
     bundle = open_bundle(float_bundle, threads=1)
     with pytest.raises(GossamerError, match="vary"):
-        make_judge(bundle, chest, "val", "auroc", 0)(answering(bundle, lambda logits, call: np.ones_like(logits)))
+        measure_reference(bundle, chest, "val", "auroc", 0)(
+            answering(bundle, lambda logits, call: np.ones_like(logits))
+        )
 
 
 @pytest.mark.parametrize("metric", ["dice", "AUROC"])
 def test_metrics_of_another_task_are_refused(float_bundle: Path, chest: ClassificationDataset, metric: str) -> None:
     with pytest.raises(GossamerError, match="use one of auroc") as caught:
-        make_judge(open_bundle(float_bundle, threads=1), chest, "val", metric, 0)
+        measure_reference(open_bundle(float_bundle, threads=1), chest, "val", metric, 0)
     assert caught.value.code is ErrorCode.CONFIG
 
 
 def test_quality_stands_beside_the_trivial_answer(float_bundle: Path, chest: ClassificationDataset) -> None:
-    found = quality_of(open_bundle(float_bundle, threads=1), chest, "test", 0)
+    found = measure_quality(open_bundle(float_bundle, threads=1), chest, "test", 0)
     assert set(found["auroc"]) == {"value", "low", "high", "trivial"}
     assert found["auroc"]["trivial"] == 0.5
 
@@ -107,7 +109,7 @@ def masks(tmp_path: Path) -> tuple[Bundle, SegmentationDataset]:
 
 def test_masks_are_compared_case_by_case(masks: tuple[Bundle, SegmentationDataset]) -> None:
     bundle, dataset = masks
-    judge = make_judge(bundle, dataset, "val", "dice", 0)
+    judge = measure_reference(bundle, dataset, "val", "dice", 0)
     same = judge(bundle)
     assert (same.samples, same.drop.value, same.flips, same.sqnr_db) == (4, 0, 0, math.inf)
     assert 0.9 < same.float32 < 1

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.errors import GossamerError
-from gossamer.quantization.compare import Comparison
+from gossamer.quantization.accuracy_loss import AccuracyLoss
 from gossamer.quantization.products import Product
-from gossamer.quantization.verify import Proof
+from gossamer.quantization.verify import Int8Verification
 
-Rung = Literal["dynamic", "static", "mixed"]
+SchemeName = Literal["dynamic", "static", "mixed"]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Int8Candidate:
     """A network in 8 bits that has yet to show what it lost.
 
     Attributes:
@@ -30,14 +30,14 @@ class Candidate:
         kept: products in floating point.
     """
 
-    rung: Rung
+    rung: SchemeName
     model: bytes
     chosen: tuple[Product, ...]
     kept: tuple[Product, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class TriedCandidate:
     """What came of a candidate.
 
     Attributes:
@@ -49,11 +49,11 @@ class Step:
         refused: why it is no network in 8 bits at all.
     """
 
-    rung: Rung
+    rung: SchemeName
     kept: tuple[str, ...]
     bytes: int
-    comparison: Comparison | None = None
-    proof: Proof | None = None
+    comparison: AccuracyLoss | None = None
+    proof: Int8Verification | None = None
     refused: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Step:
         }
 
     def __str__(self) -> str:
-        kept = f", {in_float(len(self.kept))}" if self.kept else ""
+        kept = f", {describe_kept_layers(len(self.kept))}" if self.kept else ""
         if self.comparison is None:
             return f"{self.rung}{kept}: refused, {self.refused}"
         found = self.comparison
@@ -76,20 +76,20 @@ class Step:
         return f"{self.rung}{kept}: {found.metric} {found.worse}; {noise}"
 
 
-def in_float(count: int) -> str:
+def describe_kept_layers(count: int) -> str:
     """Return how many layers are kept, in words."""
     return f"{count} layer{'' if count == 1 else 's'} in floating point"
 
 
-Examine = Callable[[Candidate], tuple[Comparison, Proof]]
+Examine = Callable[[Int8Candidate], tuple[AccuracyLoss, Int8Verification]]
 
 
 def first_within_drop(
-    candidates: Iterable[Candidate],
+    candidates: Iterable[Int8Candidate],
     examine: Examine,
     max_drop: float,
-    on_step: Callable[[Step], None] = lambda step: None,
-) -> tuple[Candidate | None, tuple[Step, ...]]:
+    on_step: Callable[[TriedCandidate], None] = lambda step: None,
+) -> tuple[Int8Candidate | None, tuple[TriedCandidate, ...]]:
     """Return the first candidate whose metric drops by ``max_drop`` at most, and what came of all until there.
 
     Args:
@@ -98,15 +98,15 @@ def first_within_drop(
         max_drop: largest drop of the metric.
         on_step: told what came of each.
     """
-    steps: list[Step] = []
+    steps: list[TriedCandidate] = []
     for candidate in candidates:
         labels, size = tuple(product.label for product in candidate.kept), len(candidate.model)
         try:
             comparison, proof = examine(candidate)
         except GossamerError as error:
-            steps.append(Step(candidate.rung, labels, size, refused=f"{error.where}: {error.problem}"))
+            steps.append(TriedCandidate(candidate.rung, labels, size, refused=f"{error.where}: {error.problem}"))
         else:
-            steps.append(Step(candidate.rung, labels, size, comparison, proof))
+            steps.append(TriedCandidate(candidate.rung, labels, size, comparison, proof))
             if comparison.drop.value <= max_drop:
                 on_step(steps[-1])
                 return candidate, tuple(steps)

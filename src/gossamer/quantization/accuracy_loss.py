@@ -24,8 +24,8 @@ from gossamer.evaluation.segmentation_metrics import MASK_METRICS, overlap_metri
 from gossamer.inference.bundle import Bundle
 from gossamer.inference.decisions import chosen_classes, probabilities_of
 from gossamer.inference.segmentation import bundle_masks
-from gossamer.quantization.calibrate import Data, draw_windows
-from gossamer.quantization.verify import require_alive, sqnr_db
+from gossamer.quantization.calibrate import Dataset, draw_windows
+from gossamer.quantization.verify import measure_sqnr_db, require_varied_logits
 from gossamer.task import TaskName
 
 WINDOWS = 32
@@ -35,7 +35,7 @@ NAMES: dict[TaskName, str] = {"classify": "classification", "segment": "segmenta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class AccuracyLoss:
     """What a split says of a network in 8 bits.
 
     Attributes:
@@ -70,17 +70,17 @@ class Comparison:
     @property
     def worse(self) -> str:
         """How much worse 8 bits are, in words."""
-        return f"{worsening(self.metric)[1]}s by {self.drop.value:.4f} ({self.interval})"
+        return f"{words_for_worsening(self.metric)[1]}s by {self.drop.value:.4f} ({self.interval})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as data."""
         return config.to_json(self)
 
 
-class Judge(Protocol):
+class Float32Reference(Protocol):
     """The images of one split with what a network in floating point says of them."""
 
-    def __call__(self, candidate: Bundle) -> Comparison:
+    def __call__(self, candidate: Bundle) -> AccuracyLoss:
         """Return what is lost by ``candidate``.
 
         Raises:
@@ -89,7 +89,7 @@ class Judge(Protocol):
         ...
 
 
-def metric_of(task: TaskName, wanted: str | None) -> str:
+def choose_metric(task: TaskName, wanted: str | None) -> str:
     """Return the metric whose drop is limited: AUROC of classification and Dice of segmentation, if none is wanted.
 
     Raises:
@@ -104,33 +104,33 @@ def metric_of(task: TaskName, wanted: str | None) -> str:
     return wanted
 
 
-def worsening(metric: str) -> tuple[str, str]:
+def words_for_worsening(metric: str) -> tuple[str, str]:
     """Return the noun and the verb of a metric that gets worse: it drops only where larger is better."""
     _, larger_is_better = {**METRICS, **MASK_METRICS}[metric]
     return ("drop", "drop") if larger_is_better else ("worsening", "worsen")
 
 
-def make_judge(bundle: Bundle, dataset: Data, split: str, metric: str, seed: int) -> Judge:
+def measure_reference(bundle: Bundle, dataset: Dataset, split: str, metric: str, seed: int) -> Float32Reference:
     """Return the judge of a split.
 
     Args:
         bundle: the network in floating point.
         dataset: that it was trained on.
         split: whose images judge.
-        metric: what may drop, see ``metric_of``.
+        metric: what may drop, see ``choose_metric``.
         seed: of the bootstrap.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a metric that is not one of the task, ``E-VALUE`` where it is undefined on the
             split, ``E-MISSING`` without the split, or what reading raises.
     """
-    metric = metric_of(bundle.manifest.task, metric)
+    metric = choose_metric(bundle.manifest.task, metric)
     if isinstance(dataset, ClassificationDataset):
-        return ImageJudge(bundle, dataset, split, metric, seed)
-    return MaskJudge(bundle, dataset, split, metric, seed)
+        return ClassificationReference(bundle, dataset, split, metric, seed)
+    return SegmentationReference(bundle, dataset, split, metric, seed)
 
 
-class ImageJudge:
+class ClassificationReference:
     """The judge of classification. Images are seen one at a time, as ``gossamer predict`` sees them."""
 
     def __init__(self, bundle: Bundle, dataset: ClassificationDataset, split: str, metric: str, seed: int) -> None:
@@ -138,27 +138,27 @@ class ImageJudge:
         self.output = bundle.manifest.output
         self.cuts = None if bundle.thresholds is None else bundle.thresholds
         self.prepared = prepare_split(dataset, dataset.split(split), bundle.preprocessing, self.output.classes)
-        self.logits = logits_of(bundle, self.prepared.images)
+        self.logits = compute_logits(bundle, self.prepared.images)
         self.probabilities = probabilities_of(self.logits, multi_label=self.output.multi_label)
         _require_defined(self._measure(self.probabilities, np.arange(len(self.logits))), metric, dataset, split)
 
-    def __call__(self, candidate: Bundle) -> Comparison:
+    def __call__(self, candidate: Bundle) -> AccuracyLoss:
         """Return what is lost by ``candidate``."""
-        logits = logits_of(candidate, self.prepared.images)
-        require_alive(self.logits, logits)
+        logits = compute_logits(candidate, self.prepared.images)
+        require_varied_logits(self.logits, logits)
         probabilities = probabilities_of(logits, multi_label=self.output.multi_label)
         chosen = [
             chosen_classes(values, multi_label=self.output.multi_label, thresholds=self.cuts)
             for values in (self.probabilities, probabilities)
         ]
         groups = groups_of(self.prepared.samples)
-        float32, int8, drop = paired_drop(
+        float32, int8, drop = measure_paired_drop(
             lambda rows: (self._measure(self.probabilities, rows), self._measure(probabilities, rows)),
             groups,
             larger_is_better=METRICS[self.metric][1],
             seed=self.seed,
         )
-        return Comparison(
+        return AccuracyLoss(
             split=self.split,
             metric=self.metric,
             samples=len(groups),
@@ -166,7 +166,7 @@ class ImageJudge:
             float32=float32,
             int8=int8,
             drop=drop,
-            sqnr_db=sqnr_db(self.logits, logits),
+            sqnr_db=measure_sqnr_db(self.logits, logits),
             flips=float((chosen[0] != chosen[1]).any(axis=1).mean()),
         )
 
@@ -179,14 +179,14 @@ class ImageJudge:
         return found[self.metric]
 
 
-class MaskJudge:
+class SegmentationReference:
     """The judge of segmentation: whole cases on their own grids, through windows."""
 
     def __init__(self, bundle: Bundle, dataset: SegmentationDataset, split: str, metric: str, seed: int) -> None:
         self.dataset, self.split, self.metric, self.seed = dataset, split, metric, seed
         self.samples = dataset.split(split)
         self.windows, _ = draw_windows(bundle, dataset, split, WINDOWS, seed)
-        self.logits = logits_of(bundle, self.windows)
+        self.logits = compute_logits(bundle, self.windows)
         self.order = [dataset.classes.index(name) for name in bundle.manifest.output.classes]
         # Masks of large cases are mostly empty, and take a hundredth of their size.
         self.masks: list[bytes] = []
@@ -197,10 +197,10 @@ class MaskJudge:
         self.table = np.stack(tables)
         _require_defined(_mean_of_means(self.table), metric, dataset, split)
 
-    def __call__(self, candidate: Bundle) -> Comparison:
+    def __call__(self, candidate: Bundle) -> AccuracyLoss:
         """Return what is lost by ``candidate``."""
-        logits = logits_of(candidate, self.windows)
-        require_alive(self.logits, logits)
+        logits = compute_logits(candidate, self.windows)
+        require_varied_logits(self.logits, logits)
         tables, changed, pixels = [], 0, 0
         for number, planes, overlap in self._cases(candidate):
             before = np.frombuffer(zlib.decompress(self.masks[number]), np.uint8)
@@ -208,13 +208,13 @@ class MaskJudge:
             changed, pixels = changed + int(differ.sum()), pixels + differ.size
             tables.append(overlap)
         table, groups = np.stack(tables), groups_of(self.samples)
-        float32, int8, drop = paired_drop(
+        float32, int8, drop = measure_paired_drop(
             lambda rows: (_mean_of_means(self.table[rows]), _mean_of_means(table[rows])),
             groups,
             larger_is_better=MASK_METRICS[self.metric][1],
             seed=self.seed,
         )
-        return Comparison(
+        return AccuracyLoss(
             split=self.split,
             metric=self.metric,
             samples=len(groups),
@@ -222,7 +222,7 @@ class MaskJudge:
             float32=float32,
             int8=int8,
             drop=drop,
-            sqnr_db=sqnr_db(self.logits, logits),
+            sqnr_db=measure_sqnr_db(self.logits, logits),
             flips=changed / pixels,
         )
 
@@ -237,7 +237,7 @@ class MaskJudge:
             yield number, planes, overlap_metrics(*counts)[self.metric]
 
 
-def paired_drop(
+def measure_paired_drop(
     measure: Callable[[np.ndarray], tuple[float, float]], groups: list[str], *, larger_is_better: bool, seed: int
 ) -> tuple[float, float, Estimate]:
     """Return a metric in floating point, in 8 bits, and how much worse it is, with its interval over patients.
@@ -257,12 +257,12 @@ def paired_drop(
     return float32, int8, bootstrap_metrics(drop, groups, seed=seed)["drop"]
 
 
-def quality_of(bundle: Bundle, dataset: Data, split: str, seed: int) -> dict[str, Any]:
+def measure_quality(bundle: Bundle, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
     """Return every metric of a split with its interval and that of the trivial answer, as a manifest has them."""
     output = bundle.manifest.output
     if isinstance(dataset, ClassificationDataset):
         prepared = prepare_split(dataset, dataset.split(split), bundle.preprocessing, output.classes)
-        probabilities = probabilities_of(logits_of(bundle, prepared.images), multi_label=output.multi_label)
+        probabilities = probabilities_of(compute_logits(bundle, prepared.images), multi_label=output.multi_label)
         said = Predictions(
             prepared.samples, output.classes, output.multi_label, probabilities, prepared.targets, bundle.thresholds
         )
@@ -273,12 +273,12 @@ def quality_of(bundle: Bundle, dataset: Data, split: str, seed: int) -> dict[str
     return {name: {**value.to_json(), "trivial": found.trivial.get(name)} for name, value in found.metrics.items()}
 
 
-def logits_of(bundle: Bundle, windows: np.ndarray) -> np.ndarray:
+def compute_logits(bundle: Bundle, windows: np.ndarray) -> np.ndarray:
     """Return the logits of windows that a network sees one at a time."""
     return np.concatenate([bundle.predict(windows[index : index + 1]) for index in range(len(windows))])
 
 
-def with_model(bundle: Bundle, model: bytes) -> Bundle:
+def replace_model(bundle: Bundle, model: bytes) -> Bundle:
     """Return the bundle with another graph, in ONNX Runtime with the same threads."""
     from gossamer.inference.engines import load_engine
 
@@ -293,7 +293,7 @@ def _mean_of_means(table: np.ndarray) -> float:
     return float(np.mean(means)) if means else math.nan
 
 
-def _require_defined(value: float, metric: str, dataset: Data, split: str) -> None:
+def _require_defined(value: float, metric: str, dataset: Dataset, split: str) -> None:
     if math.isnan(value):
         problem = f"{metric} is undefined on the {split} split"
         raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "give another --metric")

@@ -8,12 +8,12 @@ import pytest
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.quantization.compare import Comparison
-from gossamer.quantization.ladder import Candidate, Step, first_within_drop
+from gossamer.quantization.accuracy_loss import AccuracyLoss
 from gossamer.quantization.products import Product
-from gossamer.quantization.verify import Proof
+from gossamer.quantization.schemes import Int8Candidate, TriedCandidate, first_within_drop
+from gossamer.quantization.verify import Int8Verification
 
-PROOF = Proof(before={"Conv": 2}, quantized={"Conv": 1}, executed={}, floating={}, weights=0.5, macs=0.5)
+PROOF = Int8Verification(before={"Conv": 2}, quantized={"Conv": 1}, executed={}, floating={}, weights=0.5, macs=0.5)
 BAD = Product("Conv_3", "stem", "Conv", 9, 9)
 
 
@@ -24,17 +24,17 @@ class Ladder:
         self.drops = drops
         self.made: list[str] = []
 
-    def candidates(self) -> Iterator[Candidate]:
+    def candidates(self) -> Iterator[Int8Candidate]:
         for rung in self.drops:
             self.made.append(rung)
-            yield Candidate(rung, rung.encode(), (), (BAD,) if rung == "mixed" else ())  # type: ignore[arg-type]
+            yield Int8Candidate(rung, rung.encode(), (), (BAD,) if rung == "mixed" else ())  # type: ignore[arg-type]
 
-    def examine(self, candidate: Candidate) -> tuple[Comparison, Proof]:
+    def examine(self, candidate: Int8Candidate) -> tuple[AccuracyLoss, Int8Verification]:
         drop = self.drops[candidate.rung]
         if drop is None:
             raise GossamerError(ErrorCode.VALUE, "a/b", "has the scale 1", "calibrate")
         estimate = Estimate(drop, drop - 0.01, drop + 0.02)
-        comparison = Comparison(
+        comparison = AccuracyLoss(
             split="val", metric="auroc", samples=7, groups=5, float32=0.9, int8=0.9 - drop, drop=estimate,
             sqnr_db=30.0, flips=0.0,
         )  # fmt: skip
@@ -42,7 +42,7 @@ class Ladder:
 
 
 def test_the_next_rung_is_taken_where_the_first_loses_too_much() -> None:
-    ladder, told = Ladder(dynamic=0.03, static=0.004, mixed=0.0), list[Step]()
+    ladder, told = Ladder(dynamic=0.03, static=0.004, mixed=0.0), list[TriedCandidate]()
     winner, steps = first_within_drop(ladder.candidates(), ladder.examine, 0.005, told.append)
     assert winner is not None
     assert (winner.rung, winner.model) == ("static", b"static")

@@ -7,7 +7,7 @@ import torch
 
 import gossamer
 from gossamer.errors import GossamerError
-from gossamer.profiling.latency import time_calls
+from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.machine import describe_machine, usable_cpus
 from gossamer.profiling.macs import count_macs
 from gossamer.profiling.memory import measure_peak_memory
@@ -36,7 +36,7 @@ def test_memory_grows_with_the_batch() -> None:
 
 
 def test_times_are_ordered_and_counted() -> None:
-    latency = time_calls(lambda: sum(range(1000)), seconds=0.01, min_calls=7)
+    latency = measure_latency(lambda: sum(range(1000)), seconds=0.01, min_calls=7)
     assert latency.calls >= 7
     assert 0 < latency.p50_ms <= latency.p95_ms
 
