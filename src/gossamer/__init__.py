@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gossamer.api.run import Run
+    from gossamer.api.train import train
     from gossamer.checkpoint import load_model
     from gossamer.data import open_dataset, read_image
     from gossamer.errors import GossamerError
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from gossamer.nn.transfer import convert_attention
 
 _PUBLIC = {
+    "Run": "gossamer.api.run",
+    "train": "gossamer.api.train",
     "GossamerError": "gossamer.errors",
     "convert_attention": "gossamer.nn.transfer",
     "create_model": "gossamer.nn.models",
@@ -29,6 +33,7 @@ _PUBLIC = {
 
 __all__ = [
     "GossamerError",
+    "Run",
     "__version__",
     "convert_attention",
     "create_model",
@@ -36,6 +41,7 @@ __all__ = [
     "load_model",
     "open_dataset",
     "read_image",
+    "train",
 ]
 
 
@@ -44,7 +50,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_PUBLIC[name]), name)
+    try:
+        return getattr(import_module(_PUBLIC[name]), name)
+    except ModuleNotFoundError:
+        from gossamer.api.environment import require_training_packages
+
+        require_training_packages(name)
+        raise
 
 
 def __dir__() -> list[str]:

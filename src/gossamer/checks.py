@@ -77,3 +77,22 @@ def require_one_of(config: Any, field: str, allowed: Iterable[object]) -> None:
     value, allowed = getattr(config, field), list(allowed)
     if value is not None:
         require(value in allowed, field, f"{value!r} is not allowed", f"use one of {', '.join(map(str, allowed))}")
+
+
+def parse_size(value: str | tuple[int, int] | None, where: str = "image_size") -> tuple[int, int] | None:
+    """Return ``(rows, columns)`` of a tuple, of text such as ``224x192``, or of one number for a square.
+
+    Args:
+        value: The size; None is returned as it is.
+        where: Name of the parameter, for the error.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for anything else, or for sides below 1.
+    """
+    if value is None:
+        return None
+    parts = value.lower().split("x") if isinstance(value, str) else [str(side) for side in value]
+    if not 1 <= len(parts) <= 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        problem = f"{value!r} is not a size"
+        raise GossamerError(ErrorCode.CONFIG, where, problem, "write rows x columns, such as 224x224")
+    return int(parts[0]), int(parts[-1])

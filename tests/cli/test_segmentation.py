@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-import gossamer.cli.train
+import gossamer.api.train
 from gossamer.checkpoint import read_tensors
 from gossamer.cli.main import run
 from gossamer.data import open_dataset
@@ -208,7 +208,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
 ) -> None:
     folder = tmp_path / "stopped"
 
-    def interrupting() -> Callable[[Any], None]:
+    def interrupting(*_: Any) -> Callable[[Any], None]:
         def observe(event: Any) -> None:
             if isinstance(event, EpochDone):
                 os.kill(os.getpid(), signal.SIGINT)
@@ -216,7 +216,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
         return observe
 
     with monkeypatch.context() as patched:
-        patched.setattr(gossamer.cli.train, "_lines", interrupting)
+        patched.setattr(gossamer.api.train, "_show_training", interrupting)
         with pytest.raises(SystemExit) as caught:
             run(["train", str(abdomen), "--out", str(folder), *OPTIONS])
     assert caught.value.code == 128 + signal.SIGINT
@@ -309,7 +309,7 @@ def test_options_that_do_not_fit_are_one_line(
         (["evaluate", "RUN", "DATA", "--tolerance", "0"], 78, "E-CONFIG", "0.0 is not positive"),
         (["evaluate", "RUN", "CHEST"], 65, "E-FORMAT", "has no masks"),
         (["evaluate", "RUN", "NUCLEI"], 65, "E-LABEL", "has the classes foreground"),
-        (["train", "--resume", "RUN", "--loss", "dice"], 78, "E-CONFIG", "keeps its own options"),
+        (["train", "--resume", "RUN", "--loss", "dice"], 78, "E-CONFIG", "resume: "),
     ],
 )
 def test_what_predict_and_evaluate_refuse(

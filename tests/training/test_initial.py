@@ -47,10 +47,12 @@ def test_a_run_starts_where_another_ended_with_another_mechanism(
 
 def test_what_the_weights_have_decided_is_not_decided_again(trained: Path, phantom: Path) -> None:
     for wish in ({"model": "vit_tiny"}, {"patch_size": 4}, {"stem": "patch"}):
-        with pytest.raises(GossamerError, match="brings its own network"):
+        with pytest.raises(GossamerError) as caught:
             TrainOptions(init=trained, **wish)  # type: ignore[arg-type]
-    with pytest.raises(GossamerError, match="change their mechanism"):
+        assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, next(iter(wish)))
+    with pytest.raises(GossamerError) as caught:
         TrainOptions(query="mean", attention="kv")
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "query")
     made, notes = plan(phantom, init=trained, attention="kv", query="mean")
     assert made.init is not None
     assert made.init.query == "mean"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gossamer.api.environment import require_training_packages
 from gossamer.cli.output import Answer, Common, say
 from gossamer.errors import ErrorCode, GossamerError
-
-if TYPE_CHECKING:
-    from gossamer.training.options import TrainOptions
 
 CLASSIFIERS = ("sequence_norm", "softmax")
 SEGMENTERS = ("kv", "softmax")
@@ -55,7 +51,6 @@ def demo(
     from gossamer.files import write_text
     from gossamer.report.classification_page import render_demo, render_twins
     from gossamer.report.segmentation_page import render_mask_twins
-    from gossamer.training.options import TrainOptions
 
     _make_room(out)
     say(f"drawing {count} phantom radiographs and the slices of {cases} phantom patients")
@@ -66,10 +61,15 @@ def demo(
     parts: list[dict[str, Any]] = []
     # Few images: steps decide more than images, so batches are small. Twins share one rate, at which both learn in so
     # few steps; at the recipe's own rate softmax attention has hardly begun when the demo ends.
-    chest = TrainOptions(
-        model="vit_nano", patch_size=8, epochs=epochs, batch_size=16, learning_rate=3e-4, patience=epochs
-    )
-    abdomen = TrainOptions(model="transunet_small", epochs=mask_epochs, batch_size=4, learning_rate=3e-3)
+    chest = {
+        "model": "vit_nano",
+        "patch_size": 8,
+        "epochs": epochs,
+        "batch_size": 16,
+        "learning_rate": 3e-4,
+        "patience": epochs,
+    }
+    abdomen = {"model": "transunet_small", "epochs": mask_epochs, "batch_size": 4, "learning_rate": 3e-3}
     for name, wishes, twins, render, intro in (
         ("chest", chest, CLASSIFIERS, render_twins, _CHEST),
         ("abdomen", abdomen, SEGMENTERS, render_mask_twins, _ABDOMEN),
@@ -96,17 +96,18 @@ _ABDOMEN = (
 
 
 def _train_twins(
-    out: Path, data: str, wishes: TrainOptions, twins: tuple[str, ...], threads: int | None
+    out: Path, data: str, wishes: dict[str, Any], twins: tuple[str, ...], threads: int | None
 ) -> dict[str, Any]:
     """Return the conclusion of each twin, by the link to its report."""
-    from gossamer.cli.train import new_run
+    from gossamer.api.train import train
 
     conclusions: dict[str, Any] = {}
     for attention in twins:
         folder = f"{data}-{attention}"
-        conclusion, _ = new_run(out / data, out / folder, replace(wishes, attention=attention), threads)
-        assert conclusion is not None, "the demo runs in one process"
-        conclusions[f"{folder}/report.html"] = conclusion
+        options = {**wishes, "attention": attention}
+        run = train(out / data, out=out / folder, threads=threads, progress=True, **options)
+        assert run.conclusion is not None, "the demo runs in one process"
+        conclusions[f"{folder}/report.html"] = run.conclusion
     return conclusions
 
 

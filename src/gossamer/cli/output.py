@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.api.arguments import parse_size  # noqa: F401
+from gossamer.checks import parse_size  # noqa: F401
 from gossamer.files import replace_nonfinite
 from gossamer.summary import SummaryTable
 

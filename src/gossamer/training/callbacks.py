@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -41,16 +43,37 @@ Event = StepDone | EpochDone
 Observer = Callable[[Event], None]
 
 
-class Interrupted(Exception):  # noqa: N818 -- a signal is not an error
-    """A signal asked to stop; the last checkpoint is valid."""
+class StopRequested(Exception):  # noqa: N818 -- a signal is not an error
+    """A signal asked to stop; the last checkpoint is valid. Does not leave ``fit_network``."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(signal.Signals(signal_number).name)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM stopped a training between two steps; the run can be resumed.
+
+    Args:
+        signal_number: Number of the signal.
+        path: Run folder.
+    """
+
+    def __init__(self, signal_number: int, path: Path) -> None:
+        self.signal_number = signal_number
+        self.path = path
+        super().__init__(signal_number, path)
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.signal_number).name
+        return f"stopped by {name}; resume with: gossamer train --resume {self.path}"
 
 
 class SignalGuard(Callback):
-    """Stops between two steps when the process is asked to, while it is used as a context."""
+    """Stops between two steps when a signal asks the process to, while it is used as a context.
+
+    Signals reach the main thread alone; in any other thread nothing is changed.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -59,24 +82,23 @@ class SignalGuard(Callback):
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> SignalGuard:
-        self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        if kind is None or isinstance(
-            error, SystemExit
-        ):  # Lightning answers SIGTERM by leaving the program, with status 0
+        if kind is None or isinstance(error, SystemExit):  # Lightning answers SIGTERM by exiting with status 0
             self.check()
 
     def check(self) -> None:
-        """Raise ``Interrupted`` if a signal has come."""
+        """Raise ``StopRequested`` if a signal was received."""
         if self._received is not None:
-            raise Interrupted(self._received)
+            raise StopRequested(self._received)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Stop here if a signal has come."""
+        """Stop here if a signal was received."""
         self.check()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

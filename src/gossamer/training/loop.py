@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from gossamer.nn.models import Network, Segmenter
 from gossamer.nn.recompute import recompute_blocks
 from gossamer.training.augment import Augmenter, MaskAugmenter
 from gossamer.training.batches import EpochBatches, TrainingImages, ValidationImages, ValidationShard
-from gossamer.training.callbacks import Observer, Record, SaveLast, SignalGuard
+from gossamer.training.callbacks import Observer, Record, SaveLast, SignalGuard, StopRequested, TrainingInterrupted
 from gossamer.training.checkpoint_io import SafetensorsCheckpointIO
 from gossamer.training.classification import ClassificationModule, class_weights
 from gossamer.training.initial_weights import start_from
@@ -102,8 +103,25 @@ def fit_network(
 
     Raises:
         GossamerError: ``E-VALUE`` where a loss is not finite, ``E-NOSPACE`` or ``E-OUTPUT`` where the folder cannot be
-        written. Interrupted: a signal asked to stop.
+            written.
+        TrainingInterrupted: SIGINT or SIGTERM was received.
     """
+    try:
+        with _unchanged_globals():
+            return _fit(run, folder, train, val, resume=resume, observers=observers)
+    except StopRequested as stop:
+        raise TrainingInterrupted(stop.signal_number, folder.path) from None
+
+
+def _fit(
+    run: RunConfig,
+    folder: RunFolder,
+    train: PreparedImages | PreparedCases,
+    val: PreparedImages | PreparedCases,
+    *,
+    resume: bool,
+    observers: Sequence[Observer],
+) -> Fitted:
     recipe, processes, rank = run.recipe, world_size(), global_rank()
     torch.manual_seed(run.seed)
     resume_from = str(folder.last) if resume and folder.last.exists() else None
@@ -123,8 +141,7 @@ def fit_network(
     )
     if rank == 0 and resume_from is None:
         save_model(job.module.network, folder.path)
-    with SignalGuard() as guard, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with SignalGuard() as guard:
         trainer = _trainer(recipe, processes, folder, [guard, record, stopping, SaveLast(record)])
         trainer.fit(job.module, job.train, job.val, ckpt_path=resume_from)
     return Fitted(tuple(record.history), record.best_epoch, len(record.history) < recipe.epochs, job.class_weights)
@@ -186,9 +203,23 @@ def _as_it_is(case: Any) -> Any:
     return case
 
 
+@contextmanager
+def _unchanged_globals() -> Iterator[None]:
+    """Silence Lightning, and restore what training changes of the process: random state, warnings, logging levels."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
 def _trainer(recipe: Recipe, processes: int, folder: RunFolder, callbacks: list[Any]) -> pl.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     return pl.Trainer(
         accelerator="cpu" if processes > 1 or not torch.cuda.is_available() else "auto",
         devices=processes,

@@ -1,72 +1,89 @@
-"""What a user asks of a training run."""
+"""The options of a training run, in Python and on the command line.
 
-from __future__ import annotations
+Annotations are not postponed in this module: the command line inherits the fields and reads their types.
+"""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, get_type_hints
 
+from gossamer.checks import parse_size
+from gossamer.config import suggest_nearest
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.inference.decisions import Rule
 from gossamer.task import TaskName
 from gossamer.training.recipe import Flips, Precision
 
-if TYPE_CHECKING:
-    from gossamer.nn.attention import AttentionLike
+Query = Literal["key", "mean"]
+Stem = Literal["patch", "convolutional"]
+ClassWeights = Literal["balanced", "none"]
+LossName = Literal["dice_ce", "dice_ce_squared", "cross_entropy", "dice"]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user asks for; None leaves the choice to the recipe.
+    """Options of a training run. The recipe chooses every option that is None from the data.
 
     Attributes:
-        task: ``classify`` or ``segment``; what the data are labelled for if left out.
-        model: a preset; ``vit_tiny`` for classification and ``transunet_small`` for segmentation if left out.
-        attention: Attention mechanism: a name, a class in a file such as ``./mine.py:MyConfig``, a JSON object with
-            its parameters, or a config (default: ``sequence_norm`` for classification, the preset's own for
-            segmentation).
-        init: folder of a run or of imported weights, whose network and weights training starts from.
-        query: what takes the place of queries where ``attention`` has none and that of ``init`` has: ``key``, the
-            projection of the keys, or ``mean``, that of both.
-        image_size: ``(rows, columns)`` of the network's input.
-        patch_size: side of a patch in pixels.
-        stem: ``patch`` or ``convolutional``.
-        epochs: passes over the training split.
-        batch_size: images of a step, over all processes.
-        learning_rate: peak of the schedule.
-        patience: epochs without improvement before training stops.
-        precision: of products in training.
-        flips: which mirror images are allowed in training.
-        class_weights: ``balanced`` or ``none``, of classification.
-        thresholds: ``f1`` or ``youden``: what the thresholds of labels maximize, of classification.
-        recompute: whether blocks are evaluated again in the backward pass, to save memory; where it is needed if left
-            out.
-        stack: neighbouring slices of a volume that are seen together, of segmentation.
-        loss: of segmentation.
-        seed: of everything random.
+        task: Task to train for, classify or segment (default: the one that the data is labelled for).
+        model: Name of a preset, listed by gossamer models (default: vit_tiny to classify, transunet_small to segment).
+        attention: Attention mechanism: a name listed by gossamer models, JSON such as '{"name": "soft", "inverse":
+            "cholesky"}', or a class in a file such as ./mine.py:MyConfig (default: sequence_norm in a Vision
+            Transformer, otherwise the preset's own).
+        init: Folder of a run or of imported weights to start from; with an attention mechanism, the weights are
+            converted to it (default: fresh weights).
+        query: Source of the queries when the initial weights have none for the mechanism: the key projection, or the
+            mean of query and key projection (default: key).
+        image_size: Rows x columns of the network's input, such as 224x224; in segmentation, size of the window
+            (default: chosen from the images).
+        patch_size: Side of a patch in pixels (default: chosen from the image size).
+        stem: Conversion of pixels into tokens, by the published patch embedding or by four convolutions (default:
+            convolutional for fewer than 100,000 training images).
+        epochs: Number of passes over the training split (default: chosen from its size).
+        batch_size: Number of images in a step, over all processes (default: chosen by the recipe).
+        learning_rate: Peak learning rate of AdamW (default: chosen by the recipe).
+        patience: Number of epochs without improvement after which training stops (default: chosen by the recipe).
+        precision: Compute precision of matrix products during training (default: bfloat16 where the processor
+            multiplies it natively).
+        flips: Mirror images used for augmentation (default: none, since left and right can matter).
+        class_weights: Weighting of classes in the loss of classification; balanced weights by inverse frequency
+            (default: balanced).
+        thresholds: Criterion that the decision thresholds of classification maximize on the validation split
+            (default: f1).
+        recompute: Whether blocks are evaluated again in the backward pass to save memory (default: only when memory
+            is short).
+        stack: Number of neighbouring slices of a volume seen together in segmentation, odd (default: 3 for volumes,
+            1 for pictures).
+        loss: Loss of segmentation (default: dice_ce).
+        seed: Seed of splits, initial weights, order and augmentation, 0 or more.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a negative seed, or for what weights to start from have decided already.
+        GossamerError: ``E-CONFIG`` for a negative seed, an image size that is not rows x columns, or an option that
+            contradicts ``init``.
     """
 
     task: TaskName | None = None
     model: str | None = None
-    attention: AttentionLike | None = None
+    attention: Any = None
     init: Path | None = None
-    query: Literal["key", "mean"] | None = None
-    image_size: tuple[int, int] | None = None
+    query: Query | None = None
+    image_size: str | tuple[int, int] | None = None
     patch_size: int | None = None
-    stem: str | None = None
+    stem: Stem | None = None
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     patience: int | None = None
     precision: Precision | None = None
     flips: Flips | None = None
-    class_weights: str | None = None
-    thresholds: str | None = None
+    class_weights: ClassWeights | None = None
+    thresholds: Rule | None = None
     recompute: bool | None = None
     stack: int | None = None
-    loss: str | None = None
+    loss: LossName | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,8 +91,50 @@ class TrainOptions:
             raise GossamerError(ErrorCode.CONFIG, "seed", f"{self.seed} is negative", "use 0 or more")
         for key in ("model", "patch_size", "stem"):
             if self.init is not None and getattr(self, key) is not None:
-                problem = f"is {getattr(self, key)}, but {self.init} brings its own network"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "leave it out, or leave --init out")
+                problem = f"{getattr(self, key)} contradicts {self.init}, which defines the network"
+                raise GossamerError(ErrorCode.CONFIG, key, problem, f"omit {key} or init")
         if self.query is not None and (self.init is None or self.attention is None):
-            problem = "is about weights that change their mechanism"
-            raise GossamerError(ErrorCode.CONFIG, "query", problem, "give --init and --attention too, or leave it out")
+            problem = "applies only to initial weights that change their attention mechanism"
+            raise GossamerError(ErrorCode.CONFIG, "query", problem, "give init and attention too, or omit query")
+        parse_size(self.image_size)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """``(rows, columns)`` of ``image_size``; None if the recipe chooses."""
+        return parse_size(self.image_size)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return the options of these names that are not None."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def read_options(values: Mapping[str, Any]) -> TrainOptions:
+    """Return the options that keyword arguments describe.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for an unknown name or a value that the option does not take.
+    """
+    known = [field.name for field in dataclasses.fields(TrainOptions)]
+    for name in values:
+        if name not in known:
+            problem = "is not an option of training"
+            raise GossamerError(ErrorCode.CONFIG, name, problem, suggest_nearest(name, known))
+    return TrainOptions(**{name: _read_value(name, value) for name, value in values.items()})
+
+
+def _read_value(name: str, value: Any) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(name).validate_python(value)
+    except ValidationError as error:
+        allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
+        problem = f"{value!r} is not allowed"
+        raise GossamerError(ErrorCode.CONFIG, name, problem, f"use {allowed}") from error
+
+
+@cache
+def _adapter(name: str) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(get_type_hints(TrainOptions)[name])

@@ -88,7 +88,7 @@ def _plan_classification(
     given = {key: value for key in ("patch_size", "stem") if (value := getattr(wishes, key)) is not None}
     first = choice.config(**given)  # what does not fit is refused before any image is read
     found = survey_dataset(dataset, wishes.seed)
-    image_size = wishes.image_size or choose_size(first, found, wishes, choice)
+    image_size = wishes.input_size or choose_size(first, found, wishes, choice)
     model, notes = choose_model(dataset, found, given, image_size, choice)
     recipe = settle(model, _choose_recipe(dataset, wishes))
     run = RunConfig(

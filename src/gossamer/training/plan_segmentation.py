@@ -55,7 +55,7 @@ def plan_segmentation(
         problem = f"{stack} neighbouring slices of pictures"
         raise GossamerError(ErrorCode.CONFIG, "stack", problem, "leave it out, or train on volumes")
     window = first.image_size if choice.initial is not None else choose_image_size(found, first.multiple)
-    inference = Inference(wishes.image_size or window, stack)
+    inference = Inference(wishes.input_size or window, stack)
     model = choice.config(
         image_size=inference.window,
         in_channels=found.channels * stack,
