@@ -53,9 +53,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_PUBLIC[name]), name)
     except ModuleNotFoundError:
-        from gossamer.api.environment import require_training_packages
-
-        require_training_packages(name)
+        import_module("gossamer.api.environment").require_training_packages(name)
         raise
 
 
