@@ -94,10 +94,10 @@ def test_one_batch_can_be_overfitted(model: str, attention: str | None) -> None:
     images, labels = torch.randn(6, 2, *SIZE), torch.tensor([0, 1, 2, 0, 1, 2])
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for _ in range(200):
-        logits, added = network.training_output(images)
-        loss = torch.nn.functional.cross_entropy(logits, labels)
+        output = network.training_output(images)
+        loss = torch.nn.functional.cross_entropy(output.logits, labels)
         optimizer.zero_grad()
-        (loss + added).backward()
+        output.add_penalty(loss).backward()
         optimizer.step()
         if float(loss.detach()) < 0.05:
             return
@@ -108,8 +108,8 @@ def test_one_batch_can_be_overfitted(model: str, attention: str | None) -> None:
 def test_every_parameter_is_reached(model: str, attention: str | None) -> None:
     network = small(model, attention)
     network.begin_epoch(0.99)
-    logits, added = network.training_output(torch.randn(2, 2, *SIZE))
-    (logits.square().sum() + added).backward()
+    output = network.training_output(torch.randn(2, 2, *SIZE))
+    output.add_penalty(output.logits.square().sum()).backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 

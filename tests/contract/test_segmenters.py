@@ -89,7 +89,7 @@ def test_save_and_load_are_the_identity(name: str, tmp_path: Path) -> None:
 @every_network
 def test_training_outputs_have_the_logits_and_losses_of_the_contract(name: str) -> None:
     network = small(name).train()
-    output = network.training_outputs(torch.randn(2, 2, *SIZE))
+    output = network.training_output(torch.randn(2, 2, *SIZE))
     assert output.logits.shape == (2, 3, *SIZE)
     loss = output.logits.square().mean() + sum((head.logits.square().mean() for head in output.heads), torch.zeros(()))
     (loss if output.penalty is None else loss + output.penalty).backward()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gossamer
-from gossamer.nn.models import Network, Segmenter, model_config
+from gossamer.nn.models import Network, model_config
 from gossamer.nn.recompute import recompute_blocks
 from gossamer.profiling.training_memory import forecast_training_memory
 
@@ -17,13 +17,8 @@ VIT: dict[str, Any] = {"image_size": (20, 12), "patch_size": 4, "dim": 16, "dept
 
 def gradients(network: Network, images: torch.Tensor) -> dict[str, torch.Tensor]:
     torch.manual_seed(11)
-    if isinstance(network, Segmenter):
-        output = network.training_outputs(images)
-        loss = output.logits.square().mean() + (0 if output.penalty is None else output.penalty)
-    else:
-        logits, penalty = network.training_output(images)
-        loss = logits.square().mean() + penalty
-    loss.backward()
+    output = network.training_output(images)
+    output.add_penalty(output.logits.square().mean()).backward()
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 

@@ -11,7 +11,6 @@ import torch
 from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
 from gossamer.data.preparation.segmentation import prepare_split as prepare_cases
-from gossamer.nn.models import Segmenter
 from gossamer.nn.recompute import recompute_blocks
 from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.training_memory import forecast_training_memory
@@ -93,8 +92,7 @@ def time_training_steps(
     if run.recipe.recompute:
         recompute_blocks(network)
     images = torch.randn(run.recipe.batch_size, run.model.in_channels, *run.model.image_size)
-    shape = (len(images), *run.model.image_size) if isinstance(network, Segmenter) else (len(images),)
-    truth = torch.randint(run.model.num_classes, shape)
+    truth = torch.randint(run.model.num_classes, run.model.target_shape(len(images)))
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.recipe.learning_rate)
 
     def step() -> None:

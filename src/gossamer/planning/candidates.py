@@ -16,7 +16,7 @@ from gossamer.data.windows import window_starts
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.segmentation import Inference
 from gossamer.nn.attention import attention_config
-from gossamer.nn.models import PRESETS, NetworkConfig, SegmenterConfig, ViTConfig, list_models
+from gossamer.nn.models import PRESETS, NetworkConfig, ViTConfig, list_models
 from gossamer.task import TaskName
 from gossamer.training.options import TrainOptions
 from gossamer.training.plan import choose_model, choose_size
@@ -185,7 +185,6 @@ def _segmentation_candidate(
         in_channels=found.channels * inference.stack,
         num_classes=len(dataset.classes) + (0 if dataset.overlapping else 1),
     )
-    assert isinstance(network, SegmenterConfig)
     return ModelCandidate(variant=variant, network=network, windows=count_windows(found, inference))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from gossamer.nn.models import NetworkConfig, Segmenter
+from gossamer.nn.models import NetworkConfig
 from gossamer.nn.recompute import recompute_blocks
 from gossamer.profiling.live_bytes import LiveBytes, OverLimitError
 
@@ -67,15 +67,10 @@ def forecast_training_memory(
             network.to_empty(device="cpu")
             with counter, torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 images = torch.zeros(batch, model.in_channels, *model.image_size)
-                if isinstance(network, Segmenter):
-                    output = network.training_outputs(images)
-                    logits = [output.logits, *(head.logits for head in output.heads)]
-                    penalty = output.penalty
-                    del output
-                else:
-                    given, penalty = network.training_output(images)
-                    logits = [given]
-                    del given
+                output = network.training_output(images)
+                logits = [output.logits, *(head.logits for head in output.heads)]
+                penalty = output.penalty
+                del output
                 loss = torch.stack([part.float().log_softmax(dim=1).square().mean() for part in logits]).sum()
                 if penalty is not None:
                     loss = loss + penalty.float()

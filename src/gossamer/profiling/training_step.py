@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gossamer import config
-from gossamer.nn.models import Network, NetworkConfig, Segmenter, config_from_json
+from gossamer.nn.models import Network, NetworkConfig, config_from_json
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.fresh_process import answer_request, ask_process
 from gossamer.profiling.latency import measure_latency
@@ -90,16 +90,13 @@ def training_loss(network: Network, images: Tensor, truth: Tensor) -> Tensor:
         images: (batch, channels, rows, columns).
         truth: classes; (batch,) of a classifier, (batch, rows, columns) of a segmenter.
     """
-    if not isinstance(network, Segmenter):
-        logits, penalty = network.training_output(images)
-        return F.cross_entropy(logits, truth) + penalty
-    output = network.training_outputs(images)
+    output = network.training_output(images)
     loss = output.task_weight * F.cross_entropy(output.logits, truth)
     for head in output.heads:
         goal = (truth > 0).long() if head.target == "foreground" else truth
         goal = F.interpolate(goal[:, None].float(), head.logits.shape[2:], mode="nearest")[:, 0].long()
         loss = loss + head.weight * F.cross_entropy(head.logits, goal)
-    return loss if output.penalty is None else loss + output.penalty
+    return output.add_penalty(loss)
 
 
 def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
@@ -115,8 +112,7 @@ def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
     network.begin_epoch(0.0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     images = torch.randn(request["batch"], description.in_channels, *description.image_size)
-    shape = (len(images), *description.image_size) if isinstance(network, Segmenter) else (len(images),)
-    truth = torch.randint(max(description.num_classes, 1), shape)
+    truth = torch.randint(max(description.num_classes, 1), description.target_shape(len(images)))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -49,9 +49,10 @@ class ClassificationModule(TrainingModule):
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """Return the weighted sum of the images' losses, and what the network adds."""
-        logits, auxiliary = self.network.training_output(batch.images)
-        losses = self.sample_losses(logits.float(), batch.targets)
-        return (losses * batch.shares).sum() + auxiliary.float() * batch.shares.sum()
+        output = self.network.training_output(batch.images)
+        losses = self.sample_losses(output.logits.float(), batch.targets)
+        loss = output.task_weight * (losses * batch.shares).sum()
+        return loss if output.penalty is None else loss + output.penalty.float() * batch.shares.sum()
 
     def sample_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the weighted loss of each image: cross-entropy, or the mean of the labels' binary ones."""

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from gossamer.checkpoint import save_model
 from gossamer.data.preparation.classification import PreparedImages
 from gossamer.data.preparation.segmentation import PreparedCases
-from gossamer.nn.models import Network, Segmenter
+from gossamer.nn.models import Network
 from gossamer.nn.recompute import recompute_blocks
 from gossamer.training.augment import Augmenter, MaskAugmenter
 from gossamer.training.batches import EpochBatches, TrainingImages, ValidationImages, ValidationShard
@@ -188,9 +188,7 @@ def _segmentation(run: RunConfig, train: PreparedCases, val: PreparedCases, netw
     slices = TrainingSlices(train, MaskAugmenter(recipe.augmentation), inference, **options)
     batches = EpochBatches(len(slices), recipe.batch_size, run.seed, global_rank(), world_size(), draws=recipe.draws)
     steps = recipe.epochs * len(batches)
-    module = SegmentationModule(
-        cast(Segmenter, network), recipe, inference, sample_ids=slices.names(), steps=steps, **options
-    )
+    module = SegmentationModule(network, recipe, inference, sample_ids=slices.names(), steps=steps, **options)
     shard = ValidationShard(len(val.cases), global_rank(), world_size())
     return _Job(
         module,

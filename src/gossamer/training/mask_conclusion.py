@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from gossamer import __version__, config
 from gossamer.checkpoint import load_model
@@ -18,7 +17,7 @@ from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.segmentation import SegmentationEvaluation, evaluate_cases
 from gossamer.evaluation.torch_network import as_predict
 from gossamer.inference.segmentation import Inference, SegmentationPredictor
-from gossamer.nn.models import Segmenter
+from gossamer.nn.models import Network
 from gossamer.profiling.figure import Figure
 from gossamer.profiling.machine import describe_machine
 from gossamer.profiling.macs import count_macs
@@ -150,9 +149,8 @@ def conclude_masks(
     )
 
 
-def _profile(network: nn.Module, inference: Inference, prepared: PreparedCases) -> Costs:
+def _profile(network: Network, inference: Inference, prepared: PreparedCases) -> Costs:
     """Return what a window costs, timed on a real one, since pruning makes the work depend on the image."""
-    assert isinstance(network, Segmenter)
     middles = [middle_window(case.slices, len(case.slices) // 2, inference) for case in prepared.cases]
     images = torch.from_numpy(np.stack(middles))
     profile = profile_model(network, images=images[len(images) // 2 :][:1])

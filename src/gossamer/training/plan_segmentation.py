@@ -14,7 +14,7 @@ from gossamer.data.preparation.segmentation import (
 )
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.segmentation import Inference
-from gossamer.nn.models import NetworkConfig, SegmenterConfig
+from gossamer.nn.models import NetworkConfig
 from gossamer.profiling.machine import has_fast_bfloat16
 from gossamer.training.losses import LOSSES
 from gossamer.training.options import TrainOptions
@@ -48,7 +48,6 @@ def plan_segmentation(
     overrides = {key: value for key in ("patch_size", "stem") if (value := getattr(wishes, key)) is not None}
     # A misspelt name is refused before any image is read.
     first = choice.config(**overrides)
-    assert isinstance(first, SegmenterConfig)
     found = survey_dataset(dataset, wishes.seed)
     stack = wishes.stack or (STACK if dataset.volumes else 1)
     if stack > 1 and not dataset.volumes:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.data.windows import blend_bands
 from gossamer.evaluation.segmentation_metrics import overlap_metrics
 from gossamer.inference.segmentation import Inference
-from gossamer.nn.models import AuxiliaryHead, Segmenter
+from gossamer.nn.models import AuxiliaryHead, Network
 from gossamer.training.batches import Batch
 from gossamer.training.losses import LOSSES, cross_entropy
 from gossamer.training.module import TrainingModule
@@ -34,11 +34,9 @@ class SegmentationModule(TrainingModule):
         steps: optimizer steps of the whole training.
     """
 
-    network: Segmenter
-
     def __init__(
         self,
-        network: Segmenter,
+        network: Network,
         recipe: Recipe,
         inference: Inference,
         *,
@@ -59,7 +57,7 @@ class SegmentationModule(TrainingModule):
         The soft Dice is that of the images of this process.
         """
         real = batch.shares > 0
-        output = self.network.training_outputs(batch.images)
+        output = self.network.training_output(batch.images)
         logits, targets = output.logits.float()[real], batch.targets[real]
         share = batch.shares.sum()
         if not bool(real.any()):
@@ -67,9 +65,7 @@ class SegmentationModule(TrainingModule):
         loss = output.task_weight * LOSSES[self.recipe.loss](logits, targets, self.overlapping)
         for head in output.heads:
             loss = loss + head.weight * self._head_loss(head, real, targets)
-        if output.penalty is not None:
-            loss = loss + output.penalty.float()
-        return loss * share
+        return output.add_penalty(loss) * share
 
     def validation_step(self, batch: ValidationCase, batch_idx: int) -> None:
         """Segment a case, and keep its counts until the epoch is whole."""

@@ -116,7 +116,7 @@ def test_every_mechanism_fits(attention: str) -> None:
     size = (40, 24)
     assert model.cost(size).macs == count_macs(model, torch.zeros(1, 2, *size)).total
     assert model(images(size)).shape == (2, 3, *size)
-    output = model.training_outputs(images(size))
+    output = model.training_output(images(size))
     if attention == "adaptive":
         assert len(output.heads) == 1
         assert output.task_weight == 0.8
@@ -127,7 +127,7 @@ def test_every_mechanism_fits(attention: str) -> None:
 
 
 def test_what_training_reads() -> None:
-    output = small().training_outputs(images())
+    output = small().training_output(images())
     (head,) = output.heads
     assert head.logits.shape == (2, 2, 16, 9)
     assert head[1:] == (0.1, "foreground", "task")
@@ -177,7 +177,7 @@ def test_an_image_of_background_alone(training: bool) -> None:
 
 def test_the_head_learns_from_its_own_loss_alone() -> None:
     model = small()
-    output = model.training_outputs(images())
+    output = model.training_output(images())
     head = list(model.foreground_head.parameters())  # type: ignore[union-attr]
     of_task = torch.autograd.grad(output.logits.square().sum(), head, retain_graph=True, allow_unused=True)
     assert of_task == (None, None)
@@ -197,18 +197,18 @@ def test_stages_of_training() -> None:
     dense.load_state_dict(model.state_dict(), strict=False)
     torch.testing.assert_close(model(images()), dense(images()))
     assert not torch.allclose(model(images()), fresh, atol=1e-4)
-    prior = model.training_outputs(images()).penalty
-    torch.testing.assert_close(prior, dense.training_outputs(images()).penalty)
+    prior = model.training_output(images()).penalty
+    torch.testing.assert_close(prior, dense.training_output(images()).penalty)
     assert model.begin_epoch(0.25)
     torch.testing.assert_close(model(images()), fresh)
-    assert model.training_outputs(images()).penalty != prior
+    assert model.training_output(images()).penalty != prior
 
 
 @pytest.mark.parametrize("progress", [0.0, 1.0])
 def test_every_parameter_has_a_gradient_in_both_stages(progress: float) -> None:
     model = small()
     model.begin_epoch(progress)
-    output = model.training_outputs(images())
+    output = model.training_output(images())
     assert output.penalty is not None
     (output.logits.square().sum() + output.penalty + output.heads[0].logits.square().sum()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []

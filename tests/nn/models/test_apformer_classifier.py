@@ -93,10 +93,10 @@ def test_every_mechanism_fits(attention: str) -> None:
         logits = model(given)
         assert logits.shape == (3, 3)
         torch.testing.assert_close(logits[1:2], model(given[1:2]), rtol=1e-4, atol=1e-5)
-    logits, auxiliary = model.training_output(images())
-    assert logits.shape == (2, 3)
+    output = model.training_output(images())
+    assert output.logits.shape == (2, 3)
     if attention != "adaptive":
-        assert float(auxiliary) == 0
+        assert output.penalty is None
         assert model.begin_epoch(0.0)
 
 
@@ -129,12 +129,13 @@ def test_stages_of_training() -> None:
     dense.load_state_dict(model.state_dict(), strict=False)
     torch.testing.assert_close(model(images()), dense(images()))
     assert not torch.equal(model(images()), fresh)
-    prior = model.training_output(images())[1]
-    torch.testing.assert_close(prior, dense.training_output(images())[1])
+    prior = model.training_output(images()).penalty
+    assert prior is not None
+    torch.testing.assert_close(prior, dense.training_output(images()).penalty)
     assert float(prior.detach()) >= 0.1 * 0.08
     assert model.begin_epoch(0.25)
     torch.testing.assert_close(model(images()), fresh)
-    assert model.training_output(images())[1] > prior
+    assert model.training_output(images()).penalty > prior
     assert dense.begin_epoch(0.0)
 
 
@@ -145,7 +146,7 @@ def test_the_auxiliary_loss_is_the_mean_over_blocks() -> None:
         block.attention.register_forward_hook(  # type: ignore[union-attr]
             lambda attention, inputs, output: seen.append(attention.auxiliary_loss(inputs[0], inputs[1]))
         )
-    found = model.training_output(images())[1]
+    found = model.training_output(images()).penalty
     assert len(seen) == 2
     torch.testing.assert_close(found, (seen[0] + seen[1]) / 2)
 
@@ -155,8 +156,8 @@ def test_the_auxiliary_loss_is_the_mean_over_blocks() -> None:
 def test_every_parameter_has_a_gradient_in_both_stages(progress: float, position: str) -> None:
     model = small(position=position)
     model.begin_epoch(progress)
-    logits, auxiliary = model.training_output(images())
-    (logits.square().sum() + auxiliary).backward()
+    output = model.training_output(images())
+    output.add_penalty(output.logits.square().sum()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     gates = [parameter.grad for name, parameter in model.named_parameters() if name.endswith("gate_level")]
     assert [bool((gradient != 0).all()) for gradient in gates if gradient is not None] == [progress == 1.0] * 2
@@ -197,10 +198,10 @@ def test_one_batch_can_be_overfitted() -> None:
     given, labels = images(batch=6), torch.tensor([0, 1, 2, 0, 1, 2])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(80):
-        logits, auxiliary = model.training_output(given)
-        loss = nn.functional.cross_entropy(logits, labels)
+        output = model.training_output(given)
+        loss = nn.functional.cross_entropy(output.logits, labels)
         optimizer.zero_grad()
-        (loss + auxiliary).backward()
+        output.add_penalty(loss).backward()
         optimizer.step()
     assert float(loss.detach()) < 0.1
 

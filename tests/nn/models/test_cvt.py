@@ -92,14 +92,14 @@ def test_every_mechanism_fits(attention: str) -> None:
 @pytest.mark.parametrize("attention", ["softmax", "kv", "kv_pos", "sequence_norm", "adaptive"])
 def test_every_parameter_is_reached(attention: str) -> None:
     model = small(attention)
-    output = model.training_outputs(torch.randn(2, 2, 32, 48))
+    output = model.training_output(torch.randn(2, 2, 32, 48))
     (output.logits.square().sum() + (0.0 if output.penalty is None else output.penalty)).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_another_mechanism_reads_one_convolution_whose_statistics_move_once() -> None:
     model = small("adaptive")
-    output = model.training_outputs(torch.randn(2, 2, 32, 48))
+    output = model.training_output(torch.randn(2, 2, 32, 48))
     assert output.penalty is not None
     assert float(output.penalty.detach()) > 0
     convolutions = [module for module in model.modules() if isinstance(module, TokenConvolution)]
@@ -108,7 +108,7 @@ def test_another_mechanism_reads_one_convolution_whose_statistics_move_once() ->
 
 
 def test_mechanisms_without_a_loss_have_no_penalty() -> None:
-    assert small("kv").training_outputs(torch.randn(2, 2, 32, 48)).penalty is None
+    assert small("kv").training_output(torch.randn(2, 2, 32, 48)).penalty is None
 
 
 def test_the_encoder_reads_the_class_token_out() -> None:

@@ -142,10 +142,10 @@ def test_the_encoder_is_that_of_the_segmentation_network() -> None:
 @pytest.mark.parametrize("attention", ["softmax", "kv", "kv_pos", "sequence_norm", "soft", "local", "adaptive"])
 def test_every_parameter_is_reached(attention: str) -> None:
     model = small(attention)
-    logits, auxiliary = model.training_output(torch.randn(2, 2, 32, 48))
-    (logits.square().sum() + auxiliary).backward()
+    output = model.training_output(torch.randn(2, 2, 32, 48))
+    output.add_penalty(output.logits.square().sum()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
-    assert (float(auxiliary.detach()) > 0) == (attention == "adaptive")
+    assert (output.penalty is not None and float(output.penalty.detach()) > 0) == (attention == "adaptive")
     token = model.encoder.stages[-1].class_token
     assert token is None or (isinstance(token.grad, torch.Tensor) and bool((token.grad != 0).any()))
     assert model.begin_epoch(0.0)

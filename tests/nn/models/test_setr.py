@@ -172,8 +172,8 @@ def test_mla_sums_from_the_deepest_upwards_and_aligns_corners_once(monkeypatch: 
 def test_auxiliary_heads_train_and_do_not_answer(decoder: str, heads: int, side: int) -> None:
     network = tiny(decoder, auxiliary_heads=True, depth=8)
     plain = tiny(decoder, depth=8)
-    assert plain.training_outputs(torch.randn(2, 2, 24, 40)).heads == ()
-    output = network.training_outputs(torch.randn(2, 2, 24, 40))
+    assert plain.training_output(torch.randn(2, 2, 24, 40)).heads == ()
+    output = network.training_output(torch.randn(2, 2, 24, 40))
     assert [tuple(head.logits.shape) for head in output.heads] == [(2, 3, 3 * side, 5 * side)] * heads
     assert {(head.weight, head.target, head.loss) for head in output.heads} == {
         (AUXILIARY_WEIGHT, "classes", "cross_entropy")
@@ -203,7 +203,7 @@ def test_what_a_mechanism_adds_to_training_is_a_mean_over_blocks() -> None:
     attention = {"name": "adaptive", "prior_weight": 0.5}
     network = tiny("naive", attention=attention).eval()
     images = torch.randn(2, 2, 24, 40)
-    output = network.training_outputs(images)
+    output = network.training_output(images)
     losses: list[torch.Tensor] = []
     tokens, grid = network.patch_embed(images)
     network.encoder(tokens, grid, (5,), losses)
@@ -211,7 +211,7 @@ def test_what_a_mechanism_adds_to_training_is_a_mean_over_blocks() -> None:
     assert output.penalty is not None
     torch.testing.assert_close(output.penalty, sum(losses) / 5)
     torch.testing.assert_close(output.logits, network(images))
-    assert tiny("naive").training_outputs(images).penalty is None
+    assert tiny("naive").training_output(images).penalty is None
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

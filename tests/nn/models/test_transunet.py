@@ -144,7 +144,7 @@ def test_the_decoder_aligns_corners_and_takes_the_coarsest_map_first(monkeypatch
 @pytest.mark.parametrize("stem", sorted(SIZES))
 def test_every_parameter_is_reached(stem: str) -> None:
     network = tiny(stem)
-    output = network.training_outputs(torch.randn(2, 2, 24, 40))
+    output = network.training_output(torch.randn(2, 2, 24, 40))
     assert output.heads == ()
     assert output.penalty is None
     output.logits.square().sum().backward()
@@ -152,7 +152,7 @@ def test_every_parameter_is_reached(stem: str) -> None:
 
 
 def test_what_a_mechanism_adds_to_training() -> None:
-    output = tiny("residual", attention={"name": "adaptive", "prior_weight": 0.5}).training_outputs(
+    output = tiny("residual", attention={"name": "adaptive", "prior_weight": 0.5}).training_output(
         torch.randn(2, 2, 24, 40)
     )
     assert output.penalty is not None

@@ -30,7 +30,14 @@ from gossamer.nn.layers.block import Block
 from gossamer.nn.layers.convolution import Norm, upsample_features
 from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid, double_convolution
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.base import AuxiliaryHead, NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import (
+    AuxiliaryHead,
+    NetworkConfig,
+    Segmenter,
+    SegmenterConfig,
+    TrainingOutput,
+    mean_penalty,
+)
 from gossamer.nn.precision import widen
 
 NORM_EPS = 1e-5
@@ -195,14 +202,14 @@ class APFormer(Segmenter):
         """Return the logits."""
         return self._logits(images, None)[0]
 
-    def training_outputs(self, images: Float[Tensor, "batch channels rows columns"]) -> SegmenterOutput:
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
         """Return the logits, those of the head that prunes queries, and the mean over blocks of prior and budget."""
         losses: list[Tensor] = []
         logits, scores = self._logits(images, losses)
         heads = () if scores is None else (AuxiliaryHead(scores, HEAD_WEIGHT, "foreground", "task"),)
-        penalty = torch.stack(losses).mean() if losses else None
+        penalty = mean_penalty(losses)
         weight = TASK_WEIGHT if isinstance(self.config.attention, AdaptiveConfig) else 1.0
-        return SegmenterOutput(logits, heads, penalty, weight)
+        return TrainingOutput(logits, heads, penalty, weight)
 
     def begin_epoch(self, progress: float) -> bool:
         """Prune from ``warmup_share`` of training on; return whether the network prunes as it will when it is used."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ from gossamer.nn.attention import AdaptiveConfig
 from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid
 from gossamer.nn.layers.position import LearnedPosition
 from gossamer.nn.models.apformer import NORM_EPS, APFormerEncoderConfig, gate_dependencies, initialize
-from gossamer.nn.models.base import Network
+from gossamer.nn.models.base import Network, TrainingOutput, mean_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +67,11 @@ class APFormerClassifier(Network):
         """
         return self._logits(images, None)
 
-    def training_output(
-        self, images: Float[Tensor, "batch channels rows columns"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        """Return the logits, and the mean over blocks of prior and budget; zero for other attention."""
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
+        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
         losses: list[Tensor] = []
         logits = self._logits(images, losses)
-        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
 
     def begin_epoch(self, progress: float) -> bool:
         """Prune from ``warmup_share`` of training on; return whether the network prunes as it will when it is used."""

@@ -68,9 +68,55 @@ class NetworkConfig(ABC):
         """Return the config with what a preset leaves open chosen to fit its attention."""
         return self
 
+    def target_shape(self, batch: int) -> tuple[int, ...]:
+        """Return the shape of the class indices that a batch of images is trained with."""
+        return (batch,)
+
     @abstractmethod
     def build(self) -> Network:
         """Return the network with fresh weights."""
+
+
+class AuxiliaryHead(NamedTuple):
+    """Further logits of a segmentation network, which training compares with the truth too.
+
+    Attributes:
+        logits: ``(batch, classes, rows, columns)``, of any size.
+        weight: Weight of their loss.
+        target: ``classes``, the truth of the task, to whose size the logits are resampled; or ``foreground``, two
+            classes: whether a cell of the logits' grid contains any class but the background.
+        loss: ``task``, the loss of the task; or ``cross_entropy``.
+    """
+
+    logits: Tensor
+    weight: float
+    target: Literal["classes", "foreground"]
+    loss: Literal["task", "cross_entropy"]
+
+
+class TrainingOutput(NamedTuple):
+    """What the loss of a training step is computed from: ``task_weight * task + sum of the heads + penalty``.
+
+    Attributes:
+        logits: Logits of the task, ``(batch, classes)`` or ``(batch, classes, rows, columns)``.
+        heads: Further logits, each with a loss of its own; segmentation networks only.
+        penalty: Scalar that is added to the loss as it is; None for most networks.
+        task_weight: Weight of the loss of the task.
+    """
+
+    logits: Tensor
+    heads: tuple[AuxiliaryHead, ...] = ()
+    penalty: Tensor | None = None
+    task_weight: float = 1.0
+
+    def add_penalty(self, loss: Tensor) -> Tensor:
+        """Return ``loss`` plus the penalty, if there is one."""
+        return loss if self.penalty is None else loss + self.penalty.to(loss.dtype)
+
+
+def mean_penalty(losses: list[Tensor]) -> Tensor | None:
+    """Return the mean of the losses that attention adds in each block, or None where it adds none."""
+    return torch.stack(losses).mean() if losses else None
 
 
 class Network(nn.Module, ABC):
@@ -82,12 +128,9 @@ class Network(nn.Module, ABC):
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
 
-    def training_output(
-        self, images: Float[Tensor, "batch channels rows columns"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        """Return the logits, and the sum of what the network adds to the loss of its task; zero for most."""
-        logits = self(images)
-        return logits, logits.new_zeros(())
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
+        """Return the logits with everything that the network adds to the loss of its task."""
+        return TrainingOutput(self(images))
 
     def begin_epoch(self, progress: float) -> bool:
         """Change what the network does with the course of training, for those whose paper trains in stages.
@@ -105,6 +148,10 @@ class Network(nn.Module, ABC):
     def all_tokens(self) -> Iterator[None]:
         """Leave no token out for as long as this is entered, so that the work does not depend on the image."""
         yield
+
+    def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"] | None:
+        """Return the share of query tokens that is pruned from each image in evaluation; None without such pruning."""
+        return None
 
     def check_images(self, images: Tensor) -> None:
         """Raise unless the network takes ``images``.
@@ -142,35 +189,13 @@ class SegmenterConfig(NetworkConfig):
     num_classes: int = 2
     task: ClassVar[TaskName] = "segment"
 
+    def target_shape(self, batch: int) -> tuple[int, ...]:
+        """Return the shape of the class indices that a batch of images is trained with: one index a pixel."""
+        return (batch, *self.image_size)
+
     @abstractmethod
     def build(self) -> Segmenter:
         """Return the network with fresh weights."""
-
-
-class AuxiliaryHead(NamedTuple):
-    """Logits besides those of the task, which training compares with the truth too.
-
-    Attributes:
-        logits: ``(batch, classes, rows, columns)``, of any size.
-        weight: of their loss.
-        target: ``classes``, the truth of the task, to whose size the logits are resampled; or ``foreground``, two
-            classes: whether a cell of the logits' grid holds any class but the background.
-        loss: ``task``, that of the task; or ``cross_entropy``.
-    """
-
-    logits: Tensor
-    weight: float
-    target: Literal["classes", "foreground"]
-    loss: Literal["task", "cross_entropy"]
-
-
-class SegmenterOutput(NamedTuple):
-    """What a training step reads: the logits, further heads, a penalty that is added as it is, a weight of the task."""
-
-    logits: Tensor
-    heads: tuple[AuxiliaryHead, ...] = ()
-    penalty: Tensor | None = None
-    task_weight: float = 1.0
 
 
 class Segmenter(Network):
@@ -187,11 +212,3 @@ class Segmenter(Network):
         Raises:
             GossamerError: ``E-CONFIG``, for images of another number of channels or of a size that does not fit.
         """
-
-    def training_outputs(self, images: Float[Tensor, "batch channels rows columns"]) -> SegmenterOutput:
-        """Return the logits with everything that the network's paper adds to the loss."""
-        return SegmenterOutput(self(images))
-
-    def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"] | None:
-        """Return the share of tokens of each image that do not ask in evaluation; None for networks without pruning."""
-        return None

@@ -25,7 +25,7 @@ from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.block import Block
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
 from gossamer.nn.layers.convolutional_attention import KeyStride, convolutional_attention
-from gossamer.nn.models.base import NetworkConfig, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import NetworkConfig, Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
 
 NORM_EPS = 1e-5
 KERNELS, STRIDES, PADDINGS = (7, 3, 3), (4, 2, 2), (2, 1, 1)
@@ -261,11 +261,11 @@ class CvT(Segmenter):
         """Return the logits."""
         return self._logits(images, None)
 
-    def training_outputs(self, images: Float[Tensor, "batch channels rows columns"]) -> SegmenterOutput:
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
         """Return the logits, and the mean over blocks of the loss that the attention adds, if it has any."""
         losses: list[Tensor] = []
         logits = self._logits(images, losses)
-        return SegmenterOutput(logits, penalty=torch.stack(losses).mean() if losses else None)
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
 
     def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
         self.check_images(images)

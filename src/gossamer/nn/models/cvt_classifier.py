@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.convolutional_attention import convolutional_attention
-from gossamer.nn.models.base import Network
+from gossamer.nn.models.base import Network, TrainingOutput, mean_penalty
 from gossamer.nn.models.cvt import STRIDES, CvTEncoder, CvTEncoderConfig, initialize
 
 
@@ -81,13 +81,11 @@ class CvTClassifier(Network):
         """
         return self._logits(images, None)
 
-    def training_output(
-        self, images: Float[Tensor, "batch channels rows columns"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        """Return the logits, and the mean over blocks of the loss that the attention adds; zero for most."""
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
+        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
         losses: list[Tensor] = []
         logits = self._logits(images, losses)
-        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
 
     def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
         self.check_images(images)

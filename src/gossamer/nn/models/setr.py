@@ -13,7 +13,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from gossamer.nn.layers.token_decoders import (
     ProgressiveAuxiliary,
     ProgressiveDecoder,
 )
-from gossamer.nn.models.base import AuxiliaryHead, Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import AuxiliaryHead, Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
 
 AUXILIARY_WEIGHT = 0.4
 
@@ -46,7 +45,7 @@ class SETRConfig(EncoderConfig, SegmenterConfig):
         stem: ``patch``, as published, or ``convolutional``, which learns from fewer images.
         prefix: the class token: ``attended``, as published with the naive decoder and PUP; ``dropped`` before the first
             block, as published with MLA, where it is a parameter without effect; or ``none``.
-        auxiliary_heads: whether ``training_outputs`` has further logits, each with a cross-entropy of weight 0.4 and
+        auxiliary_heads: whether ``training_output`` has further logits, each with a cross-entropy of weight 0.4 and
             with parameters that the published counts leave out: naive decoder and PUP from blocks 10, 15 and 20 of 24,
             PUP from the last too, MLA from each of its levels. Another depth has them at the same fractions.
 
@@ -137,7 +136,7 @@ class SETR(Segmenter):
         tokens = [found[number] for number in self.config.decoded_blocks]
         return _to_image(self.decoder(tokens, grid), images)
 
-    def training_outputs(self, images: Float[Tensor, "batch channels rows columns"]) -> SegmenterOutput:
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
         """Return the logits, those of the auxiliary heads, and the mean over blocks of what the attention adds."""
         losses: list[Tensor] = []
         numbers = self.config.auxiliary_blocks
@@ -151,7 +150,7 @@ class SETR(Segmenter):
             logits = self.decoder(tokens, grid)
             further = [head([found[number]], grid) for head, number in zip(self.auxiliary, numbers, strict=True)]
         heads = tuple(AuxiliaryHead(each, AUXILIARY_WEIGHT, "classes", "cross_entropy") for each in further)
-        return SegmenterOutput(_to_image(logits, images), heads, torch.stack(losses).mean() if losses else None)
+        return TrainingOutput(_to_image(logits, images), heads, mean_penalty(losses))
 
     def _auxiliary_heads(self) -> nn.ModuleList:
         config = self.config

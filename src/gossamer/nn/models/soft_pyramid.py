@@ -28,7 +28,7 @@ from gossamer.nn.attention.base import Grid
 from gossamer.nn.layers.block import NORM_EPS, Block
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.base import Network, NetworkConfig
+from gossamer.nn.models.base import Network, NetworkConfig, TrainingOutput, mean_penalty
 
 STAGES = 4
 SOFT_NORM_EPS = 1e-5
@@ -242,13 +242,11 @@ class SoftPyramid(Network):
         """
         return self._logits(images, None)
 
-    def training_output(
-        self, images: Float[Tensor, "batch channels rows columns"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        """Return the logits, and the mean over blocks of the loss that the attention adds; zero for most."""
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
+        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
         losses: list[Tensor] = []
         logits = self._logits(images, losses)
-        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
 
     def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
         self.check_images(images)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ from gossamer.nn.layers.convolution import Norm
 from gossamer.nn.layers.convolutional_stem import ResidualStem, ResNetStem
 from gossamer.nn.layers.encoder import Encoder, EncoderConfig, TokensToMap
 from gossamer.nn.layers.skip_decoder import CascadedUpsampler
-from gossamer.nn.models.base import Segmenter, SegmenterConfig, SegmenterOutput
+from gossamer.nn.models.base import Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
 
 _COLOURS = 3
 
@@ -122,11 +121,11 @@ class TransUNet(Segmenter):
         """Return the logits."""
         return self._logits(images, None)
 
-    def training_outputs(self, images: Float[Tensor, "batch channels rows columns"]) -> SegmenterOutput:
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
         """Return the logits, and the mean over blocks of what the attention adds."""
         losses: list[Tensor] = []
         logits = self._logits(images, losses)
-        return SegmenterOutput(logits, penalty=torch.stack(losses).mean() if losses else None)
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
 
     def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
         self.check_images(images)

@@ -21,7 +21,7 @@ from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.layers.block import NORM_EPS, Block
 from gossamer.nn.layers.patch_embed import PatchEmbed, check_image_size
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.base import Network, NetworkConfig
+from gossamer.nn.models.base import Network, NetworkConfig, TrainingOutput, mean_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,11 @@ class ViT(Network):
         """Return the logits."""
         return self._logits(images, None)
 
-    def training_output(
-        self, images: Float[Tensor, "batch channels rows columns"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
-        """Return the logits, and the mean over blocks of the loss that the attention adds; zero for most."""
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
+        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
         losses: list[Tensor] = []
         logits = self._logits(images, losses)
-        return logits, torch.stack(losses).mean() if losses else logits.new_zeros(())
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
 
     def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
         tokens, grid = self.patch_embed(images)
