@@ -14,8 +14,8 @@ from gossamer.files import write_text
 
 HEAD = """# Command line
 
-Every verb has `--help`, `--json` (one JSON object on standard output and nothing else there) and `--debug` (the traceback
-of an error). [Error codes](errors.md) lists the exit statuses. This page is generated from the parser.
+Every verb has `--help`, `--json` (one JSON object on standard output and nothing else there) and `--debug` (the
+traceback of an error). [Error codes](errors.md) lists the exit statuses. This page is generated from the parser.
 """
 
 
@@ -23,7 +23,8 @@ def cli_reference() -> str:
     """Return the reference as Markdown."""
     pages = [build_app(verb)[verb].generate_docs(output_format="markdown", heading_level=2) for verb in VERBS]
     pages = [re.sub(r"## Table of Contents\n.*?(?=\n#|\Z)", "", page, flags=re.DOTALL) for page in pages]
-    pages = [page.replace("```console\n", "```console\ngossamer ") for page in pages]
+    # The parser names the module that started Python (-m pytest, for example) in the usage of nested verbs.
+    pages = [re.sub(r"(?<=```console\n)(.*?)(?: -m \w+)?(?= \[|\n| --)", r"gossamer \1", page) for page in pages]
     escaped = "\n".join(escape_line(line) for line in "\n\n".join(pages).splitlines())
     return f"{HEAD}\n{escaped.strip()}\n"
 
