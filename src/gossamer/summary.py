@@ -17,8 +17,20 @@ from __future__ import annotations
 
 import html
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+
+def list_some(names: Sequence[str], limit: int = 4) -> str:
+    """Return names in words, such as ``a, b and 3 more``.
+
+    Args:
+        names: Names to list.
+        limit: Number of names that are listed before the rest is counted.
+    """
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.text import Annotation
 from gossamer.comparison.folder import CompareFolder
 from gossamer.comparison.plan_file import read_plan, write_plan
 from gossamer.comparison.results import collect_results
-from gossamer.report.comparison_figures import qualities, short_names
+from gossamer.report.comparison_figures import plot_qualities, short_names
 from gossamer.report.comparison_page import write_results
 from gossamer.report.label_placement import Label, place_labels
 from gossamer.variants import CostLimits
@@ -125,7 +125,7 @@ def test_a_trivial_answer_far_below_does_not_squeeze_the_others(
     written: CompareFolder, trivial: float, drawn: bool
 ) -> None:
     results = dataclasses.replace(collect_results(written, read_plan(written.plan)), trivial=trivial)
-    (axes,) = qualities(results).axes
+    (axes,) = plot_qualities(results).axes
     assert (axes.get_xlim()[0] <= trivial) == drawn
     words = [text.get_text() for text in axes.texts]
     assert words == [" trivial answer" if drawn else f"← trivial answer: {trivial:.2f}"]

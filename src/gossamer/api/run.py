@@ -11,9 +11,8 @@ from gossamer.errors import Note
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.evaluation.classification import ClassificationEvaluation
 from gossamer.evaluation.segmentation import SegmentationEvaluation
-from gossamer.report.classification_page import metric_rows, verdict
-from gossamer.report.labels import by_auroc, decision_in_words
-from gossamer.report.segmentation_page import mask_metric_rows, mask_verdict
+from gossamer.report import classification_page, segmentation_page
+from gossamer.report.labels import describe_decisions, sort_by_auroc
 from gossamer.summary import Result, SummaryTable
 from gossamer.training.conclusion import ClassificationConclusion
 from gossamer.training.mask_conclusion import SegmentationConclusion
@@ -64,12 +63,19 @@ class Run(Result):
         if self.conclusion is None:
             return ()
         if isinstance(self.conclusion, SegmentationConclusion):
-            caption = f"{mask_verdict(self.conclusion.evaluation)}\nreport: {self.report}"
+            caption = f"{segmentation_page.describe_quality(self.conclusion)}\nreport: {self.report}"
             return (_mask_table(self.conclusion.evaluation, self.config.data, caption),)
         evaluation = self.conclusion.evaluation
         single = len(self.config.classes) == 2 and not self.config.multi_label
         lines = [f"positive class: {self.config.classes[1]}"] if single else []
-        caption = "\n".join([*lines, decision_in_words(evaluation), verdict(self.conclusion), f"report: {self.report}"])
+        caption = "\n".join(
+            [
+                *lines,
+                describe_decisions(evaluation),
+                classification_page.describe_quality(self.conclusion),
+                f"report: {self.report}",
+            ]
+        )
         table = _metrics_table(evaluation, self.config.data, "" if self.config.multi_label else caption)
         return (table, _labels_table(evaluation, caption)) if self.config.multi_label else (table,)
 
@@ -78,7 +84,7 @@ def _mask_table(evaluation: SegmentationEvaluation, source: str, caption: str) -
     title = f"{source}, {evaluation.split} split, {len(evaluation.cases)} cases"
     classes = evaluation.classes if len(evaluation.classes) > 1 else ()
     rows = []
-    for row in mask_metric_rows(evaluation):
+    for row in segmentation_page.metric_rows(evaluation):
         estimate = row["estimate"]
         each = [f"{value.value:.3f}" for value in row["classes"]] if classes else []
         each += [""] * (len(classes) - len(each))
@@ -90,7 +96,7 @@ def _metrics_table(evaluation: ClassificationEvaluation, source: str, caption: s
     title = f"{source}, {evaluation.split} split, {evaluation.samples} images"
     nothing = [] if evaluation.nothing is None else ["no label"]
     rows = []
-    for row in metric_rows(evaluation):
+    for row in classification_page.metric_rows(evaluation):
         compared = [_decimal(row[key]) for key in ("trivial", *(["nothing"] if nothing else []))]
         rows.append((row["label"], _decimal(row["estimate"].value), _interval(row["estimate"]), *compared))
     headings = ("metric", "value", "95 % interval", "trivial", *nothing)
@@ -100,7 +106,7 @@ def _metrics_table(evaluation: ClassificationEvaluation, source: str, caption: s
 def _labels_table(evaluation: ClassificationEvaluation, caption: str) -> SummaryTable:
     headings = ("label", "with it", "AUROC", "95 % interval", "AP", "threshold", "sensitivity", "specificity")
     rows = []
-    for label in by_auroc(evaluation.labels):
+    for label in sort_by_auroc(evaluation.labels):
         m, cut = label.metrics, f"{label.threshold:.3f}" if label.chosen else "0.5 kept"
         decided = [_decimal(m[name].value) for name in ("average_precision", "sensitivity", "specificity")]
         start = (label.name, f"{label.prevalence:.1%}", _decimal(m["auroc"].value), _interval(m["auroc"]))

@@ -18,8 +18,8 @@ from gossamer.data.preparation.segmentation import prepare_split as prepare_case
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.profiling.machine import describe_machine
 from gossamer.progress import SILENT, Progress
-from gossamer.report.figures import VALIDATION_METRICS, learning_curves, write_png
-from gossamer.report.segmentation_page import write_mask_run
+from gossamer.report.figures import VALIDATION_METRICS, plot_learning_curves, write_png
+from gossamer.report.segmentation_page import write_run
 from gossamer.training.callbacks import EpochDone, Event, TrainingInterrupted
 from gossamer.training.conclude import conclude
 from gossamer.training.loop import fit_network, global_rank, world_size
@@ -164,7 +164,7 @@ def _fit_and_conclude(
     else:
         with progress.track_steps("evaluating") as update:
             conclusion = conclude_masks(folder, run, dataset, fitted, splits, notes, update)
-        write_mask_run(folder, conclusion)
+        write_run(folder, conclusion)
     _show_notes(dataset, (note for note in conclusion.notes if note not in (*dataset.notes, *notes)), progress)
     return Run(folder.path, run, conclusion)
 
@@ -226,6 +226,6 @@ def _draw_curves(folder: RunFolder, monitor: str) -> Callable[[Event], None]:
 
     def draw(event: Event) -> None:
         if isinstance(event, EpochDone):
-            write_png(learning_curves(event.history, event.best_epoch, monitor), folder.progress)
+            write_png(plot_learning_curves(event.history, event.best_epoch, monitor), folder.progress)
 
     return draw

@@ -12,6 +12,7 @@ from gossamer.data.layouts import open_dataset
 from gossamer.data.preparation.check import DatasetCheck, check_dataset
 from gossamer.data.preparation.check_segmentation import MaskSummary
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.summary import list_some
 
 _SHOWN = 12
 
@@ -139,8 +140,7 @@ def _mask_lines(masks: MaskSummary | None) -> list[str]:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
-    return shown + (f" and {len(counts) - 5} more" if len(counts) > 5 else "") or "none"
+    return list_some([f"{name} ({count})" for name, count in counts.items()], 5) or "none"
 
 
 def _listed(word: str, items: tuple[Any, ...]) -> list[str]:

@@ -127,14 +127,14 @@ def masks_table(evaluation: SegmentationEvaluation, source: str) -> Table:
     """Return an evaluation of masks as a table for people."""
     from rich.table import Table
 
-    from gossamer.report.segmentation_page import mask_metric_rows
+    from gossamer.report.segmentation_page import metric_rows
 
     title = f"{source}, {evaluation.split} split, {len(evaluation.cases)} cases"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     classes = evaluation.classes if len(evaluation.classes) > 1 else ()
     for heading in ("metric", "mean", "95 % interval", *classes, "nothing"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for row in mask_metric_rows(evaluation):
+    for row in metric_rows(evaluation):
         estimate = row["estimate"]
         each = [f"{value.value:.3f}" for value in row["classes"]] if classes else []
         each += [""] * (len(classes) - len(each))
@@ -171,13 +171,13 @@ def labels_table(evaluation: ClassificationEvaluation) -> Table:
     """Return each label by itself as a compact table for people, the best ranked first."""
     from rich.table import Table
 
-    from gossamer.report.labels import by_auroc
+    from gossamer.report.labels import sort_by_auroc
 
     table = Table(box=None, pad_edge=False)
     headings = ("label", "with it", "AUROC", "95 % interval", "AP", "threshold", "sensitivity", "specificity")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "label" else "right")
-    for label in by_auroc(evaluation.labels):
+    for label in sort_by_auroc(evaluation.labels):
         m, cut = label.metrics, f"{label.threshold:.3f}" if label.chosen else "0.5 kept"
         decided = [_decimal(m[name].value) for name in ("average_precision", "sensitivity", "specificity")]
         table.add_row(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,7 +14,8 @@ from gossamer.evaluation.classification_metrics import METRICS
 from gossamer.inference.decisions import names_of
 from gossamer.profiling.figure import format_quantity
 from gossamer.report import figures
-from gossamer.report.labels import by_auroc, decision_in_words, label_intervals, labels_in_words
+from gossamer.report.labels import describe_decisions, describe_labels, plot_label_intervals, sort_by_auroc
+from gossamer.summary import list_some
 from gossamer.training.conclusion import ClassificationConclusion
 
 COST_ROWS = {
@@ -45,24 +45,24 @@ def render_run(conclusion: ClassificationConclusion) -> str:
     several = len(c.evaluation.labels) > 1
     return (
         environment()
-        .get_template("run.html.j2")
+        .get_template("classification.html.j2")
         .render(
             c=c,
             title=c.run.title,
             version=__version__,
             metrics=metric_rows(c.evaluation),
             cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
-            balance=_balance(c),
-            verdict=verdict(c),
-            decision=decision_in_words(c.evaluation),
-            labels=by_auroc(c.evaluation.labels),
-            intervals=Markup(figures.to_svg(label_intervals(c.evaluation.labels))) if several else None,
+            balance=_count_splits(c),
+            quality=describe_quality(c),
+            decision=describe_decisions(c.evaluation),
+            labels=sort_by_auroc(c.evaluation.labels),
+            intervals=Markup(figures.to_svg(plot_label_intervals(c.evaluation.labels))) if several else None,
             curves=Markup(
-                figures.to_svg(figures.learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor))
+                figures.to_svg(figures.plot_learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor))
             ),
-            ranking=Markup(figures.to_svg(figures.ranking_curves(c.predictions))),
-            confusion=Markup(figures.to_svg(figures.confusion_and_reliability(c.predictions))),
-            worst=_worst(c),
+            ranking=Markup(figures.to_svg(figures.plot_ranking_curves(c.predictions))),
+            confusion=Markup(figures.to_svg(figures.plot_decisions(c.predictions))),
+            worst=_worst_rows(c),
         )
     )
 
@@ -93,8 +93,8 @@ def render_twins(conclusions: dict[str, ClassificationConclusion], intro: str) -
             chart=Markup(
                 figures.to_svg(figures.estimates({c.run.title: c.evaluation.metrics["auroc"] for c in runs}, "AUROC"))
             ),
-            ranking=[Markup(figures.to_svg(figures.ranking_curves(c.predictions))) for c in runs],
-            worst=_worst(runs[0])[:6],
+            ranking=[Markup(figures.to_svg(figures.plot_ranking_curves(c.predictions))) for c in runs],
+            worst=_worst_rows(runs[0])[:6],
         )
     )
 
@@ -137,12 +137,12 @@ def metric_rows(evaluation: ClassificationEvaluation) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(conclusion: ClassificationConclusion) -> str:
+def describe_quality(conclusion: ClassificationConclusion) -> str:
     """Return in words whether the model ranks better than chance, and where it is worse than the trivial classifier."""
     evaluation = conclusion.evaluation
     auroc = evaluation.metrics["auroc"]
     if math.isnan(auroc.value) and conclusion.run.multi_label:
-        return labels_in_words(evaluation)
+        return describe_labels(evaluation)
     if math.isnan(auroc.value):
         return "AUROC is undefined here: the evaluated split has images of one class only."
     interval = f"{auroc.low:.3f} to {auroc.high:.3f}"
@@ -158,11 +158,11 @@ def verdict(conclusion: ClassificationConclusion) -> str:
         and evaluation.metrics[key].value != trivial
     ]
     if conclusion.run.multi_label:
-        said = f"{said} {labels_in_words(evaluation)}"
+        said = f"{said} {describe_labels(evaluation)}"
     return f"{said} It is worse than the trivial classifier in {', '.join(worse)}." if worse else said
 
 
-def _balance(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
+def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     dataset = conclusion.dataset
     rows = []
     for split in ("train", "val", "test"):
@@ -174,7 +174,7 @@ def _balance(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     return rows
 
 
-def _worst(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
+def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     p = conclusion.predictions
     truth = names_of(p.targets.astype(bool), p.classes)
     chosen, wanted = p.chosen(), p.targets.astype(bool)
@@ -182,22 +182,17 @@ def _worst(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     missed, added = (names_of(wrong, p.classes) for wrong in (wanted & ~chosen, chosen & ~wanted))
     return [
         {
-            "uri": figures.picture_uri(conclusion.picture(row)),
+            "uri": figures.encode_picture(conclusion.picture(row)),
             "id": p.samples[row].id,
             "truth": truth[row].replace("|", ", "),
             "said": said[row].replace("|", ", "),
             "missed": missed[row].replace("|", ", "),
-            "added": _first(added[row].split("|")),
+            "added": list_some(added[row].split("|")),
             "confidence": float(p.probabilities[row].max()),
             "right": bool(p.correct()[row]),
         }
         for row, _ in conclusion.worst_cases()
     ]
-
-
-def _first(names: Sequence[str], count: int = 4) -> str:
-    more = len(names) - count
-    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def environment() -> Environment:

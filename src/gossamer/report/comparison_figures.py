@@ -19,7 +19,7 @@ from gossamer.comparison.paired_tests import FEWEST
 from gossamer.comparison.pareto import find_pareto_front
 from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.report.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, axes_in_a_row, styled
+from gossamer.report.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, create_axes, with_style
 from gossamer.report.label_placement import Label, Line, place_labels
 from gossamer.variants import MB, PRECISIONS, RuntimePrecision, Variant
 
@@ -84,19 +84,19 @@ def points_of(results: CollectedResults, cost: str) -> dict[RuntimePrecision, li
     return found
 
 
-@styled
-def qualities(results: CollectedResults) -> Figure:
+@with_style
+def plot_qualities(results: CollectedResults) -> Figure:
     """Return the quality of each variant with its interval and each seed, beside the trivial answer.
 
     A trivial answer that is far below them all is written at the edge, so that the variants can be distinguished.
     """
     title = f"{results.label}, {'95 % interval, ' if results.groups >= FEWEST else ''}each seed"
-    figure, axes, shown = _rows(results, title, results.label)
+    figure, axes, shown = _variant_axes(results, title, results.label)
     ends: list[float] = []
     for row, result in enumerate(shown):
         assert result.quality is not None
         seeds = [trial.quality.value for trial in result.trials if trial.quality is not None]
-        _interval(axes, -row, result.quality, seeds, BLUE)
+        _draw_interval(axes, -row, result.quality, seeds, BLUE)
         ends += [*seeds, result.quality.value, result.quality.low, result.quality.high]
     drawn = [end for end in ends if not math.isnan(end)]
     if results.trivial is not None and drawn:
@@ -109,16 +109,16 @@ def qualities(results: CollectedResults) -> Figure:
     return figure
 
 
-@styled
-def differences(results: CollectedResults) -> Figure:
+@with_style
+def plot_differences(results: CollectedResults) -> Figure:
     """Return the difference of each variant to its baseline with its interval and each seed; orange if significant."""
-    figure, axes, shown = _rows(
+    figure, axes, shown = _variant_axes(
         results, "Difference to the softmax baseline", f"{results.label}, better than the baseline →"
     )
     for row, result in enumerate(shown):
         if result.versus is not None:
             told = result.versus.p_holm is not None and result.versus.p_holm < 0.05
-            _interval(axes, -row, result.versus.estimate, result.versus.seeds, ORANGE if told else GREY)
+            _draw_interval(axes, -row, result.versus.estimate, result.versus.seeds, ORANGE if told else GREY)
         else:
             text = " baseline" if result.variant.attention == BASELINE else " no baseline"
             axes.text(0, -row, text, color=GREY, va="center", fontsize=8)
@@ -126,13 +126,13 @@ def differences(results: CollectedResults) -> Figure:
     return figure
 
 
-@styled
-def pareto(results: CollectedResults, cost: str) -> Figure:
+@with_style
+def plot_pareto_front(results: CollectedResults, cost: str) -> Figure:
     """Return quality against a cost, a step line through the variants of each precision that nobody beats.
 
     Variants on a front are named, the others have their number in the table.
     """
-    figure, (axes,) = axes_in_a_row(1, (WIDTH, 4.4))
+    figure, (axes,) = create_axes(1, (WIDTH, 4.4))
     labels: list[Label] = []
     corners: list[Line] = []
     points = points_of(results, cost)
@@ -158,8 +158,8 @@ def pareto(results: CollectedResults, cost: str) -> Figure:
     return figure
 
 
-@styled
-def growth(results: CollectedResults, name: str) -> Figure:
+@with_style
+def plot_growth(results: CollectedResults, name: str) -> Figure:
     """Return ``macs`` or ``latency`` against the number of pixels, with the fitted exponent beside each name."""
     title, unit = {"macs": ("Multiply-accumulates", "MACs"), "latency": ("Latency in PyTorch", "ms")}[name]
     measured = [r for r in results.variants if r.measured is not None and len(r.measured.growth) > 1]
@@ -170,7 +170,7 @@ def growth(results: CollectedResults, name: str) -> Figure:
         for result, power in zip(measured, powers, strict=True)
     ]
     columns = 2 if max(map(len, labels), default=0) <= NARROW_LABEL else 1
-    figure, (axes,) = axes_in_a_row(1, (WIDTH, 3.4 + 0.17 * math.ceil(len(measured) / columns)))
+    figure, (axes,) = create_axes(1, (WIDTH, 3.4 + 0.17 * math.ceil(len(measured) / columns)))
     for number, result in enumerate(measured):
         assert result.measured is not None
         known = [(math.prod(p.image_size), v) for p in result.measured.growth if (v := getattr(p, name).value)]
@@ -192,10 +192,10 @@ def growth(results: CollectedResults, name: str) -> Figure:
     return figure
 
 
-def _rows(results: CollectedResults, title: str, label: str) -> tuple[Figure, Axes, list[VariantResult]]:
+def _variant_axes(results: CollectedResults, title: str, label: str) -> tuple[Figure, Axes, list[VariantResult]]:
     """Return axes with a row for each variant that has a quality."""
     shown = [result for result in results.variants if result.quality is not None]
-    figure, (axes,) = axes_in_a_row(1, (WIDTH, 1.0 + 0.3 * max(1, len(shown))))
+    figure, (axes,) = create_axes(1, (WIDTH, 1.0 + 0.3 * max(1, len(shown))))
     names = short_names(results.plan.variants)
     axes.set_yticks([-row for row in range(len(shown))], [f"{names[r.variant]}  {r.number}" for r in shown])
     axes.set(title=title, xlabel=label, ylim=(0.4 - len(shown), 1.0))
@@ -203,7 +203,7 @@ def _rows(results: CollectedResults, title: str, label: str) -> tuple[Figure, Ax
     return figure, axes, shown
 
 
-def _interval(axes: Axes, row: float, estimate: Estimate, seeds: Sequence[float], color: str) -> None:
+def _draw_interval(axes: Axes, row: float, estimate: Estimate, seeds: Sequence[float], color: str) -> None:
     if not math.isnan(estimate.low):
         axes.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=2, solid_capstyle="round", zorder=3)
     axes.plot(seeds, [row] * len(seeds), "|", color=INK, markersize=9, markeredgewidth=0.9, zorder=4)

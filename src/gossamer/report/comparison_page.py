@@ -42,12 +42,12 @@ def write_results(folder: CompareFolder) -> CollectedResults:
     results = collect_results(folder, read_plan(folder.plan))
     recommendation = recommend(results)
     write_text(folder.table, to_csv(build_table(results)))
-    write_json(folder.summary, summary_of(results, recommendation))
+    write_json(folder.summary, summarize_results(results, recommendation))
     write_text(folder.report, render_comparison(results, recommendation))
     return results
 
 
-def summary_of(results: CollectedResults, recommendation: Recommendation) -> dict[str, Any]:
+def summarize_results(results: CollectedResults, recommendation: Recommendation) -> dict[str, Any]:
     """Return everything that the page says, as data."""
     r = recommendation
     return {
@@ -67,10 +67,10 @@ def summary_of(results: CollectedResults, recommendation: Recommendation) -> dic
             "headline": r.headline,
             "sentences": list(r.sentences),
             "rule": RULE,
-            "chosen": _named(r.chosen),
-            "best": _named(r.best),
+            "chosen": _candidate_data(r.chosen),
+            "best": _candidate_data(r.best),
             "loss": None if r.loss is None else r.loss.to_json(),
-            "alike": [_named(candidate) for candidate in r.alike],
+            "alike": [_candidate_data(candidate) for candidate in r.alike],
         },
         "kinds": [_variant_data(result) for result in results.variants],
         "notes": list(results.notes),
@@ -81,12 +81,12 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
     """Return the report of a comparison as one HTML page that needs nothing else."""
     trained = [result for result in results.variants if result.quality is not None]
     drawn = [cost for cost in comparison_figures.COSTS if any(comparison_figures.points_of(results, cost).values())]
-    drawings = [comparison_figures.qualities] if trained else []
-    drawings += [comparison_figures.differences] if any(result.versus is not None for result in trained) else []
+    drawings = [comparison_figures.plot_qualities] if trained else []
+    drawings += [comparison_figures.plot_differences] if any(result.versus is not None for result in trained) else []
     grown = any(result.measured is not None and len(result.measured.growth) > 1 for result in results.variants)
     return (
         environment()
-        .get_template("compare.html.j2")
+        .get_template("comparison.html.j2")
         .render(
             r=results,
             plan=results.plan,
@@ -94,28 +94,30 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
             rule=RULE,
             version=__version__,
             resamples=RESAMPLES,
-            rows=[_row(result) for result in results.variants],
-            costs=[_costs(result, results.plan.precisions) for result in results.variants],
-            hows=_hows(results),
+            rows=[_quality_row(result) for result in results.variants],
+            costs=[_cost_row(result, results.plan.precisions) for result in results.variants],
+            hows=_list_methods(results),
             precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
             in_8_bits="int8" in results.plan.precisions or bool(results.seeds_in_8_bits),
             intervals=[Markup(to_svg(draw(results))) for draw in drawings],
             fewest=FEWEST,
-            fronts=[Markup(to_svg(comparison_figures.pareto(results, cost))) for cost in drawn],
-            energy=_energy(results),
-            growth=[Markup(to_svg(comparison_figures.growth(results, name))) for name in ("macs", "latency") if grown],
-            failed=_failed(results),
+            fronts=[Markup(to_svg(comparison_figures.plot_pareto_front(results, cost))) for cost in drawn],
+            energy=_missing_energy_reason(results),
+            growth=[
+                Markup(to_svg(comparison_figures.plot_growth(results, name))) for name in ("macs", "latency") if grown
+            ],
+            failed=_list_failures(results),
             permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
             options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.options.items()],
-            interval=_interval,
-            duration=_duration,
-            signed=_signed,
-            chance=_chance,
+            interval=_format_interval,
+            duration=_format_duration,
+            signed=_format_difference,
+            chance=_format_p_value,
         )
     )
 
 
-def _row(result: VariantResult) -> dict[str, Any]:
+def _quality_row(result: VariantResult) -> dict[str, Any]:
     """Return how good a variant is, as a row."""
     versus, drop = result.versus, result.drop
     seconds = result.training_seconds
@@ -134,20 +136,20 @@ def _row(result: VariantResult) -> dict[str, Any]:
     }
 
 
-def _costs(result: VariantResult, precisions: Sequence[RuntimePrecision]) -> dict[str, Any]:
+def _cost_row(result: VariantResult, precisions: Sequence[RuntimePrecision]) -> dict[str, Any]:
     """Return what a variant costs, as a row."""
     return {
         "number": result.number,
         "name": result.variant.name,
-        "network": [_shown(result.cost(name)) for name in ("parameters", "macs")],
+        "network": [_format_figure(result.cost(name)) for name in ("parameters", "macs")],
         "precisions": {
-            name: [_shown(result.cost(name, precision)) for precision in precisions]
+            name: [_format_figure(result.cost(name, precision)) for precision in precisions]
             for name in ("file", "latency_p50", "peak_memory")
         },
     }
 
 
-def _shown(figure: Figure) -> dict[str, str]:
+def _format_figure(figure: Figure) -> dict[str, str]:
     """Return a figure as a cell: its number in the column's unit, and how it was obtained."""
     value = figure.value
     if value is None:
@@ -161,7 +163,7 @@ def _shown(figure: Figure) -> dict[str, str]:
     return {"text": text, "how": figure.how, "detail": figure.detail}
 
 
-def _hows(results: CollectedResults) -> list[tuple[str, list[tuple[str, str]]]]:
+def _list_methods(results: CollectedResults) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return how each column of costs was obtained: the ways that occur, each with an example of its detail."""
     named = {
         "Parameters": ("parameters", None),
@@ -181,7 +183,7 @@ def _hows(results: CollectedResults) -> list[tuple[str, list[tuple[str, str]]]]:
     return rows
 
 
-def _failed(results: CollectedResults) -> list[tuple[str, list[int], str]]:
+def _list_failures(results: CollectedResults) -> list[tuple[str, list[int], str]]:
     """Return what failed: the variant, the seeds and the reason; seeds with the same reason stand together."""
     found: dict[tuple[str, str], list[int]] = {}
     for result in results.variants:
@@ -191,7 +193,7 @@ def _failed(results: CollectedResults) -> list[tuple[str, list[int], str]]:
     return [(name, seeds, reason) for (name, reason), seeds in found.items()]
 
 
-def _energy(results: CollectedResults) -> str | None:
+def _missing_energy_reason(results: CollectedResults) -> str | None:
     """Return why energy is missing; None where it is known, or nothing is measured yet."""
     measured = [result for result in results.variants if result.measured is not None]
     figures = [result.cost("energy", precision) for result in measured for precision in results.plan.precisions]
@@ -235,7 +237,7 @@ def _variant_data(result: VariantResult) -> dict[str, Any]:
     }
 
 
-def _named(candidate: Deployment | None) -> dict[str, Any] | None:
+def _candidate_data(candidate: Deployment | None) -> dict[str, Any] | None:
     if candidate is None:
         return None
     return {
@@ -247,7 +249,7 @@ def _named(candidate: Deployment | None) -> dict[str, Any] | None:
     }
 
 
-def _interval(estimate: Estimate | None) -> str:
+def _format_interval(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     if math.isnan(estimate.low):
@@ -255,16 +257,16 @@ def _interval(estimate: Estimate | None) -> str:
     return f"{estimate.low:.3f} – {estimate.high:.3f}"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return format_duration(seconds) if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-def _signed(value: float) -> str:
+def _format_difference(value: float) -> str:
     """Return a difference with its sign, and a true minus."""
     return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _chance(p: float | None) -> str:
+def _format_p_value(p: float | None) -> str:
     """Return a p-value, which is never 0."""
     if p is None or math.isnan(p):
         return "–"

@@ -41,7 +41,7 @@ _STYLE: Any = {
 }
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def with_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Run ``draw`` with our style, and leave matplotlib's own as it was."""
 
     @functools.wraps(draw)
@@ -67,7 +67,7 @@ def write_png(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110)
 
 
-def picture_uri(array: np.ndarray, side: int = 168) -> str:
+def encode_picture(array: np.ndarray, side: int = 168) -> str:
     """Return a grey or RGB picture, values 0..1, as a PNG data address about ``side`` pixels high."""
     from PIL import Image as PillowImage
 
@@ -79,10 +79,10 @@ def picture_uri(array: np.ndarray, side: int = 168) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-@styled
-def learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monitor: str) -> Figure:
+@with_style
+def plot_learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monitor: str) -> Figure:
     """Return loss and validation metric over the epochs, the best one marked."""
-    figure, (loss, metric) = axes_in_a_row(2, (7.4, 2.7))
+    figure, (loss, metric) = create_axes(2, (7.4, 2.7))
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(epochs) == 1 else None  # one epoch makes no line
     loss.plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training, augmented", marker=marker)
@@ -104,15 +104,15 @@ def learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monito
     return figure
 
 
-@styled
-def ranking_curves(predictions: Predictions) -> Figure:
+@with_style
+def plot_ranking_curves(predictions: Predictions) -> Figure:
     """Return ROC and precision-recall curves, one a class; of two classes, that of the second."""
-    figure, (roc, pr) = axes_in_a_row(2, (7.4, 3.4))
+    figure, (roc, pr) = create_axes(2, (7.4, 3.4))
     truths = predictions.targets.astype(bool)
     columns = [1] if truths.shape[1] == 2 and not predictions.multi_label else list(range(truths.shape[1]))
     for number, k in enumerate(columns[: len(PALETTE)]):
         if 0 < truths[:, k].sum() < len(truths):
-            false_rate, true_rate, precision = _curve(predictions.probabilities[:, k], truths[:, k])
+            false_rate, true_rate, precision = _compute_curves(predictions.probabilities[:, k], truths[:, k])
             color, style = PALETTE[number], ("-", "--", "-.", ":")[number % 4]
             roc.plot(false_rate, true_rate, color=color, linestyle=style, label=predictions.classes[k])
             pr.step(true_rate, precision, where="post", color=color, linestyle=style, label=predictions.classes[k])
@@ -132,11 +132,11 @@ def ranking_curves(predictions: Predictions) -> Figure:
     return figure
 
 
-@styled
-def confusion_and_reliability(predictions: Predictions) -> Figure:
+@with_style
+def plot_decisions(predictions: Predictions) -> Figure:
     """Return the confusion matrix and the reliability diagram."""
     rows = len(predictions.classes) if predictions.multi_label else 0
-    figure, (confusion, reliability) = axes_in_a_row(2, (7.4, max(3.6, 0.8 + 0.27 * rows)))
+    figure, (confusion, reliability) = create_axes(2, (7.4, max(3.6, 0.8 + 0.27 * rows)))
     _draw_confusion(confusion, predictions)
     _draw_reliability(reliability, predictions)
     return figure
@@ -162,8 +162,12 @@ def _draw_confusion(axes: Axes, predictions: Predictions) -> None:
             ink = "white" if shares[i, j] > 0.55 else "#20242a"
             text = f"{count}{break_line}{shares[i, j]:.0%}" if totals[i, j] else "–"
             axes.text(j, i, text, ha="center", va="center", color=ink)
-    axes.set_xticks(range(len(columns)), [short(name) for name in columns], rotation=30 if len(columns) > 3 else 0)
-    axes.set_yticks(range(len(rows)), [short(name) for name in rows], rotation=90 if len(rows) <= 2 else 0, va="center")
+    axes.set_xticks(
+        range(len(columns)), [shorten_name(name) for name in columns], rotation=30 if len(columns) > 3 else 0
+    )
+    axes.set_yticks(
+        range(len(rows)), [shorten_name(name) for name in rows], rotation=90 if len(rows) <= 2 else 0, va="center"
+    )
     title = "Images given each label" if predictions.multi_label else "Confusion matrix"
     axes.set(title=title, xlabel=label, ylabel="label" if predictions.multi_label else "truth")
     axes.grid(visible=False)
@@ -190,7 +194,7 @@ def _draw_reliability(axes: Axes, predictions: Predictions) -> None:
     axes.set(title="Reliability", xlabel=label, ylabel="observed share", xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
 
 
-def _curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compute_curves(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return false positive rate, true positive rate and precision at every threshold, from none to all positive."""
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
@@ -201,21 +205,21 @@ def _curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return false_rate, np.concatenate([first, hits / truth.sum()]), np.concatenate([[1.0], hits / called])
 
 
-def axes_in_a_row(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def create_axes(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Return a figure of ``size`` in inches with ``count`` axes side by side."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
 
 
-def short(name: str) -> str:
+def shorten_name(name: str) -> str:
     """Return a name that fits beside an axis."""
     return name if len(name) <= 18 else name[:17] + "…"
 
 
-@styled
+@with_style
 def estimates(values: dict[str, Estimate], label: str) -> Figure:
     """Return one metric of several runs as points with their intervals."""
-    figure, (axes,) = axes_in_a_row(1, (7.4, 0.6 + 0.42 * len(values)))
+    figure, (axes,) = create_axes(1, (7.4, 0.6 + 0.42 * len(values)))
     for row, (color, estimate) in enumerate(zip(PALETTE, values.values(), strict=False)):
         axes.plot([estimate.low, estimate.high], [-row, -row], color=color, linewidth=2, solid_capstyle="round")
         axes.plot(estimate.value, -row, "o", color=color, markersize=7, markerfacecolor="white", markeredgewidth=2)

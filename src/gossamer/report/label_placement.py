@@ -67,10 +67,12 @@ def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Line] = ()
         )
         size = written.get_window_extent(renderer)
         best: tuple[float, float, float, Bbox] | None = None
-        for dx, dy in _offsets(size.width / scale, size.height / scale):
+        for dx, dy in _candidate_offsets(size.width / scale, size.height / scale):
             x, y = middles[k][0] + dx * scale, middles[k][1] + dy * scale
             box = Bbox.from_bounds(x - size.width / 2, y - size.height / 2, size.width, size.height)
-            covered = sum(_common(box, other) for other in taken) + size.width * size.height - _common(box, inside)
+            covered = (
+                sum(_shared_area(box, other) for other in taken) + size.width * size.height - _shared_area(box, inside)
+            )
             if best is None or covered < best[0] - 1e-6:
                 best = (covered, dx, dy, box)
             if covered <= 1e-6:
@@ -91,14 +93,14 @@ def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Line] = ()
             )
 
 
-def _offsets(width: float, height: float) -> Iterator[tuple[float, float]]:
+def _candidate_offsets(width: float, height: float) -> Iterator[tuple[float, float]]:
     """Yield places of the middle of a label around its point, in points of type, from near to far."""
     for away in (1, 4, 9, 16, 25, 36, 50):
         x, y = width / 2 + MARKER_POINTS + away, height / 2 + MARKER_POINTS + away
         yield from ((0, y), (x, 0), (0, -y), (-x, 0), (x * 0.8, y), (-x * 0.8, y), (x * 0.8, -y), (-x * 0.8, -y))
 
 
-def _common(a: Bbox, b: Bbox) -> float:
+def _shared_area(a: Bbox, b: Bbox) -> float:
     """Return the area that two boxes share."""
     width = min(a.x1, b.x1) - max(a.x0, b.x0)
     height = min(a.y1, b.y1) - max(a.y0, b.y0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gossamer.data.image import Image
-from gossamer.data.label_map import LabelMap
+from gossamer.evaluation.example_slice import ExampleSlice
 from gossamer.evaluation.segmentation import SegmentationEvaluation
-from gossamer.report.figures import GREY, PALETTE, axes_in_a_row, styled
+from gossamer.report.figures import GREY, PALETTE, create_axes, with_style
 
 CONTOUR_COLORS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 _INCHES = 3.0
@@ -23,59 +21,20 @@ _TRUTH: dict[str, Any] = {"linewidths": 4.2, "alpha": 0.5}
 _PREDICTION: dict[str, Any] = {"linewidths": 1.3, "alpha": 1.0}
 
 
-@dataclass(frozen=True)
-class Overlay:
-    """One slice to look at.
-
-    Attributes:
-        picture: ``(rows, columns[, 3])``, values 0..1.
-        truth: bool ``(classes, rows, columns)``.
-        prediction: the same.
-        slice_index: which slice of a volume it is, or None.
-        aspect: height of a pixel over its width.
-    """
-
-    picture: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
-    slice_index: int | None
-    aspect: float
-
-
-def choose_slice(image: Image, truth: LabelMap, prediction: LabelMap) -> Overlay:
-    """Return the slice where truth and prediction together are largest.
-
-    A volume whose orientation is known is shown as radiologists look at it: anterior up, the patient's right on the
-    left.
-    """
-    aspect = image.spacing_mm[-2] / image.spacing_mm[-1] if image.spacing_mm is not None else 1.0
-    array, wanted, said, index = image.array, truth.planes, prediction.planes, None
-    if "slices" in image.axes:
-        index = int((wanted | said).sum(axis=(0, 2, 3)).argmax())
-        array, wanted, said = array[index], wanted[:, index], said[:, index]
-    picture = array.astype(np.float32)
-    if picture.ndim == 3 and picture.shape[-1] != 3:
-        picture = picture[..., 0]
-    if image.geometry is not None and image.geometry.oriented:
-        picture, wanted, said = picture[::-1, ::-1], wanted[:, ::-1, ::-1], said[:, ::-1, ::-1]
-    low, high = np.percentile(picture, (0.5, 99.5))
-    return Overlay(np.clip((picture - low) / max(high - low, 1e-6), 0, 1), wanted, said, index, aspect)
-
-
-def overlay_uri(overlay: Overlay) -> str:
+def draw_overlay(example: ExampleSlice) -> str:
     """Return the slice with contours, as a PNG data address.
 
     One colour a class: the truth is a wide pale band, the prediction a thin line, so that neither hides the other.
     """
-    rows, columns = overlay.picture.shape[:2]
-    height = rows * overlay.aspect
+    rows, columns = example.picture.shape[:2]
+    height = rows * example.aspect
     scale = _INCHES / max(height, columns)
     figure = Figure(figsize=(columns * scale, height * scale), dpi=110)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(overlay.picture, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    for truth, prediction, color in zip(overlay.truth, overlay.prediction, _colors(len(overlay.truth)), strict=True):
-        _contour(axes, truth, color, _TRUTH)
-        _contour(axes, prediction, color, _PREDICTION)
+    axes.imshow(example.picture, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for truth, prediction, color in zip(example.truth, example.prediction, _colors(len(example.truth)), strict=True):
+        _draw_contour(axes, truth, color, _TRUTH)
+        _draw_contour(axes, prediction, color, _PREDICTION)
     axes.set_axis_off()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
@@ -84,10 +43,10 @@ def overlay_uri(overlay: Overlay) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-@styled
-def dice_of_cases(evaluation: SegmentationEvaluation) -> Figure:
+@with_style
+def plot_case_dice(evaluation: SegmentationEvaluation) -> Figure:
     """Return the Dice of every case, a column of points a class, with the median."""
-    figure, (axes,) = axes_in_a_row(1, (7.4, 3.0))
+    figure, (axes,) = create_axes(1, (7.4, 3.0))
     generator = np.random.default_rng(0)
     for k, color in enumerate(_palette(len(evaluation.classes))):
         dice = np.array([case.metrics["dice"][k] for case in evaluation.cases])
@@ -101,10 +60,10 @@ def dice_of_cases(evaluation: SegmentationEvaluation) -> Figure:
     return figure
 
 
-@styled
-def sizes_against_truth(evaluation: SegmentationEvaluation) -> Figure:
+@with_style
+def plot_sizes(evaluation: SegmentationEvaluation) -> Figure:
     """Return the predicted size of each class in each case against the true one."""
-    figure, (axes,) = axes_in_a_row(1, (4.6, 4.2))
+    figure, (axes,) = create_axes(1, (4.6, 4.2))
     unit = {"mm2": "mm²", "px": "pixels"}.get(evaluation.size_unit, evaluation.size_unit)
     largest = 0.0
     for k, (name, color) in enumerate(zip(evaluation.classes, _palette(len(evaluation.classes)), strict=True)):
@@ -120,7 +79,7 @@ def sizes_against_truth(evaluation: SegmentationEvaluation) -> Figure:
     return figure
 
 
-def legend_uri(classes: tuple[str, ...]) -> str:
+def draw_legend(classes: tuple[str, ...]) -> str:
     """Return the key of the overlays, as a PNG data address."""
     figure = Figure(figsize=(7.4, 0.34), dpi=110)
     handles = [
@@ -137,7 +96,7 @@ def legend_uri(classes: tuple[str, ...]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _contour(axes: Axes, mask: np.ndarray, color: str, style: dict[str, Any]) -> None:
+def _draw_contour(axes: Axes, mask: np.ndarray, color: str, style: dict[str, Any]) -> None:
     if mask.any():
         padded = np.pad(mask.astype(np.float32), 1)
         rows, columns = (np.arange(size) - 1 for size in padded.shape)

@@ -11,7 +11,7 @@ from gossamer.errors import from_os_error
 from gossamer.files import write_json
 from gossamer.quantization.quantize import QuantizationOutcome
 from gossamer.quantization.sensitivity import Sensitivity
-from gossamer.report.figures import BLUE, ORANGE, axes_in_a_row, styled, write_png
+from gossamer.report.figures import BLUE, ORANGE, create_axes, with_style, write_png
 
 REPORT, SENSITIVITY = "quantization.json", "sensitivity.png"
 
@@ -37,27 +37,27 @@ def write_report(folder: Path, outcome: QuantizationOutcome) -> list[Path]:
     write_json(folder / REPORT, outcome.to_json())
     if outcome.sensitivities:
         last = outcome.steps[-1].kept if outcome.steps else ()
-        write_png(sensitivity_figure(outcome.sensitivities, last), folder / SENSITIVITY)
+        write_png(plot_sensitivity(outcome.sensitivities, last), folder / SENSITIVITY)
         written.append(folder / SENSITIVITY)
     return written
 
 
-@styled
-def sensitivity_figure(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, ...] = ()) -> Figure:
+@with_style
+def plot_sensitivity(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, ...] = ()) -> Figure:
     """Return the signal-to-noise ratio of the logits with one layer in 8 bits, layer after layer.
 
     Args:
         sensitivities: of the layers, in the order of the graph.
         kept: labels of the products that stay in floating point.
     """
-    figure, (axes,) = axes_in_a_row(1, (7.4, 1.0 + 0.19 * len(sensitivities)))
+    figure, (axes,) = create_axes(1, (7.4, 1.0 + 0.19 * len(sensitivities)))
     finite = [layer.sqnr_db for layer in sensitivities if math.isfinite(layer.sqnr_db)]
     top = max(finite, default=0.0) + 10
     colors = [ORANGE if {p.label for p in layer.products} <= set(kept) else BLUE for layer in sensitivities]
     values = [min(max(layer.sqnr_db, 0.0), top) for layer in sensitivities]
     rows = range(0, -len(sensitivities), -1)
     axes.barh(rows, values, color=colors, height=0.7)
-    axes.set_yticks(rows, [_tail(layer.label) for layer in sensitivities], fontsize="x-small")
+    axes.set_yticks(rows, [_shorten_label(layer.label) for layer in sensitivities], fontsize="x-small")
     title = "Sensitivity of the layers" + (" (orange: kept in floating point)" if ORANGE in colors else "")
     axes.set(title=title, xlabel="signal to noise of the logits with this layer alone in 8 bits, dB; low is sensitive")
     axes.set_ylim(0.6 - len(sensitivities), 0.6)
@@ -66,6 +66,6 @@ def sensitivity_figure(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, 
     return figure
 
 
-def _tail(label: str) -> str:
+def _shorten_label(label: str) -> str:
     """Return the end of a long name, where layers differ."""
     return label if len(label) <= 40 else "…" + label[-39:]

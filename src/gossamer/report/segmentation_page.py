@@ -20,33 +20,33 @@ FEW_GROUPS = 10
 """With fewer patients than these, a bootstrap interval is too narrow."""
 
 
-def write_mask_run(folder: RunFolder, conclusion: SegmentationConclusion) -> None:
+def write_run(folder: RunFolder, conclusion: SegmentationConclusion) -> None:
     """Write cases, report and summary of a run."""
     conclusion.evaluation.write_csv(folder.cases)
-    write_text(folder.report, render_mask_run(conclusion))
+    write_text(folder.report, render_run(conclusion))
     write_json(folder.summary, conclusion.to_json())
 
 
-def render_mask_run(conclusion: SegmentationConclusion) -> str:
+def render_run(conclusion: SegmentationConclusion) -> str:
     """Return the report of one segmentation run as one HTML page that needs nothing else."""
     c = conclusion
-    curves = figures.learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor)
+    curves = figures.plot_learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor)
     return (
         environment()
-        .get_template("segment.html.j2")
+        .get_template("segmentation.html.j2")
         .render(
             c=c,
             title=c.run.title,
             version=__version__,
-            metrics=mask_metric_rows(c.evaluation),
+            metrics=metric_rows(c.evaluation),
             cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
-            verdict=mask_verdict(c.evaluation),
+            quality=describe_quality(c),
             curves=Markup(figures.to_svg(curves)),
-            dice=Markup(figures.to_svg(overlays.dice_of_cases(c.evaluation))),
-            sizes=Markup(figures.to_svg(overlays.sizes_against_truth(c.evaluation))),
-            key=overlays.legend_uri(c.run.classes),
-            shown=_shown(c),
-            splits=_splits(c),
+            dice=Markup(figures.to_svg(overlays.plot_case_dice(c.evaluation))),
+            sizes=Markup(figures.to_svg(overlays.plot_sizes(c.evaluation))),
+            key=overlays.draw_legend(c.run.classes),
+            shown=_shown_cases(c),
+            splits=_count_splits(c),
         )
     )
 
@@ -67,7 +67,7 @@ def render_mask_twins(conclusions: dict[str, SegmentationConclusion], intro: str
             intro=intro,
             version=__version__,
             runs=[
-                {"link": link, "title": c.run.title, "c": c, "metrics": mask_metric_rows(c.evaluation)}
+                {"link": link, "title": c.run.title, "c": c, "metrics": metric_rows(c.evaluation)}
                 for link, c in conclusions.items()
             ],
             cost=[
@@ -76,13 +76,13 @@ def render_mask_twins(conclusions: dict[str, SegmentationConclusion], intro: str
                 if all(name in c.profile for c in runs)
             ],
             chart=Markup(figures.to_svg(chart)),
-            key=overlays.legend_uri(runs[0].run.classes),
-            shown=[_shown(c)[:6] for c in runs],
+            key=overlays.draw_legend(runs[0].run.classes),
+            shown=[_shown_cases(c)[:6] for c in runs],
         )
     )
 
 
-def mask_metric_rows(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]:
+def metric_rows(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]:
     """Return the metrics as rows of a table: name, mean, interval, each class, what predicting nothing gets."""
     rows = []
     for key, (label, higher) in MASK_METRICS.items():
@@ -104,8 +104,9 @@ def mask_metric_rows(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]
     return rows
 
 
-def mask_verdict(evaluation: SegmentationEvaluation) -> str:
-    """Return in words how good the masks are, and which class is the weakest."""
+def describe_quality(conclusion: SegmentationConclusion) -> str:
+    """Describe how good the masks are, and which class is the weakest."""
+    evaluation = conclusion.evaluation
     dice = evaluation.metrics["dice"]
     if math.isnan(dice.value):
         return "No case of the evaluated split holds a class, so that nothing can be said."
@@ -124,13 +125,13 @@ def mask_verdict(evaluation: SegmentationEvaluation) -> str:
     return said
 
 
-def _shown(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
+def _shown_cases(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
     return [
         {
             "rank": case.rank,
             "id": case.id,
-            "uri": overlays.overlay_uri(case.overlay),
-            "slice": case.overlay.slice_index,
+            "uri": overlays.draw_overlay(case.example),
+            "slice": case.example.slice_index,
             "dice": [
                 (name, value)
                 for name, value in zip(conclusion.run.classes, case.dice, strict=True)
@@ -141,7 +142,7 @@ def _shown(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
     ]
 
 
-def _splits(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
+def _count_splits(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
     rows = []
     for split in ("train", "val", "test"):
         samples = [sample for sample in conclusion.dataset.samples if sample.split == split]

@@ -14,6 +14,7 @@ from gossamer.checkpoint import load_model
 from gossamer.data import SPLITS, SegmentationDataset
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.errors import ErrorCode, Note
+from gossamer.evaluation.example_slice import ExampleSlice, choose_example_slice
 from gossamer.evaluation.segmentation import SegmentationEvaluation, evaluate_cases
 from gossamer.evaluation.torch_network import as_predict
 from gossamer.inference.segmentation import Inference, SegmentationPredictor
@@ -22,7 +23,6 @@ from gossamer.profiling.figure import Figure
 from gossamer.profiling.machine import describe_machine
 from gossamer.profiling.macs import count_macs
 from gossamer.profiling.network import Costs, profile_model
-from gossamer.report.overlays import Overlay, choose_slice
 from gossamer.training.conclude import shared_pixels
 from gossamer.training.loop import Fitted
 from gossamer.training.run_folder import RunConfig, RunFolder
@@ -39,7 +39,7 @@ class ShownCase:
     rank: str
     id: str
     dice: tuple[float, ...]
-    overlay: Overlay
+    example: ExampleSlice
 
 
 @dataclass(frozen=True)
@@ -184,5 +184,5 @@ def _shown(
                 order = [dataset.classes.index(name) for name in model.classes]
                 truth = type(labels)(labels.planes[order], model.classes, labels.overlapping, labels.source)
                 dice = tuple(float(value) for value in np.asarray(result.metrics["dice"]))
-                shown.append(ShownCase(rank, result.sample.id, dice, choose_slice(image, truth, model(image))))
+                shown.append(ShownCase(rank, result.sample.id, dice, choose_example_slice(image, truth, model(image))))
     return shown

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.models import Network
+from gossamer.summary import list_some
 from gossamer.training.batches import Batch
 from gossamer.training.recipe import Recipe
 
@@ -113,13 +114,10 @@ class TrainingModule(pl.LightningModule):
 
     def _refuse(self, batch: Batch, problem: str) -> None:
         self.bad_batch = [self.sample_ids[int(index)] for index in batch.indices]
-        shown = ", ".join(self.bad_batch[:4]) + (
-            f" and {len(self.bad_batch) - 4} more" if len(self.bad_batch) > 4 else ""
-        )
         raise GossamerError(
             ErrorCode.VALUE,
             f"step {self.global_step}",
-            f"{problem} for the batch of {shown}",
+            f"{problem} for the batch of {list_some(self.bad_batch)}",
             "look at these images, or train with a lower learning rate",
         )
 

@@ -12,6 +12,7 @@ from gossamer.data.io import RASTER_SUFFIXES
 from gossamer.data.io.table import Row, read_table
 from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
 from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.summary import list_some
 
 TABLES = ("index.csv", "manifest.csv")
 SMALLEST_STRATUM = 10
@@ -99,7 +100,7 @@ def _gaps(
         return []
     missing = [sample.id for sample in before if sample.id not in rows]
     if missing:
-        problem = f"has no row for {missing[0]!r}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+        problem = f"has no row for {list_some([repr(name) for name in missing], 1)}"
         return [GossamerError(ErrorCode.LABEL, path, problem, "add a row for every image")]
     open_ones = [sample.id for sample in after if not sample.split]
     if open_ones and len(open_ones) < len(after):
