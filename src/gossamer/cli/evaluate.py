@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gossamer.api.environment import require_training_packages, set_torch_threads
+from gossamer.api.progress import choose_progress
 from gossamer.cli.output import Answer, Common, progress
 from gossamer.errors import ErrorCode, GossamerError
 
@@ -85,8 +86,7 @@ def _evaluate_classes(
     if dataset.faults:
         raise dataset.faults[0]
     samples = dataset.samples if split == "all" else dataset.split(split)
-    with progress("reading images") as tick:
-        prepared = prepare_split(dataset, samples, classifier.preprocessing, classifier.classes, tick)
+    prepared = prepare_split(dataset, samples, classifier.preprocessing, classifier.classes, choose_progress(True))
     predictions = classify_split(classifier, prepared)
     prior = class_frequencies(dataset, classifier.classes, split)
     result = evaluate_predictions(predictions, prior, split=split, seed=model.seed)
