@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gossamer.api.check_data import check_data
+    from gossamer.api.draw_phantom import draw_phantom
     from gossamer.api.run import Run
     from gossamer.api.train import train
     from gossamer.checkpoint import load_model
@@ -23,6 +25,8 @@ _PUBLIC = {
     "Run": "gossamer.api.run",
     "train": "gossamer.api.train",
     "GossamerError": "gossamer.errors",
+    "check_data": "gossamer.api.check_data",
+    "draw_phantom": "gossamer.api.draw_phantom",
     "convert_attention": "gossamer.nn.transfer",
     "create_model": "gossamer.nn.models",
     "list_models": "gossamer.nn.models",
@@ -35,8 +39,10 @@ __all__ = [
     "GossamerError",
     "Run",
     "__version__",
+    "check_data",
     "convert_attention",
     "create_model",
+    "draw_phantom",
     "list_models",
     "load_model",
     "open_dataset",

@@ -62,8 +62,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         GossamerError: ``E-OUTPUT`` when there is something already, or the system refuses; ``E-NOSPACE``.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", "give another --out")
+    require_free_folder(path)
     require_place(path, parents=True)
     above = [folder for folder in path.parents if not folder.exists()]
     finished = False
@@ -86,6 +85,16 @@ def new_folder(path: Path) -> Iterator[Path]:
             for folder in above:
                 if folder.exists():
                     folder.rmdir()
+
+
+def require_free_folder(path: Path) -> None:
+    """Raise unless ``path`` does not exist or is an empty folder.
+
+    Raises:
+        GossamerError: ``E-OUTPUT``.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", "choose another folder")
 
 
 def require_place(path: Path, *, parents: bool = False) -> None:

@@ -1,12 +1,12 @@
 """Images, never networks: reading, checking, splitting and preparing data with numpy alone."""
 
+from gossamer.data.checking.check import check_dataset
 from gossamer.data.classification import ClassificationDataset
 from gossamer.data.dataset import SPLITS, Dataset, Sample
 from gossamer.data.image import Image
 from gossamer.data.io import read_image
 from gossamer.data.label_map import LabelMap
 from gossamer.data.layouts import open_dataset
-from gossamer.data.preparation.check import check_dataset
 from gossamer.data.segmentation import LabelledCase, SegmentationDataset
 
 __all__ = [

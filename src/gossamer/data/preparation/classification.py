@@ -156,7 +156,7 @@ def prepare_split(
     targets = np.zeros((len(samples), len(classes)), dtype=np.float32)
     fingerprints, notes = [], []
     assert samples, "at least one sample is needed"
-    with progress.track_steps(f"reading the {samples[0].split} split") as update:
+    with progress.track_steps(describe_reading(samples)) as update:
         for index, sample in enumerate(samples):
             image = dataset.read(sample)
             array = preprocessing.network_input(image)
@@ -169,6 +169,12 @@ def prepare_split(
             update(index + 1, len(samples))
     assert images is not None
     return PreparedImages(tuple(samples), images, targets, tuple(fingerprints), tuple(notes))
+
+
+def describe_reading(samples: Sequence[Sample]) -> str:
+    """Return a label for the progress of reading ``samples``, with the split where all are of one."""
+    splits = {sample.split for sample in samples}
+    return f"reading the {splits.pop()} split" if len(splits) == 1 else "reading images"
 
 
 def fitting_samples(dataset: Dataset, seed: int, count: int = FITTING_IMAGES) -> list[Sample]:

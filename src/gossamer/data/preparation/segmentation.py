@@ -15,7 +15,7 @@ import numpy as np
 from gossamer.data.dataset import Sample
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
-from gossamer.data.preparation.classification import fitting_samples, percentile_range
+from gossamer.data.preparation.classification import describe_reading, fitting_samples, percentile_range
 from gossamer.data.segmentation import SegmentationDataset
 from gossamer.data.transforms import (
     Channels,
@@ -205,8 +205,7 @@ def prepare_split(
         raise GossamerError(ErrorCode.UNSUPPORTED, dataset.source, problem, "leave some out")
     cases: list[PreparedCase] = []
     notes: list[Note] = []
-    label = f"reading the {samples[0].split} split" if samples else "reading no cases"
-    with progress.track_steps(label) as update:
+    with progress.track_steps(describe_reading(samples)) as update:
         for number, sample in enumerate(samples, start=1):
             image, labels = dataset.read(sample)
             stack = preprocessing.network_stack(image)

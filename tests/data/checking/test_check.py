@@ -8,8 +8,10 @@ import numpy as np
 import tifffile
 from PIL import Image as PillowImage
 
+import gossamer
 from gossamer.data import check_dataset, open_dataset
 from gossamer.errors import ErrorCode
+from recorded_progress import RecordedProgress
 
 
 def write(path: Path, seed: int, dtype: type = np.uint8) -> None:
@@ -35,7 +37,7 @@ def test_a_sound_data_set(tmp_path: Path) -> None:
     assert found.splits["train"].patients is None
     assert found.value_range is not None
     assert 0 <= found.value_range[0] < found.value_range[1] < 200
-    assert found.to_json()["task"] == "classification"
+    assert found.to_dict()["task"] == "classification"
 
 
 def test_unreadable_files_are_all_found(tmp_path: Path) -> None:
@@ -57,7 +59,9 @@ def test_equal_images_within_and_across_splits(tmp_path: Path) -> None:
     found = check_dataset(open_dataset(tmp_path))
     assert found.duplicates_within == (("train/a/0.png", "train/a/1.png"),)
     assert found.duplicates_across == (("train/b/0.png", "test/a/2.png"),)
-    assert any("different labels" in note.text for note in found.notes)
+    (contradiction,) = found.notes
+    assert contradiction.code is ErrorCode.LABEL
+    assert "train/b/0.png, test/a/2.png" in contradiction.text
 
 
 def test_values_that_are_not_finite_and_mixed_types(tmp_path: Path) -> None:
@@ -67,7 +71,8 @@ def test_values_that_are_not_finite_and_mixed_types(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "train/a/9.tif", array, photometric="minisblack")
     found = check_dataset(open_dataset(tmp_path))
     assert [fault.code for fault in found.faults] == [ErrorCode.VALUE]
-    assert any("2 kinds" in note.text for note in found.notes)
+    assert found.values == {"uint8 grey": 24, "float32 grey": 1}
+    assert [note.code for note in found.notes if note.where == str(tmp_path)] == [ErrorCode.VALUE]
 
 
 def test_missing_labels_and_shared_patients_come_from_the_manifest(tmp_path: Path) -> None:
@@ -77,14 +82,14 @@ def test_missing_labels_and_shared_patients_come_from_the_manifest(tmp_path: Pat
     (tmp_path / "manifest.csv").write_text("path,label,patient,split\n" + "\n".join(rows))
     found = check_dataset(open_dataset(tmp_path))
     assert [fault.code for fault in found.faults] == [ErrorCode.LABEL, ErrorCode.LABEL]
-    assert "no label" in str(found.faults[0])
-    assert "'p'" in str(found.faults[1])
+    assert "row 4" in found.faults[0].problem
+    assert "'p'" in found.faults[1].problem
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    check_dataset(open_dataset(tree(tmp_path)), lambda done, total: seen.append((done, total)))
-    assert seen == [(number, 24) for number in range(1, 25)]
+    shown = RecordedProgress()
+    check_dataset(open_dataset(tree(tmp_path)), progress=shown)
+    assert shown.steps == {"reading images": [(number, 24) for number in range(1, 25)]}
 
 
 def masked(root: Path) -> Path:
@@ -110,7 +115,7 @@ def test_masks_are_counted(tmp_path: Path) -> None:
     assert found.masks.slices == 12
     assert found.masks.pixel_shares == {"box": 10 / 80, "line": 5 / 80}
     assert (found.masks.shared, found.masks.spacing_mm) == (0.0, None)
-    assert found.to_json()["masks"]["pixel_shares"]["line"] == 0.0625
+    assert found.to_dict()["masks"]["pixel_shares"]["line"] == 0.0625
 
 
 def test_every_case_that_cannot_be_read_is_found(tmp_path: Path) -> None:
@@ -136,3 +141,33 @@ def test_volumes_and_shared_pixels_are_counted(tmp_path: Path) -> None:
     assert found.masks.slices == 18
     assert 0 < found.masks.shared < 0.05
     assert found.masks.spacing_mm == ((3.0, 3.0), (9.09, 9.09), (9.09, 9.09))
+
+
+def test_strict_check_fails_for_images_equal_across_splits(tmp_path: Path) -> None:
+    tree(tmp_path)
+    assert gossamer.check_data(tmp_path, strict=True).ok
+    (tmp_path / "test/b/2.png").write_bytes((tmp_path / "train/b/0.png").read_bytes())
+    assert gossamer.check_data(tmp_path).ok
+    assert not gossamer.check_data(str(tmp_path), strict=True).ok
+
+
+def test_check_shows_itself_as_text_and_html(tmp_path: Path) -> None:
+    found = gossamer.check_data(masked(tmp_path))
+    assert found.to_dict()["ok"] is True
+    shown = repr(found)
+    for word in ("segmentation", "train", "box", "12.50%", "8x10 (12)"):
+        assert word in shown
+    assert found._repr_html_().count("<table>") == 3
+
+
+def test_long_lists_of_findings_are_cut(tmp_path: Path) -> None:
+    tree(tmp_path)
+    for name in ("a", "b"):
+        for index in range(6):
+            write(tmp_path / "train" / name / f"{index}.png", index)
+            (tmp_path / "test" / name / f"{index}.png").write_text("not a picture")
+    for index in range(3):
+        (tmp_path / "val" / "a" / f"{index}.png").write_text("not a picture")
+    found = gossamer.check_data(tmp_path)
+    assert len(found.faults) == 15
+    assert sum(row[0] == "fault" for row in found.summary_tables()[-1].rows) == 13

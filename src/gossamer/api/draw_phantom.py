@@ -1,0 +1,78 @@
+"""``gossamer.draw_phantom``: images drawn by a program, as data to try everything with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gossamer.api.arguments import parse_size
+from gossamer.checks import require
+from gossamer.data.synthetic.abdomen import DAYS, SLICES, write_abdomen
+from gossamer.data.synthetic.phantom import write_phantom
+from gossamer.files import require_free_folder
+from gossamer.summary import Result, SummaryTable
+
+_FEWEST = {"chest": 20, "abdomen": 72}
+_SIZES = {"chest": (64, 64), "abdomen": (80, 96)}
+
+
+@dataclass(frozen=True, repr=False)
+class DrawnPhantom(Result):
+    """Phantom that was written.
+
+    Attributes:
+        folder: Folder with the images and their labels.
+        images: Number of images.
+    """
+
+    folder: Path
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the phantom as JSON values."""
+        return {"folder": str(self.folder), "images": self.images}
+
+    def summary_tables(self) -> tuple[SummaryTable, ...]:
+        """Return the number of images and the folder."""
+        return (SummaryTable("", ("", ""), (("images", str(self.images)), ("folder", str(self.folder)))),)
+
+
+def draw_phantom(
+    out: str | Path,
+    *,
+    kind: Literal["chest", "abdomen"] = "chest",
+    count: int = 480,
+    image_size: str | tuple[int, int] | None = None,
+    seed: int = 0,
+) -> DrawnPhantom:
+    """Draw chest radiographs with labels, or magnetic resonance slices of the abdomen with masks.
+
+    Half of the patients of the chest have a nodule. The slices show three organs, two days a case and twelve slices a
+    day, with run lengths in a CSV file.
+
+    Args:
+        out: Folder to write, which does not exist or is empty.
+        kind: Images to draw: ``chest`` or ``abdomen`` (default: ``chest``).
+        count: Number of images, at least 20; for the abdomen the number of slices, at least 72, rounded up to whole
+            cases (default: 480).
+        image_size: Rows x columns of an image (default: 64x64 for the chest, 80x96 for the abdomen).
+        seed: Seed of the images; equal seeds give equal images (default: 0).
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for another kind, too few images or a wrong size; ``E-OUTPUT`` for a folder that is
+            not empty; ``E-NOSPACE``.
+    """
+    out = Path(out)
+    require(kind in _FEWEST, "kind", f"{kind!r} is not a phantom", f"use one of {', '.join(_FEWEST)}")
+    fewest = _FEWEST[kind]
+    require(count >= fewest, "count", f"{count} is too few for three splits", f"use {fewest} or more")
+    require_free_folder(out)
+    size = parse_size(image_size) or _SIZES[kind]
+    if kind == "chest":
+        write_phantom(out, count=count, size=size, seed=seed)
+    else:
+        cases = -(-count // (DAYS * SLICES))
+        count = cases * DAYS * SLICES
+        write_abdomen(out, cases=cases, size=size, seed=seed)
+    return DrawnPhantom(out, count)
