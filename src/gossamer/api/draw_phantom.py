@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gossamer.api.arguments import parse_size
-from gossamer.checks import require
+from gossamer.checks import parse_size, require
 from gossamer.data.synthetic.abdomen import DAYS, SLICES, write_abdomen
 from gossamer.data.synthetic.phantom import write_phantom
 from gossamer.files import require_free_folder
