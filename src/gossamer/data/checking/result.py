@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gossamer.errors import GossamerError, Note
-from gossamer.summary import Result, SummaryTable
+from gossamer.summary import Result, SummaryTable, list_some
 
 _MOST_LISTED, _MOST_COUNTED = 12, 5
 
@@ -159,9 +159,7 @@ class DatasetCheck(Result):
 
 
 def _list_counts(counts: dict[str, int]) -> str:
-    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:_MOST_COUNTED])
-    hidden = len(counts) - _MOST_COUNTED
-    return f"{shown} and {hidden} more" if hidden > 0 else shown or "none"
+    return list_some([f"{name} ({count})" for name, count in counts.items()], _MOST_COUNTED) or "none"
 
 
 def _list_findings(kind: str, items: Sequence[GossamerError | Note]) -> list[tuple[str, str]]:
