@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gossamer.api.attention import check_attention, create_attention
     from gossamer.api.check_data import check_data
     from gossamer.api.draw_phantom import draw_phantom
     from gossamer.api.run import Run
@@ -27,7 +28,9 @@ _PUBLIC = {
     "GossamerError": "gossamer.errors",
     "check_data": "gossamer.api.check_data",
     "draw_phantom": "gossamer.api.draw_phantom",
+    "check_attention": "gossamer.api.attention",
     "convert_attention": "gossamer.nn.transfer",
+    "create_attention": "gossamer.api.attention",
     "create_model": "gossamer.nn.models",
     "list_models": "gossamer.nn.models",
     "load_model": "gossamer.checkpoint",
@@ -39,8 +42,10 @@ __all__ = [
     "GossamerError",
     "Run",
     "__version__",
+    "check_attention",
     "check_data",
     "convert_attention",
+    "create_attention",
     "create_model",
     "draw_phantom",
     "list_models",

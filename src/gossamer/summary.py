@@ -35,19 +35,21 @@ def list_some(names: Sequence[str], limit: int = 4) -> str:
 
 @dataclass(frozen=True)
 class SummaryTable:
-    """A small table for people. The first column is aligned to the left, the others to the right.
+    """A small table for people. Columns of numbers are aligned to the right.
 
     Attributes:
         title: Line above the table; empty for none.
         headings: Heading of each column; empty strings hide the row of headings.
         rows: Cells of each row, as many as there are headings.
         caption: Lines below the table; empty for none.
+        text_columns: Numbers of the columns that are aligned to the left, from 0 (default: the first).
     """
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    text_columns: tuple[int, ...] = (0,)
 
     def to_text(self) -> str:
         """Return the table as plain text with aligned columns."""
@@ -56,7 +58,7 @@ class SummaryTable:
         lines = [self.title] if self.title else []
         for row in shown:
             cells = [
-                cell.ljust(width) if column == 0 else cell.rjust(width)
+                cell.ljust(width) if column in self.text_columns else cell.rjust(width)
                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             lines.append("  ".join(cells).rstrip())

@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "data": "gossamer.cli.data:app",
     "models": "gossamer.cli.models:models",
     "import-weights": "gossamer.cli.import_weights:import_weights",
+    "check-attention": "gossamer.cli.check_attention:check_attention",
     "compare": "gossamer.cli.compare:compare",
     "doctor": "gossamer.cli.doctor:doctor",
     "demo": "gossamer.cli.demo:demo",

@@ -78,7 +78,8 @@ def rich_table(table: SummaryTable) -> Table:
         show_header=any(table.headings),
     )
     for number, heading in enumerate(table.headings):
-        drawn.add_column(Text(heading), justify="right" if number and any(table.headings) else "left")
+        text = number in table.text_columns or not any(table.headings)
+        drawn.add_column(Text(heading), justify="left" if text else "right")
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     return drawn

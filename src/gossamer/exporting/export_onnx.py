@@ -114,7 +114,7 @@ def _pinned(network: Network, size: tuple[int, int]) -> Network:
 def _traced(network: Network, images: Tensor, free: tuple[str, ...], opset: int) -> onnx.ModelProto:
     shapes = {axis: Dim.DYNAMIC for axis, name in enumerate(AXES) if name in ("batch", *free)}
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), silence_exporter():
             program = torch.export.export(
                 network, (images,), dynamic_shapes=(shapes,), prefer_deferred_runtime_asserts_over_guards=True
             )
@@ -124,13 +124,13 @@ def _traced(network: Network, images: Tensor, free: tuple[str, ...], opset: int)
     except MemoryError:
         raise
     except Exception as error:  # whatever an operator's tracing or translation may raise
-        raise _unsupported(network, f"cannot be traced ({_first_line(error)})") from error
+        raise _unsupported(network, f"cannot be traced ({describe_cause(error)})") from error
     assert graph is not None
     return graph.model_proto
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def silence_exporter() -> Iterator[None]:
     """Keep the exporter's warnings and log lines, which are about its own inside, from the user."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
@@ -172,7 +172,10 @@ def _serialized(model: onnx.ModelProto) -> bytes:
         onnx.checker.check_model(data, full_check=True)
     except Exception as error:
         raise GossamerError(
-            ErrorCode.UNSUPPORTED, "export", f"the graph is not a valid ONNX model ({_first_line(error)})", "report it"
+            ErrorCode.UNSUPPORTED,
+            "export",
+            f"the graph is not a valid ONNX model ({describe_cause(error)})",
+            "report it",
         ) from error
     return data
 
@@ -188,7 +191,7 @@ def _require_equal(network: Network, data: bytes, cases: list[tuple[int, tuple[i
             found = run(images.numpy())
         except Exception as error:
             what = f"{batch} images of {size[0]}x{size[1]}"
-            raise _unsupported(network, f"its graph cannot be run with {what} ({_first_line(error)})") from error
+            raise _unsupported(network, f"its graph cannot be run with {what} ({describe_cause(error)})") from error
         difference = np.abs(found - wanted) if found.shape == wanted.shape else np.full(1, math.inf)
         worst, allowed = float(difference.max()), TOLERANCE * max(1.0, float(np.abs(wanted).max()))
         moved = 0.0 if network.config.continuous else MOVED
@@ -207,7 +210,7 @@ def start_onnx_runtime(data: bytes, network: Network) -> Any:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise _unsupported(network, f"its graph is refused by ONNX Runtime ({_first_line(error)})") from error
+        raise _unsupported(network, f"its graph is refused by ONNX Runtime ({describe_cause(error)})") from error
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
@@ -222,7 +225,7 @@ def _unsupported(network: Network, problem: str) -> GossamerError:
     return GossamerError(ErrorCode.UNSUPPORTED, where, problem, "choose another network or mechanism, or report it")
 
 
-def _first_line(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Return the first line of what an error was raised from, which is what failed; exporters wrap it in advice."""
     while error.__cause__ is not None:
         error = error.__cause__

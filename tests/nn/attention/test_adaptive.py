@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import gossamer
+from gossamer.api.attention_checks import check_token_mask
+from gossamer.api.attention_samples import CheckSize, RefusalError
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import AdaptiveConfig
 from gossamer.nn.attention.adaptive import AdaptiveAttention, self_supervised_prior
@@ -344,3 +346,8 @@ def test_bad_numbers_are_refused() -> None:
         AdaptiveConfig(budget=1.5)
     with pytest.raises(GossamerError, match="temperature"):
         AdaptiveConfig(temperature=0.0)
+
+
+def test_token_masks_are_refused() -> None:
+    with pytest.raises(RefusalError):
+        check_token_mask(AdaptiveConfig(), CheckSize(12, 3, (1, 11)))

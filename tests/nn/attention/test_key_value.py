@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from gossamer.api.attention_checks import check_token_mask
+from gossamer.api.attention_samples import CheckSize
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
-from gossamer.nn.attention.base import split_heads
+from gossamer.nn.attention.base import AttentionConfig, split_heads
 from gossamer.nn.attention.key_value import KeyValueAttention, KeyValuePosAttention, sinusoidal_positions
 
 DIM, HEADS, COUNT = 12, 3, 19
@@ -139,3 +141,8 @@ def test_frozen_projections_still_train_the_map() -> None:
 def test_too_few_channels_are_refused() -> None:
     with pytest.raises(GossamerError, match="3 channels"):
         KeyValuePosConfig(channels=3)
+
+
+@pytest.mark.parametrize("described", [KeyValueConfig(), KeyValuePosConfig()])
+def test_token_masks_are_taken(described: AttentionConfig) -> None:
+    check_token_mask(described, CheckSize(12, 3, (1, 11)))

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gossamer.api.attention_checks import check_token_mask
+from gossamer.api.attention_samples import CheckSize, RefusalError
 from gossamer.errors import GossamerError
 from gossamer.nn import window as operator
 from gossamer.nn.attention import LocalConfig
@@ -193,3 +195,8 @@ def test_the_operator_is_well_formed() -> None:
         (*given, 3, 1),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
+
+
+def test_token_masks_are_refused() -> None:
+    with pytest.raises(RefusalError):
+        check_token_mask(LocalConfig(), CheckSize(12, 3, (1, 11)))

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from gossamer.api.attention_checks import check_token_mask
+from gossamer.api.attention_samples import CheckSize
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import SequenceNormConfig
 from gossamer.nn.attention.sequence_norm import SequenceNormAttention
@@ -136,3 +138,7 @@ def test_work_grows_linearly() -> None:
 def test_eps_must_be_positive() -> None:
     with pytest.raises(GossamerError, match="eps"):
         SequenceNormConfig(eps=0.0)
+
+
+def test_token_masks_are_taken() -> None:
+    check_token_mask(SequenceNormConfig(), CheckSize(12, 3, (1, 11)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from gossamer.api.attention_checks import check_token_mask
+from gossamer.api.attention_samples import CheckSize
 from gossamer.nn.attention import SimAConfig
 
 
@@ -31,3 +33,7 @@ def test_few_tokens_take_the_other_order_with_the_same_result() -> None:
     matrix, values = attention.dense_form(x, (1, 5))
     torch.testing.assert_close(attention(x, (1, 5)), attention.apply_dense(matrix, values))
     assert attention.cost((1, 5)).macs == 4 * 5 * 24 * 24 + 2 * 5 * 5 * 24
+
+
+def test_token_masks_are_taken() -> None:
+    check_token_mask(SimAConfig(), CheckSize(12, 3, (1, 11)))

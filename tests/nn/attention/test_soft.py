@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from gossamer.api.attention_checks import check_token_mask
+from gossamer.api.attention_samples import CheckSize, RefusalError
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import SoftConfig, SoftNormConfig
+from gossamer.nn.attention.base import AttentionConfig
 from gossamer.nn.attention.soft import SoftAttention, _gaussian, _pooled
 from gossamer.profiling.macs import count_macs
 
@@ -219,3 +222,9 @@ def test_a_kernel_in_chunks_keeps_dropout(monkeypatch: pytest.MonkeyPatch) -> No
     attention = SoftConfig(cells=(3, 3)).build(12, 1, grid=(9, 10), dropout=0.5).train()
     with torch.no_grad():
         assert (attention(torch.randn(1, 90, 12), (9, 10)) == 0).any()
+
+
+@pytest.mark.parametrize("described", [SoftConfig(), SoftNormConfig()])
+def test_token_masks_are_refused(described: AttentionConfig) -> None:
+    with pytest.raises(RefusalError):
+        check_token_mask(described, CheckSize(12, 3, (1, 11)))

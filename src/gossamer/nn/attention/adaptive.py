@@ -85,6 +85,20 @@ class AdaptiveConfig(AttentionConfig):
         """Width of a head that does not follow from that of a token."""
         return self.head_dim
 
+    @property
+    def surrogate_gradient(self) -> str | None:
+        """Reason why gradients are not those of the function: the threshold of dependency pruning is a step."""
+        if self.gate == "none":
+            return None
+        return "the threshold of dependency pruning is a step, whose gradient is replaced by that of a sigmoid"
+
+    @property
+    def fixed_graph_grid(self) -> str | None:
+        """Reason why an exported graph takes one grid only."""
+        return (
+            "positions are a table over the grid, which a graph holds as a constant" if self.relative_position else None
+        )
+
     def make(self, host: Host) -> AdaptiveAttention:
         """Return the mechanism for a network that decided ``host``."""
         return AdaptiveAttention(self, host)

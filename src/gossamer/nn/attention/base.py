@@ -29,16 +29,17 @@ FAR = -1e4
 
 @dataclass(frozen=True)
 class Host:
-    """What a network decides about the attention that it holds.
+    """Values that a network chooses for its attention.
 
     Attributes:
-        dim: width of a token.
-        num_heads: number of heads; divides ``dim``, unless the heads have a width of their own.
-        grid: token counts along each axis that the network is built for; most mechanisms take any other grid too.
-        num_prefix_tokens: tokens in front of those of the grid, such as a class token.
-        qkv_bias: whether the projections of queries, keys and values have a bias.
-        dropout: probability of dropout after the output projection.
-        own_head_dim: width of a head where the mechanism brings one; ``dim / num_heads`` if left out.
+        dim: Width of a token.
+        num_heads: Number of heads, a divisor of ``dim`` unless ``own_head_dim`` is set.
+        expected_grid: Number of tokens along each axis that the network is built for; None where nobody knows. Most
+            mechanisms take any other grid too. Mechanisms read ``grid``, which raises where it is unknown.
+        num_prefix_tokens: Number of tokens before those of the grid, such as a class token (default: 0).
+        qkv_bias: Whether the projections of queries, keys and values have a bias (default: True).
+        dropout: Probability of dropout after the output projection (default: 0).
+        own_head_dim: Width of a head of the mechanism's choice (default: ``dim / num_heads``).
 
     Raises:
         GossamerError: ``E-CONFIG`` when the heads do not divide the width.
@@ -46,7 +47,7 @@ class Host:
 
     dim: int
     num_heads: int
-    grid: Grid
+    expected_grid: Grid | None
     num_prefix_tokens: int = 0
     qkv_bias: bool = True
     dropout: float = 0.0
@@ -62,12 +63,48 @@ class Host:
         """Width of a head."""
         return self.own_head_dim or self.dim // self.num_heads
 
+    @property
+    def grid(self) -> Grid:
+        """Number of tokens along each axis that the network is built for.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, where it is unknown.
+        """
+        if self.expected_grid is None:
+            problem = "is not given, and this mechanism depends on the grid that it is built for"
+            raise GossamerError(ErrorCode.CONFIG, "grid", problem, "give grid=(rows, columns)")
+        return self.expected_grid
+
+
+@dataclass(frozen=True)
+class MechanismNote:
+    """Description of a mechanism for ``docs/mechanisms.md``.
+
+    Attributes:
+        source: Publication.
+        equation: Equation of one head.
+        cost: Multiply-accumulates of N tokens of width C, with d the width of a head.
+        use: Advice when to choose it.
+        departures: Differences from the source, with their reasons.
+    """
+
+    source: str
+    equation: str
+    cost: str
+    use: str
+    departures: str
+
 
 @dataclass(frozen=True)
 class AttentionConfig(ABC):
-    """The parameters that belong to one mechanism alone; what a network decides is given to ``build``."""
+    """Parameters that belong to one mechanism alone; values that a network chooses are given to ``build``.
+
+    A mechanism is a frozen dataclass that inherits this class, with a ``name`` and ``make``. The name stands in tables,
+    names of folders and bundles. ``note`` describes our own mechanisms.
+    """
 
     name: ClassVar[str]
+    note: ClassVar[MechanismNote | None] = None
 
     @classmethod
     def json_header(cls) -> dict[str, str]:
@@ -83,7 +120,17 @@ class AttentionConfig(ABC):
 
     @property
     def own_head_dim(self) -> int | None:
-        """Width of a head where the mechanism has its own, whatever the width of a token; None for most."""
+        """Width of a head that does not depend on the width of a token; None for most mechanisms."""
+        return None
+
+    @property
+    def surrogate_gradient(self) -> str | None:
+        """Reason why gradients are on purpose not those of the function; None for most mechanisms."""
+        return None
+
+    @property
+    def fixed_graph_grid(self) -> str | None:
+        """Reason why an exported graph takes only the grid that it was traced with; None for most mechanisms."""
         return None
 
     def build(
@@ -91,12 +138,21 @@ class AttentionConfig(ABC):
         dim: int,
         num_heads: int,
         *,
-        grid: Grid,
+        grid: Grid | None = None,
         num_prefix_tokens: int = 0,
         qkv_bias: bool = True,
         dropout: float = 0.0,
     ) -> Attention:
-        """Return the mechanism for tokens of width ``dim``. Arguments are those of ``Host``.
+        """Return the mechanism with fresh weights.
+
+        Args:
+            dim: Width of a token.
+            num_heads: Number of heads, a divisor of ``dim`` unless the mechanism has ``own_head_dim``.
+            grid: Number of tokens along each axis that the network is built for (default: unknown, which mechanisms
+                that depend on it refuse).
+            num_prefix_tokens: Number of tokens before those of the grid, such as a class token.
+            qkv_bias: Whether the projections of queries, keys and values have a bias.
+            dropout: Probability of dropout after the output projection.
 
         Raises:
             GossamerError: ``E-CONFIG`` or ``E-UNSUPPORTED``, where the mechanism does not fit the network.
