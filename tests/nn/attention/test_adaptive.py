@@ -14,6 +14,7 @@ from gossamer.api.attention_samples import CheckSize, RefusalError
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import AdaptiveConfig
 from gossamer.nn.attention.adaptive import AdaptiveAttention, self_supervised_prior
+from gossamer.nn.relative_position import position_table
 from gossamer.profiling.macs import count_macs
 from gossamer.training.module import parameter_groups
 
@@ -53,7 +54,8 @@ def test_the_bias_depends_on_the_offset_alone() -> None:
     assert bias is not None
     found = bias.unflatten(1, GRID).unflatten(3, GRID)
     torch.testing.assert_close(found[:, 1:, 1:, 1:, 1:], found[:, :-1, :-1, :-1, :-1])
-    table = build()._position_table(GRID)
+    attention = build()
+    table = position_table(attention.offsets, attention.widths, GRID)
     assert table.shape == (HEADS, 9, 11)
     for ask, answer in (((4, 5), (0, 0)), ((0, 0), (4, 5)), ((2, 1), (3, 4))):
         offset = (ask[0] - answer[0] + 4, ask[1] - answer[1] + 5)

@@ -14,6 +14,7 @@ gradient: ``faithful`` keeps that for comparison, ``straight_through`` learns. D
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -27,10 +28,8 @@ from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, r
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
 from gossamer.nn.precision import widen
-from gossamer.nn.prior import self_supervised_prior
+from gossamer.nn.relative_position import gathered_bias, pairwise_bias, position_table
 
-AMPLITUDE = 0.01
-"""Of the Gaussian; fixed, as published."""
 QUERY_ROWS = 64
 """Rows of the matrix that are formed at a time where no gradient is wanted."""
 LARGEST_CACHE_BYTES = 2**30
@@ -328,18 +327,6 @@ class AdaptiveAttention(Attention):
             return kept
         return torch.cat([torch.ones_like(kept[:, : self.num_prefix_tokens]), kept[:, self.num_prefix_tokens :]], dim=1)
 
-    def _position_table(self, grid: Grid) -> Float[Tensor, "heads down across"]:
-        """Return the bias of each offset ``(dy + R - 1, dx + C - 1)``; offsets of another grid are interpolated."""
-        rows, columns = grid
-        offsets = widen(self.offsets)
-        if offsets.shape[1:] != (2 * rows - 1, 2 * columns - 1):
-            size = (2 * rows - 1, 2 * columns - 1)
-            offsets = F.interpolate(offsets[None], size=size, mode="bilinear", align_corners=True)[0]
-        down, across = (torch.arange(1 - side, side, device=offsets.device) / side for side in grid)
-        distance = (down[:, None].square() + across[None].square()).to(offsets.dtype)
-        widths = widen(self.widths)[:, None, None]
-        return offsets + AMPLITUDE * torch.exp(-distance / (2.0 * widths.square() + 1e-6))
-
     def _bias(self, grid: Grid) -> Float[Tensor, "heads tokens tokens"] | None:
         """Return the bias of every pair of tokens, zero for prefix tokens; kept between calls without gradients."""
         if not self.config.relative_position:
@@ -359,44 +346,32 @@ class AdaptiveAttention(Attention):
         return bias
 
     def _new_bias(self, grid: Grid) -> Tensor:
-        rows, columns = grid
-        table = self._position_table(grid)
-        if torch.compiler.is_exporting():
-            ask, answer = self._offset_parts(grid, table.device)
-            index = ask[:, None] - answer[None]
-            bias = table.flatten(1)[:, index.flatten()].unflatten(1, index.shape)
-        else:
-            # Windows of the flipped table are the rows of the matrix, last query first: one copy, no index.
-            windows = table.flip(1, 2).unfold(1, rows, 1).unfold(2, columns, 1)
-            bias = windows.flip(1, 2).reshape(self.num_heads, rows * columns, rows * columns)
-        prefix = self.num_prefix_tokens
-        return F.pad(bias, (prefix, 0, prefix, 0)) if prefix else bias
-
-    def _offset_parts(self, grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return numbers of query and key whose difference is the pair's place in the flattened table."""
-        rows, columns = grid
-        width = 2 * columns - 1
-        row, column = torch.arange(rows, device=device)[:, None], torch.arange(columns, device=device)[None]
-        place = (row * width + column).flatten()
-        return place + (rows - 1) * width + columns - 1, place
+        return pairwise_bias(position_table(self.offsets, self.widths, grid), grid, self.num_prefix_tokens)
 
     def _gathered_bias(self, grid: Grid, query_rows: Tensor, key_rows: Tensor) -> Tensor | None:
         """Return the bias (batch, heads, queries, keys) of the gathered tokens alone."""
         if not self.config.relative_position:
             return None
-        table = self._position_table(grid)
-        prefix, zero = self.num_prefix_tokens, table[0].numel()
-        ask, answer = self._offset_parts(grid, table.device)
-        # One more entry, zero, which pairs with a prefix token point at.
-        flat = F.pad(table.flatten(1), (0, 1)) if prefix else table.flatten(1)
-        index = ask[(query_rows - prefix).clamp(min=0)][:, :, None] - answer[(key_rows - prefix).clamp(min=0)][:, None]
-        if prefix:
-            outside = (query_rows < prefix)[:, :, None] | (key_rows < prefix)[:, None]
-            index = index.masked_fill(outside, zero)
-        places = index.flatten(1)[:, None].expand(-1, self.num_heads, -1)
-        return flat[None].expand(len(index), -1, -1).gather(2, places).unflatten(2, index.shape[1:])
+        table = position_table(self.offsets, self.widths, grid)
+        return gathered_bias(table, grid, query_rows, key_rows, self.num_prefix_tokens)
 
 
 def tie_threshold(top: Tensor) -> Tensor:
     """Return the logit from which an entry counts as equal to the largest of its row: no further than rounding goes."""
     return top - 16 * torch.finfo(top.dtype).eps * (1 + top.abs())
+
+
+def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) -> Float[Tensor, ""]:
+    """Return APFormer's prior (SSA) of attention matrices: nearly symmetric, and its sharpest row not flat.
+
+    ``0.8 max(SmoothL1(n A, n A^T), 0.1) + 0.2 mean(10 max(min_i e_i - 0.9, 0))`` with e_i the entropy of row i over
+    its largest possible value; 0.28 for a uniform matrix, 0.08 for the identity.
+    """
+    count = matrix.shape[-1]
+    matrix = widen(matrix)
+    symmetry = F.smooth_l1_loss(count * matrix, count * matrix.transpose(-2, -1)).clamp(min=0.1)
+    # The logarithm of a clamped weight: that of a zero would have the gradient NaN.
+    logarithm = matrix.clamp(min=torch.finfo(matrix.dtype).tiny).log()
+    entropy = -(matrix * logarithm).sum(dim=-1) / math.log(max(count, 2))
+    flatness = 10.0 * (entropy.amin(dim=-1) - 0.9).clamp(min=0.0)
+    return 0.8 * symmetry + 0.2 * flatness.mean()
