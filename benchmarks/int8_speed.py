@@ -19,17 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gossamer.checkpoint import load_model
 from gossamer.data.io import read_image
 from gossamer.errors import GossamerError
-from gossamer.evaluation.torch_network import as_predict
-from gossamer.inference.bundle import open_bundle
-from gossamer.inference.classification import ClassificationPredictor, bundle_classifier
 from gossamer.inference.engines import ENGINES
 from gossamer.inference.manifest import MODEL
+from gossamer.inference.predictor import Predictor
+from gossamer.inference.tasks import open_predictor
 from gossamer.profiling.latency import Latency, measure_latencies
 from gossamer.profiling.machine import usable_cpus
-from gossamer.training.run_folder import RunFolder
+from gossamer.training.run_predictor import load_run_predictor
 
 PATCH = 16
 
@@ -58,25 +56,20 @@ def prepare(options: argparse.Namespace, attention: str) -> tuple[Path, Path, Pa
     return run, float32, int8
 
 
-def classifiers(run: Path, bundles: dict[str, Path], threads: int) -> Iterator[tuple[str, ClassificationPredictor]]:
+def classifiers(run: Path, bundles: dict[str, Path], threads: int) -> Iterator[tuple[str, Predictor]]:
     """Yield every way to compute the network, by name."""
-    described = RunFolder(run).read_config()
-    network = as_predict(load_model(run), multi_label=described.multi_label)
-    yield (
-        "PyTorch float32",
-        ClassificationPredictor(network, described.preprocessing, described.classes, described.multi_label),
-    )
+    yield "PyTorch float32", load_run_predictor(run)
     for engine in ENGINES:
         for precision, folder in bundles.items():
             try:
-                yield f"{engine} {precision}", bundle_classifier(open_bundle(folder, engine=engine, threads=threads))  # type: ignore[arg-type]
+                yield f"{engine} {precision}", open_predictor(folder, engine=engine, threads=threads)  # type: ignore[arg-type]
             except GossamerError as error:
                 print(f"{engine}: {error}", file=sys.stderr)
 
 
-def pipeline(classifier: ClassificationPredictor, files: Iterator[Path]) -> Callable[[], object]:
+def pipeline(classifier: Predictor, files: Iterator[Path]) -> Callable[[], object]:
     """Return a call that takes the next file to its class."""
-    return lambda: classifier.decide(classifier(read_image(next(files))))
+    return lambda: classifier.predict(read_image(next(files)))
 
 
 def main() -> None:

@@ -35,17 +35,21 @@ def segment(preset: str, side: int, window: int) -> dict[str, float]:
     import gossamer
     from gossamer.data.image import Image
     from gossamer.data.transforms import Preprocessing, ScaleIntensity, Standardize
-    from gossamer.evaluation.torch_network import as_predict
-    from gossamer.inference.segmentation import Inference, SegmentationPredictor
+    from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
+    from gossamer.training.run_predictor import wrap_network
 
     generator = np.random.default_rng(0)
     image = Image(generator.integers(0, 255, (side, side), dtype=np.uint8), ("rows", "columns"), "noise")
     network = gossamer.create_model(preset, image_size=(window, window), in_channels=1, num_classes=3)
     steps = Preprocessing((ScaleIntensity(0, 255, "uint8"), Standardize(0.5, 0.3)))
-    predict = as_predict(network, multi_label=False)
-    model = SegmentationPredictor(predict, steps, Inference((window, window)), ("a", "b"), overlapping=False)
+    model = SegmentationPredictor(
+        network=wrap_network(network),
+        preprocessing=steps,
+        windows=SlidingWindow((window, window)),
+        classes=("a", "b"),
+    )
     begin = time.perf_counter()
-    labels = model(image)
+    labels = model.predict(image)
     assert labels.spatial_shape == (side, side)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": time.perf_counter() - begin, "peak_bytes": peak}

@@ -22,13 +22,12 @@ from gossamer.checkpoint import load_model
 from gossamer.data import open_dataset
 from gossamer.data.preparation.segmentation import prepare_split
 from gossamer.evaluation.segmentation import evaluate_cases
-from gossamer.evaluation.torch_network import as_predict
-from gossamer.inference.segmentation import SegmentationPredictor
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.models.apformer import APFormer, gate_dependencies
 from gossamer.profiling.latency import measure_latencies
 from gossamer.profiling.macs import count_macs
 from gossamer.training.run_folder import RunConfig, RunFolder
+from gossamer.training.run_predictor import segmentation_predictor
 from gossamer.training.slices import middle_window
 
 VARIANTS = {"nothing": (False, False), "queries": (True, False), "dependencies": (False, True), "both": (True, True)}
@@ -85,13 +84,7 @@ def main() -> None:
     if not isinstance(network, APFormer) or not network.config.prunes_queries or run.inference is None:
         sys.exit(f"{options.run} is no run of apformer with both prunings")
     dataset = open_dataset(options.data or run.data, seed=run.seed, task="segment")
-    model = SegmentationPredictor(
-        network=as_predict(network, multi_label=run.multi_label),
-        preprocessing=run.preprocessing,
-        inference=run.inference,
-        classes=run.classes,
-        overlapping=run.multi_label,
-    )
+    model = segmentation_predictor(network, run)
     windows = windows_of(run, dataset, options.windows)
     samples = dataset.split("val")
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gossamer.api.attention import check_attention, create_attention
     from gossamer.api.check_data import check_data
     from gossamer.api.draw_phantom import draw_phantom
+    from gossamer.api.evaluate import evaluate
+    from gossamer.api.load import load
+    from gossamer.api.predict import predict
     from gossamer.api.run import Run
     from gossamer.api.train import train
     from gossamer.checkpoint import load_model
@@ -32,9 +35,12 @@ _PUBLIC = {
     "convert_attention": "gossamer.nn.transfer",
     "create_attention": "gossamer.api.attention",
     "create_model": "gossamer.nn.models",
+    "evaluate": "gossamer.api.evaluate",
     "list_models": "gossamer.nn.models",
+    "load": "gossamer.api.load",
     "load_model": "gossamer.checkpoint",
     "open_dataset": "gossamer.data",
+    "predict": "gossamer.api.predict",
     "read_image": "gossamer.data",
 }
 
@@ -48,9 +54,12 @@ __all__ = [
     "create_attention",
     "create_model",
     "draw_phantom",
+    "evaluate",
     "list_models",
+    "load",
     "load_model",
     "open_dataset",
+    "predict",
     "read_image",
     "train",
 ]

@@ -6,3 +6,6 @@ from typing import Literal
 
 TaskName = Literal["classify", "segment"]
 """``classify``: a label describes a whole image; ``segment``: a label describes a pixel."""
+
+PIXEL_TASKS: frozenset[TaskName] = frozenset({"segment"})
+"""Tasks whose result is one label, or several, for each pixel."""

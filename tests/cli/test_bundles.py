@@ -200,11 +200,11 @@ def test_several_labels_without_thresholds_are_noted(tmp_path: Path, capsys: pyt
     ("arguments", "status", "text"),
     [
         (["predict", "ABSENT", "IMAGES"], 66, "there is no such folder"),
-        (["predict", "RUN", "IMAGES", "--engine", "onnxruntime"], 78, "is none"),
+        (["predict", "RUN", "IMAGES", "--engine", "onnxruntime"], 78, "is not a bundle"),
         (["predict", "CHEST", "IMAGES", "--engine", "onnx"], 2, "--engine"),
         (["predict", "CHEST", "IMAGES", "--threads", "0"], 78, "0 is less than 1"),
         (["predict", "CHEST", "ABSENT"], 66, "no such file or folder"),
-        (["predict", "ORGANS", "IMAGES"], 78, "--out FOLDER"),
+        (["predict", "ORGANS", "IMAGES"], 78, "masks need a folder"),
         (["evaluate", "CHEST", "DATA", "--tolerance", "2"], 78, "is an option of segmentation"),
         (["evaluate", "ORGANS", "DATA"], 65, "has no masks"),
     ],

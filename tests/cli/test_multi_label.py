@@ -34,7 +34,7 @@ def _few_resamples() -> Iterator[None]:
         return bootstrap_metrics(metrics, groups, resamples=min(20, resamples), seed=seed)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "bootstrap", few)
+        patch.setattr(evaluation, "bootstrap_metrics", few)
         yield
 
 

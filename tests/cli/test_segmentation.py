@@ -300,7 +300,7 @@ def test_options_that_do_not_fit_are_one_line(
 @pytest.mark.parametrize(
     ("arguments", "status", "code", "text"),
     [
-        (["predict", "RUN", "DATA"], 78, "E-CONFIG", "--out FOLDER"),
+        (["predict", "RUN", "DATA"], 78, "E-CONFIG", "masks need a folder"),
         (["predict", "RUN", "DATA", "--out", "FULL"], 73, "E-OUTPUT", "not an empty folder"),
         (["predict", "RUN", "DATA", "--out", "FULL/file"], 73, "E-OUTPUT", "not an empty folder"),
         (["predict", "RUN", "FULL/absent.nii", "--out", "NEW"], 66, "E-MISSING", "no such file"),

@@ -14,7 +14,7 @@ from gossamer.checkpoint import save_model
 from gossamer.data import open_dataset
 from gossamer.data.synthetic.abdomen import CLASSES, write_abdomen
 from gossamer.data.transforms import Channels, Preprocessing, StandardizeEach
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.training.recipe import Recipe
 from gossamer.training.run_folder import RunConfig, RunFolder
 
@@ -64,7 +64,7 @@ def untrained_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe=Recipe(epochs=1, batch_size=2, learning_rate=1e-3),
         monitor="val_dice",
         task="segment",
-        inference=Inference(WINDOW, STACK),
+        inference=SlidingWindow(WINDOW, STACK),
     )
     folder.write_config(described, {})
     save_model(network, folder.path)

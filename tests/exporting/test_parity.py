@@ -15,18 +15,18 @@ from gossamer.data.synthetic.abdomen import CLASSES, write_abdomen
 from gossamer.data.transforms import Channels, Preprocessing, Resize, ScaleIntensity, StandardizeEach
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.exporting.parity import IMAGES, VOLUMES, Pipeline, measure_parity, parity_samples
-from gossamer.inference.decisions import Thresholds, probabilities_of
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.decisions import Thresholds, compute_probabilities
+from gossamer.inference.segmentation import SlidingWindow
 
 Data = tuple[ClassificationDataset | SegmentationDataset, Pipeline]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    return probabilities_of(logits, multi_label=False)
+    return compute_probabilities(logits, multi_label=False)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return probabilities_of(logits, multi_label=True)
+    return compute_probabilities(logits, multi_label=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Data:
         probabilities=sigmoid,
         classes=CLASSES,
         multi_label=True,
-        inference=Inference((16, 24), 3),
+        inference=SlidingWindow((16, 24), 3),
     )
     return open_dataset(path, task="segment"), pipeline
 

@@ -20,6 +20,7 @@ from gossamer.data import open_dataset
 from gossamer.data.synthetic.phantom import write_phantom
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle, open_bundle
+from gossamer.inference.tasks import bundle_predictor
 from gossamer.training.run_folder import RunFolder
 
 
@@ -36,8 +37,8 @@ def test_the_bundle_says_what_the_run_says(trained: Path, exported: Path) -> Non
     assert (found.input.channels, found.input.window) == (run.model.in_channels, run.model.image_size)
     assert (found.input.dynamic, found.input.multiple, found.input.stored) == (True, run.model.multiple, "uint16")
     assert (found.output.classes, found.output.multi_label) == (run.classes, False)
-    assert bundle.thresholds == RunFolder(trained).read_thresholds(run)
-    assert bundle.preprocessing.steps == run.preprocessing.steps
+    assert bundle_predictor(bundle).thresholds == RunFolder(trained).read_thresholds(run)
+    assert bundle_predictor(bundle).preprocessing.steps == run.preprocessing.steps
     for name, estimate in summary["metrics"].items():
         assert found.quality[name] == {**estimate, "trivial": summary["trivial"][name]}
     assert found.source["samples"] == summary["splits"]
@@ -90,7 +91,7 @@ def test_a_segmenter_of_volumes(untrained_segmenter: Path, tmp_path: Path) -> No
     windows = np.random.default_rng(0).normal(size=(2, 3, 32, 48)).astype(np.float32)
     with torch.no_grad():
         wanted = load_model(untrained_segmenter)(torch.from_numpy(windows)).numpy()
-    assert_allclose(bundle.predict(windows), wanted, atol=1e-4)
+    assert_allclose(bundle.compute_logits(windows), wanted, atol=1e-4)
 
 
 @pytest.mark.usefixtures("traceable")
@@ -144,7 +145,7 @@ def test_the_bundle_gives_the_logits_of_the_network(trained: Path, exported: Pat
     network = load_model(trained)
     images = np.random.default_rng(1).normal(size=(5, 1, *network.config.image_size)).astype(np.float32)
     with torch.no_grad():
-        assert_allclose(bundle.predict(images), network(torch.from_numpy(images)).numpy(), atol=1e-5)
+        assert_allclose(bundle.compute_logits(images), network(torch.from_numpy(images)).numpy(), atol=1e-5)
 
 
 def test_data_of_another_run_are_told_apart(trained: Path, tmp_path: Path) -> None:

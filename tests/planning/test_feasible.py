@@ -12,7 +12,7 @@ from gossamer.data import open_dataset
 from gossamer.data.preparation.segmentation import SegmentationSurvey
 from gossamer.data.synthetic.abdomen import write_abdomen
 from gossamer.errors import GossamerError
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import ViTConfig
 from gossamer.planning.benchmark import TORCH, BenchmarkResult, installed_engines, measure_candidate
 from gossamer.planning.candidates import ModelCandidate, count_windows, list_candidates
@@ -116,10 +116,10 @@ def test_an_image_takes_all_of_its_windows() -> None:
 def test_windows_of_the_median_case() -> None:
     found = SegmentationSurvey((48, 30), (60, 44), 5, 1, "uint8", 0.0, 255.0, None, spacings_differ=False)
     # Rows: 48 in windows of 32 that share half: at 0 and 16; columns: one.
-    assert count_windows(found, Inference((32, 32))) == 5 * 2
+    assert count_windows(found, SlidingWindow((32, 32))) == 5 * 2
     # Twice as many rows and columns at the finer spacing: 48 and 60 in steps of 16: 2 and 3 windows.
     stretched = replace(found, shape=(24, 60), spacing_mm=(2.0, 1.0), spacings_differ=True)
-    assert count_windows(stretched, Inference((32, 32))) == 5 * 2 * 3
+    assert count_windows(stretched, SlidingWindow((32, 32))) == 5 * 2 * 3
 
 
 def test_the_loop_measures_what_promises_and_stops_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

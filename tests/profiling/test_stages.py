@@ -10,9 +10,8 @@ import pytest
 from gossamer.errors import GossamerError
 from gossamer.inference import stage_timer
 from gossamer.inference.bundle import open_bundle
-from gossamer.inference.classification import bundle_classifier
-from gossamer.inference.segmentation import bundle_masks
 from gossamer.inference.stage_timer import STAGES, StageClock, time_calls
+from gossamer.inference.tasks import bundle_predictor
 from gossamer.profiling.stages import measure_stages
 from made_bundles import write_classifier, write_inputs, write_segmenter
 
@@ -61,9 +60,7 @@ def test_a_segmenter_is_timed_as_it_predicts(kind: str, tmp_path: Path) -> None:
     folder = pictures if kind == "pictures" else volumes
     bundle, clock = open_bundle(write_segmenter(tmp_path / "organs", stack=3), threads=1), StageClock()
     seen: list[tuple[int, int]] = []
-    table = measure_stages(
-        bundle_masks(bundle, clock.lap), clock, [folder], on_progress=lambda *done: seen.append(done)
-    )
+    table = measure_stages(bundle_predictor(bundle), clock, [folder], on_progress=lambda *done: seen.append(done))
     count = len(list(folder.iterdir()))
     assert (table.images, len(seen), table.errors) == (count, count, ())
     assert tuple(table.stages) == STAGES
@@ -76,11 +73,11 @@ def test_an_image_that_fails_is_counted_and_named(tmp_path: Path) -> None:
     pictures, _ = write_inputs(tmp_path)
     (pictures / "0.png").write_bytes(b"no picture")  # the first, which also warms up
     bundle, clock = open_bundle(write_classifier(tmp_path / "chest"), threads=1), StageClock()
-    table = measure_stages(bundle_classifier(bundle, clock.lap), clock, [pictures])
+    table = measure_stages(bundle_predictor(bundle), clock, [pictures])
     assert table.images == 5
     assert [path.name for path, _ in table.errors] == ["0.png"]
     assert table.to_json()["stages"]["network"]["seconds"] > 0
     for file in pictures.iterdir():
         file.write_bytes(b"no picture")
     with pytest.raises(GossamerError, match="none of 5"):
-        measure_stages(bundle_classifier(bundle, clock.lap), clock, [pictures])
+        measure_stages(bundle_predictor(bundle), clock, [pictures])

@@ -14,7 +14,7 @@ from gossamer.data import ClassificationDataset, LabelledCase, SegmentationDatas
 from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle, open_bundle
-from gossamer.inference.segmentation import bundle_masks
+from gossamer.inference.segmentation import bundle_predictor
 from gossamer.quantization.accuracy_loss import measure_paired_drop, measure_quality, measure_reference
 from made_bundles import write_segmenter
 
@@ -95,11 +95,11 @@ def test_quality_stands_beside_the_trivial_answer(float_bundle: Path, chest: Cla
 def masks(tmp_path: Path) -> tuple[Bundle, SegmentationDataset]:
     """A segmenter, and volumes whose truth is its own answer but for the first case, where a slice is missing."""
     bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3), threads=1)
-    source, model = volumes(cases=4), bundle_masks(bundle)
+    source, model = volumes(cases=4), bundle_predictor(bundle)
 
     def read(sample) -> LabelledCase:
         image = source.read(sample).image
-        planes = model(image).planes.copy()
+        planes = model.predict(image).planes.copy()
         if sample.id == "val0":
             planes[:, 1] = False
         return LabelledCase(image, LabelMap(planes, source.classes, False, sample.id))
@@ -121,9 +121,9 @@ def test_masks_are_compared_case_by_case(masks: tuple[Bundle, SegmentationDatase
         return changed
 
     found = judge(answering(bundle, no_liver))
-    held = np.mean(
-        [bundle_masks(bundle)(dataset.read(sample).image).planes[0].mean() for sample in dataset.split("val")]
-    )
+    predictor = bundle_predictor(bundle)
+    images = [dataset.read(sample).image for sample in dataset.split("val")]
+    held = np.mean([predictor.predict(image).planes[0].mean() for image in images])
     assert found.flips == pytest.approx(float(held), abs=1e-6)
     assert found.int8 < 0.51
     assert found.drop.value == pytest.approx(found.float32 - found.int8)

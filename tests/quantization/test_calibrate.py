@@ -14,6 +14,7 @@ from gossamer.data.label_map import LabelMap
 from gossamer.data.windows import add_neighbours, blend_bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import open_bundle
+from gossamer.inference.segmentation import bundle_predictor
 from gossamer.quantization.calibrate import CalibrationBatches, draw_calibration_data, draw_windows
 from made_bundles import write_segmenter
 
@@ -96,7 +97,7 @@ def test_windows_are_those_that_evaluation_sees(tmp_path: Path, count: int) -> N
         return windows[:, :1]
 
     for sample in dataset.split("train"):
-        stack = bundle.preprocessing.network_stack(dataset.read(sample).image)
+        stack = bundle_predictor(bundle).preprocessing.network_stack(dataset.read(sample).image)
         for _ in blend_bands(
             add_neighbours(stack, 3), bundle.manifest.input.window, keep, bundle.manifest.input.overlap
         ):

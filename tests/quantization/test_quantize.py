@@ -20,7 +20,7 @@ from gossamer.data import ClassificationDataset, Sample
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.inference.bundle import open_bundle
-from gossamer.inference.classification import bundle_classifier
+from gossamer.inference.classification import bundle_predictor
 from gossamer.quantization import accuracy_loss, quantize, source
 from gossamer.quantization.source import make_weights_constant, open_quantization_source
 
@@ -79,7 +79,9 @@ def test_a_bundle_becomes_one_in_8_bits(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["int8", "int8.report"]
     image = chest.read(chest.split("test")[0])
     np.testing.assert_allclose(
-        bundle_classifier(bundle)(image), bundle_classifier(open_bundle(float_bundle, threads=1))(image), atol=0.05
+        bundle_predictor(bundle).predict(image).probabilities,
+        bundle_predictor(open_bundle(float_bundle, threads=1)).predict(image).probabilities,
+        atol=0.05,
     )
 
 

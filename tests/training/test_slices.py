@@ -14,7 +14,7 @@ import torch
 from gossamer.data import Sample
 from gossamer.data.preparation.segmentation import PreparedCase, PreparedCases
 from gossamer.data.windows import add_neighbours, blend_bands, cut_window
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.training.augment import MaskAugmenter
 from gossamer.training.batches import Batch, Draw, EpochBatches
 from gossamer.training.recipe import Augmentation, Flips
@@ -56,7 +56,7 @@ def drawn_from(
     seed: int = 0,
 ) -> TrainingSlices:
     options = {"foreground": 2, "overlapping": overlapping, "seed": seed}
-    return TrainingSlices(data, MaskAugmenter(augmentation), Inference(window, stack), **options)
+    return TrainingSlices(data, MaskAugmenter(augmentation), SlidingWindow(window, stack), **options)
 
 
 def equal(a: Batch, b: Batch) -> bool:

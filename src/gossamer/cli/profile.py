@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +14,7 @@ from gossamer.errors import ErrorCode, GossamerError
 if TYPE_CHECKING:
     from gossamer.inference.bundle import Bundle
     from gossamer.inference.engines import EngineName
+    from gossamer.inference.predictor import Predictor
     from gossamer.profiling.figure import Figure
     from gossamer.profiling.scaling import Growth
     from gossamer.profiling.stages import PredictionTiming
@@ -114,6 +114,7 @@ def _profile_network(
 ) -> Answer:
     require_training_packages("profile")
     used = set_torch_threads(threads)
+    from gossamer.api.load import load
     from gossamer.checkpoint import load_model
     from gossamer.nn.models import create_model
     from gossamer.profiling.network import profile_model
@@ -132,7 +133,7 @@ def _profile_network(
         from gossamer.profiling.training_step import training_figures
 
         figures |= training_figures(network.config, batch=batch, threads=used)
-    table = _stages_of_run(Path(model), paths, threads) if paths else None
+    table = _measure_stages(load(model, threads=threads), paths) if paths else None
     data = {"model": model, "threads": used, "cost": {name: figure.to_json() for name, figure in figures.items()}}
     if growth is not None:
         grown = measure_growth(network.config, sizes, batch=batch)
@@ -147,6 +148,7 @@ def _profile_bundle(
     folder: Path, paths: tuple[Path, ...], batch: int, engine: EngineName | None, threads: int | None
 ) -> Answer:
     from gossamer.inference.bundle import open_bundle
+    from gossamer.inference.tasks import bundle_predictor
     from gossamer.profiling.bundle import compare_engines, measure_bundle
     from gossamer.profiling.figure import Figure
 
@@ -162,7 +164,7 @@ def _profile_bundle(
         others = _other_engines(bundle)
         engines = compare_engines({name: bundle, **others}, batch=batch) if others else {}
         verdict = _verdict(engines) if others else "one engine is installed: onnxruntime"
-    table = _stages_of_bundle(bundle, paths) if paths else None
+    table = _measure_stages(bundle_predictor(bundle), paths) if paths else None
     data: dict[str, Any] = {
         "model": str(folder),
         "engine": bundle.engine.name,
@@ -201,30 +203,12 @@ def _verdict(engines: Mapping[str, Mapping[str, Figure]]) -> str:
     return f"in turn: {times} (median): {fast} is {medians[slow] / medians[fast]:.2f} times faster here"
 
 
-def _stages_of_bundle(bundle: Bundle, paths: tuple[Path, ...]) -> PredictionTiming:
-    from gossamer.inference.classification import bundle_classifier
-    from gossamer.inference.segmentation import bundle_masks
+def _measure_stages(predictor: Predictor, paths: tuple[Path, ...]) -> PredictionTiming:
     from gossamer.inference.stage_timer import StageClock
     from gossamer.profiling.stages import measure_stages
 
-    clock, manifest = StageClock(), bundle.manifest
-    channels, numbered = manifest.input.channels, manifest.layout == "decathlon"
-    model = (bundle_masks if manifest.task == "segment" else bundle_classifier)(bundle, clock.lap)
     with progress("predicting") as tick:
-        return measure_stages(model, clock, paths, channels=channels, numbered=numbered, on_progress=tick)
-
-
-def _stages_of_run(folder: Path, paths: tuple[Path, ...], threads: int | None) -> PredictionTiming:
-    from gossamer.cli.predict import open_model
-    from gossamer.inference.stage_timer import StageClock, time_calls
-    from gossamer.profiling.stages import measure_stages
-
-    clock, opened = StageClock(), open_model(folder, None, threads)
-    answers = opened.classifier or opened.masks
-    assert answers is not None
-    model = replace(answers, network=time_calls(answers.network, clock.lap), lap=clock.lap)
-    with progress("predicting") as tick:
-        return measure_stages(model, clock, paths, channels=opened.channels, numbered=opened.numbered, on_progress=tick)
+        return measure_stages(predictor, StageClock(), paths, on_progress=tick)
 
 
 def _status(table: PredictionTiming | None) -> int:

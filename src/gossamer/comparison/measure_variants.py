@@ -201,7 +201,7 @@ class _MeasuredVariant:
             self.reasons[precision] = str(error)
             return
         self.bundles[precision] = bundle
-        self.calls[precision] = lambda: bundle.predict(self.images)
+        self.calls[precision] = lambda: bundle.compute_logits(self.images)
 
 
 def _take_turns(

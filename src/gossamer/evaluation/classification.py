@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gossamer.data import ClassificationDataset
+from gossamer.data import ClassificationDataset, open_dataset
+from gossamer.data.preparation.classification import prepare_split
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate, bootstrap_metrics
 from gossamer.evaluation.classification_metrics import (
     LABEL_METRICS,
@@ -17,8 +21,12 @@ from gossamer.evaluation.classification_metrics import (
     classification_metrics,
     metrics_and_labels,
 )
-from gossamer.evaluation.predictions import Predictions
+from gossamer.evaluation.predictions import Predictions, predict_split
+from gossamer.evaluation.results import EvaluationResults, format_interval, format_value
+from gossamer.inference.classification import ClassificationPredictor
 from gossamer.inference.decisions import HALF, Thresholds
+from gossamer.progress import SILENT, Progress
+from gossamer.summary import SummaryTable
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,21 @@ class ClassificationEvaluation:
     labels: tuple[LabelEvaluation, ...] = ()
     nothing: dict[str, float] | None = None
     thresholds: Thresholds | None = None
+
+    def tables(self, source: str) -> tuple[SummaryTable, ...]:
+        """Return the metrics as a table, and of several labels each label as a second one."""
+        none = self.nothing
+        headings = ("metric", "value", "95 % interval", "trivial", *(() if none is None else ("no label",)))
+        rows = []
+        for key, (name, _) in METRICS.items():
+            found = self.metrics[key]
+            compared = (self.trivial[key], *(() if none is None else (none[key],)))
+            rows.append(
+                (name, format_value(found.value), format_interval(found), *(format_value(value) for value in compared))
+            )
+        title = f"{source}, {self.split} split, {self.samples} images"
+        whole = SummaryTable(title, headings, tuple(rows))
+        return (whole,) if none is None else (whole, labels_table(self.labels))
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as data."""
@@ -152,6 +175,68 @@ def _labels(predictions: Predictions, found: dict[str, Estimate]) -> tuple[Label
         )
         for number, k in enumerate(columns)
     )
+
+
+def labels_table(labels: Sequence[LabelEvaluation]) -> SummaryTable:
+    """Return each label by itself as a compact table, the best ranked first."""
+    headings = ("label", "with it", "AUROC", "95 % interval", "AP", "threshold", "sensitivity", "specificity")
+    rows = []
+    for label in sort_by_auroc(labels):
+        auroc = label.metrics["auroc"]
+        precision, *decided = (
+            format_value(label.metrics[name].value) for name in ("average_precision", "sensitivity", "specificity")
+        )
+        threshold = f"{label.threshold:.3f}" if label.chosen else "0.5 kept"
+        ranked = (format_value(auroc.value), format_interval(auroc), precision)
+        rows.append((label.name, f"{label.prevalence:.1%}", *ranked, threshold, *decided))
+    return SummaryTable("", headings, tuple(rows))
+
+
+def sort_by_auroc(labels: Sequence[LabelEvaluation]) -> list[LabelEvaluation]:
+    """Return labels by falling AUROC; those for which it is undefined come last."""
+    defined = [label for label in labels if not math.isnan(label.metrics["auroc"].value)]
+    ordered = sorted(defined, key=lambda label: -label.metrics["auroc"].value)
+    return ordered + [label for label in labels if math.isnan(label.metrics["auroc"].value)]
+
+
+def evaluate_data(
+    predictor: ClassificationPredictor,
+    data: Path,
+    *,
+    split: str = "test",
+    out: Path | None = None,
+    tolerance: float | None = None,
+    progress: Progress = SILENT,
+) -> EvaluationResults:
+    """Evaluate a model on a data set whose labels describe whole images.
+
+    Args:
+        predictor: Model to evaluate.
+        data: Path of the data set.
+        split: ``train``, ``val``, ``test``, or ``all`` for every image.
+        out: Path of a CSV file for the prediction of each image (default: none is written).
+        tolerance: Option of segmentation, refused here.
+        progress: Receiver of the number of images read.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for an option that does not fit, ``E-LABEL`` for a label that the model does not
+            know, and what opening and reading the data raise.
+    """
+    if tolerance is not None:
+        problem = "is an option of segmentation, this model classifies"
+        raise GossamerError(ErrorCode.CONFIG, "tolerance", problem, "leave it out")
+    dataset = open_dataset(data, seed=predictor.seed, task=predictor.task)
+    if dataset.faults:
+        raise dataset.faults[0]
+    samples = dataset.samples if split == "all" else dataset.split(split)
+    prepared = prepare_split(dataset, samples, predictor.preprocessing, predictor.classes, progress)
+    predictions = predict_split(predictor, prepared)
+    prior = class_frequencies(dataset, predictor.classes, split)
+    evaluation = evaluate_predictions(predictions, prior, split=split, seed=predictor.seed)
+    if out is not None:
+        predictions.write_csv(out)
+    notes = (*dataset.notes, *prepared.notes, *predictor.notes)
+    return EvaluationResults(evaluation, str(data), predictor.facts, notes)
 
 
 def class_frequencies(dataset: ClassificationDataset, classes: Sequence[str], split: str) -> np.ndarray:

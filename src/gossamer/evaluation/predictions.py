@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from gossamer.data import Sample
 from gossamer.data.preparation.classification import PreparedImages
-from gossamer.evaluation.torch_network import as_predict
 from gossamer.files import write_text
 from gossamer.inference.classification import ClassificationPredictor
-from gossamer.inference.decisions import Thresholds, chosen_classes, names_of, to_csv
+from gossamer.inference.decisions import Thresholds, chosen_classes, join_names, to_csv
 
 _BATCH = 64
 
@@ -61,8 +59,8 @@ class Predictions:
     def write_csv(self, path: Path) -> None:
         """Write one row a sample: id, patient, split, truth, prediction, whether it is correct, probabilities."""
         header = ["id", "patient", "split", "truth", "prediction", "correct", *(f"p({name})" for name in self.classes)]
-        truths = names_of(self.targets.astype(bool), self.classes)
-        chosen = names_of(self.chosen(), self.classes)
+        truths = join_names(self.targets.astype(bool), self.classes)
+        chosen = join_names(self.chosen(), self.classes)
         rows = [
             [s.id, s.patient or "", s.split, truth, name, str(bool(ok)).lower(), *(f"{p:.6f}" for p in probabilities)]
             for s, truth, name, ok, probabilities in zip(
@@ -77,29 +75,15 @@ def groups_of(samples: Sequence[Sample]) -> list[str]:
     return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in samples]
 
 
-def predict_split(
-    model: nn.Module,
-    split: PreparedImages,
-    classes: Sequence[str],
-    *,
-    multi_label: bool,
-    thresholds: Thresholds | None = None,
-) -> Predictions:
-    """Return the predictions of ``model`` for prepared images, in float32."""
-    probabilities = predict_images(model, split.images, multi_label=multi_label)
-    return Predictions(split.samples, tuple(classes), multi_label, probabilities, split.targets, thresholds)
-
-
-def classify_split(model: ClassificationPredictor, split: PreparedImages) -> Predictions:
-    """Return the predictions of a network with its decisions, of a run or a bundle, for prepared images."""
+def predict_split(predictor: ClassificationPredictor, split: PreparedImages) -> Predictions:
+    """Return the predictions for prepared images."""
     images = split.images
-    parts = [model.network(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
+    parts = [predictor.probabilities(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
     return Predictions(
-        split.samples, model.classes, model.multi_label, np.concatenate(parts), split.targets, model.thresholds
+        samples=split.samples,
+        classes=predictor.classes,
+        multi_label=predictor.multi_label,
+        probabilities=np.concatenate(parts),
+        targets=split.targets,
+        thresholds=predictor.thresholds,
     )
-
-
-def predict_images(model: nn.Module, images: np.ndarray, *, multi_label: bool) -> np.ndarray:
-    """Return probabilities ``(samples, classes)`` of images ``(samples, channels, rows, columns)``."""
-    predict = as_predict(model, multi_label=multi_label)
-    return np.concatenate([predict(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)])

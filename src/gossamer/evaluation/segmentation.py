@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data import Sample, SegmentationDataset
+from gossamer.data import Sample, SegmentationDataset, open_dataset
 from gossamer.data.image import Image
 from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate, bootstrap_metrics
 from gossamer.evaluation.predictions import groups_of
-from gossamer.evaluation.segmentation_metrics import MASK_METRICS, TOLERANCE, case_metrics
+from gossamer.evaluation.results import EvaluationResults, format_interval
+from gossamer.evaluation.segmentation_metrics import MASK_METRICS, TOLERANCE, WHOLE_CASE, case_metrics
 from gossamer.files import write_text
 from gossamer.inference.decisions import to_csv
 from gossamer.inference.segmentation import SegmentationPredictor, measure_sizes
+from gossamer.progress import SILENT, Progress
+from gossamer.summary import SummaryTable
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,29 @@ class SegmentationEvaluation:
             "surface_dice_tolerance": self.tolerance,
             "metrics": {name: estimate.to_json() for name, estimate in self.metrics.items()},
             "per_class": {
-                name: {
-                    metric: estimate.to_json()
-                    for metric, estimate in estimates.items()
-                    if metric != "jaccard_weighted"  # one figure for all classes
-                }
+                name: {metric: estimate.to_json() for metric, estimate in estimates.items() if metric not in WHOLE_CASE}
                 for name, estimates in self.per_class.items()
             },
             "trivial": self.trivial,
         }
+
+    def tables(self, source: str) -> tuple[SummaryTable, ...]:
+        """Return the metrics as a table, with a column for each class if there are several."""
+        classes = self.classes if len(self.classes) > 1 else ()
+        rows = []
+        for key, label in self.metric_labels().items():
+            found = self.metrics[key]
+            each = [f"{self.per_class[name][key].value:.3f}" for name in classes] if key not in WHOLE_CASE else []
+            each += [""] * (len(classes) - len(each))
+            value, trivial = f"{found.value:.3f}", f"{self.trivial[key]:.3f}"
+            rows.append((label, value, format_interval(found), *each, trivial))
+        title = f"{source}, {self.split} split, {len(self.cases)} cases"
+        return (SummaryTable(title, ("metric", "mean", "95 % interval", *classes, "nothing"), tuple(rows)),)
+
+    def metric_labels(self) -> dict[str, str]:
+        """Return each metric with its name for people, with the unit of distances."""
+        details = {"hd95": f", {self.unit}", "surface_dice": f" at {self.tolerance:g} {self.unit}"}
+        return {key: MASK_METRICS[key][0] + details.get(key, "") for key in self.metrics}
 
     def ranked(self) -> list[int]:
         """Return the numbers of the cases that hold a class, from the lowest mean Dice to the highest."""
@@ -146,7 +163,7 @@ def evaluate_cases(
     for number, sample in enumerate(samples, start=1):
         image, labels = dataset.read(sample)
         truth = LabelMap(labels.planes[order], model.classes, labels.overlapping, labels.source)
-        prediction = model(image)
+        prediction = model.predict(image)
         spacings.add(image.spacing_mm is not None)
         cases.append(_case_result(sample, image, truth, prediction, tolerance))
         empty = LabelMap(np.zeros_like(truth.planes), model.classes, truth.overlapping, "nothing")
@@ -175,6 +192,49 @@ def evaluate_cases(
         size_unit=("mm2" if flat else "ml") if in_mm else "px",
         tolerance=tolerance,
     )
+
+
+def evaluate_data(
+    predictor: SegmentationPredictor,
+    data: Path,
+    *,
+    split: str = "test",
+    out: Path | None = None,
+    tolerance: float | None = None,
+    progress: Progress = SILENT,
+) -> EvaluationResults:
+    """Evaluate a model on a data set with masks.
+
+    Args:
+        predictor: Model to evaluate.
+        data: Path of the data set.
+        split: ``train``, ``val``, ``test``, or ``all`` for every case.
+        out: Path of a CSV file for the metrics of each case and class (default: none is written).
+        tolerance: Tolerance of surface Dice in mm, or in pixels where images have no spacing (default: 1).
+        progress: Receiver of the number of cases done.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for a tolerance that is not positive, ``E-LABEL`` where the classes are not those of
+            the model, and what opening and reading the data raise.
+    """
+    if tolerance is not None and tolerance <= 0:
+        raise GossamerError(ErrorCode.CONFIG, "tolerance", f"{tolerance} is not positive", "use 1")
+    dataset = open_dataset(data, seed=predictor.seed, task=predictor.task)
+    dataset.require_faultless()
+    samples = dataset.samples if split == "all" else dataset.split(split)
+    with progress.track_steps("segmenting") as update:
+        evaluation = evaluate_cases(
+            predictor,
+            dataset,
+            samples,
+            split=split,
+            tolerance=tolerance or TOLERANCE,
+            seed=predictor.seed,
+            on_progress=update,
+        )
+    if out is not None:
+        evaluation.write_csv(out)
+    return EvaluationResults(evaluation, str(data), predictor.facts, dataset.notes)
 
 
 def _case_result(sample: Sample, image: Image, truth: LabelMap, prediction: LabelMap, tolerance: float) -> CaseResult:

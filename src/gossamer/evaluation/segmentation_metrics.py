@@ -28,6 +28,8 @@ MASK_METRICS: dict[str, tuple[str, bool]] = {
     "hd95": ("95th percentile Hausdorff distance", False),
     "surface_dice": ("Surface Dice", True),
 }
+WHOLE_CASE = frozenset({"jaccard_weighted"})
+"""Metrics with one figure for all classes of a case."""
 TOLERANCE = 1.0
 """Of surface Dice, in mm, or in pixels where there is no spacing."""
 

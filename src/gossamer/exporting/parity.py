@@ -19,9 +19,9 @@ from gossamer.data.image import Image
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle
-from gossamer.inference.decisions import HALF, Thresholds, chosen_classes, probabilities_of
-from gossamer.inference.manifest import Parity
-from gossamer.inference.segmentation import Inference, SegmentationPredictor
+from gossamer.inference.decisions import HALF, Thresholds, chosen_classes, compute_probabilities
+from gossamer.inference.manifest import MANIFEST, Parity
+from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
 from gossamer.nn.models import Network
 from gossamer.training.run_folder import RunConfig
 
@@ -58,7 +58,7 @@ class Pipeline:
     classes: tuple[str, ...]
     multi_label: bool
     thresholds: Thresholds | None = None
-    inference: Inference | None = None
+    inference: SlidingWindow | None = None
     continuous: bool = True
 
 
@@ -90,14 +90,15 @@ def bundle_pipeline(bundle: Bundle) -> Pipeline:
     """Return the pipeline of a bundle, as its manifest describes it."""
     spec, output = bundle.manifest.input, bundle.manifest.output
     segments = bundle.manifest.task == "segment"
+    where = bundle.path / MANIFEST
     return Pipeline(
-        preprocessing=bundle.preprocessing,
-        logits=bundle.predict,
-        probabilities=lambda logits: probabilities_of(logits, multi_label=output.multi_label),
+        preprocessing=bundle.manifest.read_preprocessing(where),
+        logits=bundle.compute_logits,
+        probabilities=lambda logits: compute_probabilities(logits, multi_label=output.multi_label),
         classes=output.classes,
         multi_label=output.multi_label,
-        thresholds=bundle.thresholds,
-        inference=Inference(spec.window, spec.stack, spec.overlap) if segments else None,
+        thresholds=bundle.manifest.read_thresholds(where),
+        inference=SlidingWindow(spec.window, spec.stack, spec.overlap) if segments else None,
     )
 
 
@@ -217,15 +218,20 @@ def _compare_masks(reference: Pipeline, candidate: Pipeline, image: Image, toler
 def _masks(side: Pipeline, image: Image, see: Callable[[np.ndarray], None]) -> np.ndarray:
     """Return the planes of the classes; ``see`` is shown the logits of each call."""
 
-    def predict(windows: np.ndarray) -> np.ndarray:
+    def network(windows: np.ndarray) -> np.ndarray:
         logits = side.logits(windows)
         see(logits)
-        return np.nan_to_num(side.probabilities(logits))  # what is no number was just seen
+        return np.nan_to_num(logits, posinf=0.0, neginf=0.0)  # what is not finite was just seen
 
     assert side.inference is not None
-    return SegmentationPredictor(predict, side.preprocessing, side.inference, side.classes, side.multi_label)(
-        image
-    ).planes
+    predictor = SegmentationPredictor(
+        network=network,
+        preprocessing=side.preprocessing,
+        windows=side.inference,
+        classes=side.classes,
+        multi_label=side.multi_label,
+    )
+    return predictor.predict(image).planes
 
 
 def _largest(wanted: np.ndarray, found: np.ndarray) -> float:

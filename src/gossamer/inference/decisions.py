@@ -84,7 +84,7 @@ def thresholded_classes(classes: Sequence[str], *, multi_label: bool) -> tuple[s
     return (classes[1],) if len(classes) == 2 else ()
 
 
-def probabilities_of(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
+def compute_probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
     """Return the probabilities of logits ``(batch, classes, ...)``, float32: a sigmoid for each, or one softmax.
 
     Neither overflows: the softmax is that of the differences from the largest logit, which it does not depend on, and
@@ -132,7 +132,7 @@ def chosen_classes(probabilities: np.ndarray, *, multi_label: bool, thresholds: 
     return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
 
 
-def names_of(chosen: np.ndarray, classes: Sequence[str]) -> list[str]:
+def join_names(chosen: np.ndarray, classes: Sequence[str]) -> list[str]:
     """Return the chosen classes of each row, joined by ``|``; ``-`` for none."""
     return ["|".join(classes[int(k)] for k in np.flatnonzero(row)) or "-" for row in chosen]
 

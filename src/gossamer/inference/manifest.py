@@ -11,12 +11,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gossamer import config
-from gossamer.data.image import MAX_FRAME_PIXELS
+from gossamer.data.image import MAX_FRAME_PIXELS, Image
+from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import replace_nonfinite, sha256_hexdigest
+from gossamer.inference.decisions import Thresholds, thresholded_classes
+from gossamer.task import PIXEL_TASKS, TaskName
 
 SCHEMA = 1
 MANIFEST, MODEL, CARD = "manifest.json", "model.onnx", "README.md"
@@ -72,6 +76,35 @@ class InputSpec:
     def sides(self) -> str:
         """Which rows and columns the network takes, in words."""
         return f"multiples of {self.multiple}" if self.dynamic else f"{self.window[0]}x{self.window[1]}"
+
+
+@dataclass(frozen=True)
+class AcceptedImages(Preprocessing):
+    """The preprocessing of a bundle, which refuses images that the network was not trained for.
+
+    Attributes:
+        input: Requirements of the network.
+    """
+
+    input: InputSpec
+
+    def __call__(self, image: Image) -> Image:
+        """Return ``image`` after every step.
+
+        Raises:
+            GossamerError: ``E-VALUE`` for stored values of another type, ``E-UNSUPPORTED`` for another number of
+                channels, and what the steps raise.
+        """
+        wanted = self.input.stored
+        if wanted is not None and image.array.dtype.name != wanted:
+            problem = f"holds {image.array.dtype.name} values, the bundle takes {wanted}"
+            remedy = f"convert it to {wanted} on the same scale as the training images"
+            raise GossamerError(ErrorCode.VALUE, image.source, problem, remedy)
+        prepared = super().__call__(image)
+        if prepared.channels != self.input.channels:
+            problem = f"has {prepared.channels} channels, the bundle takes {self.input.channels}"
+            raise GossamerError(ErrorCode.UNSUPPORTED, image.source, problem, "convert the image, or train with it")
+        return prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +186,7 @@ class Manifest:
 
     gossamer: str
     created: str
-    task: Literal["classify", "segment"]
+    task: TaskName
     preset: str
     attention: str | None
     input: InputSpec
@@ -169,6 +202,36 @@ class Manifest:
     source: Mapping[str, Any] = field(default_factory=dict)
     licence: Mapping[str, str | None] = field(default_factory=lambda: {"weights": None, "data": None})
     quantization: Mapping[str, Any] | None = None
+
+    @property
+    def labels_pixels(self) -> bool:
+        """Whether the network labels each pixel rather than the whole image."""
+        return self.task in PIXEL_TASKS
+
+    def read_preprocessing(self, where: Path) -> AcceptedImages:
+        """Return the steps from stored values to the network's input; they refuse images of another kind.
+
+        Args:
+            where: Path of the manifest, for errors.
+
+        Raises:
+            GossamerError: ``E-CONFIG`` for a step that does not exist, or values outside of its range.
+        """
+        return AcceptedImages(Preprocessing.from_json(self.preprocessing, str(where)).steps, self.input)
+
+    def read_thresholds(self, where: Path) -> Thresholds | None:
+        """Return the thresholds of the labels; None where there are none.
+
+        Args:
+            where: Path of the manifest, for errors.
+
+        Raises:
+            GossamerError: ``E-CONFIG`` or ``E-VALUE`` where they do not fit the classes.
+        """
+        if self.output.thresholds is None:
+            return None
+        labels = thresholded_classes(self.output.classes, multi_label=self.output.multi_label)
+        return Thresholds.from_json(self.output.thresholds, str(where), labels)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as data, with its digest; a number that JSON cannot hold becomes None."""

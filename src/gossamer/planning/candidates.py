@@ -14,7 +14,7 @@ from gossamer.data.preparation.segmentation import choose_image_size as choose_w
 from gossamer.data.preparation.segmentation import survey_dataset as survey_masks
 from gossamer.data.windows import window_starts
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.attention import attention_config
 from gossamer.nn.models import PRESETS, NetworkConfig, ViTConfig, list_models
 from gossamer.task import TaskName
@@ -179,7 +179,7 @@ def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Cho
 def _segmentation_candidate(
     dataset: SegmentationDataset, found: SegmentationSurvey, variant: Variant, choice: Choice, size: Size
 ) -> ModelCandidate:
-    inference = Inference(size, STACK if dataset.volumes else 1)
+    inference = SlidingWindow(size, STACK if dataset.volumes else 1)
     network = choice.config(
         image_size=size,
         in_channels=found.channels * inference.stack,
@@ -188,7 +188,7 @@ def _segmentation_candidate(
     return ModelCandidate(variant=variant, network=network, windows=count_windows(found, inference))
 
 
-def count_windows(found: SegmentationSurvey, inference: Inference) -> int:
+def count_windows(found: SegmentationSurvey, inference: SlidingWindow) -> int:
     """Return how many windows the network sees of the median case: all slices, and the windows of each."""
     scale = (1.0, 1.0)
     if found.spacings_differ and found.spacing_mm is not None:

@@ -38,11 +38,11 @@ def measure_bundle(bundle: Bundle, *, batch: int = 1, seconds: float = 2.0) -> C
         seconds: about how long to time.
     """
     images = _images(bundle, batch)
-    latency = measure_latency(lambda: bundle.predict(images), seconds=seconds)
+    latency = measure_latency(lambda: bundle.compute_logits(images), seconds=seconds)
     return {
         "file": file_size(bundle),
         **_latencies(bundle, batch, latency),
-        "energy": measure_energy(lambda: bundle.predict(images), seconds=seconds),
+        "energy": measure_energy(lambda: bundle.compute_logits(images), seconds=seconds),
         **_modelled(bundle, batch),
         **measure_bundle_memory(bundle, batch=batch),
     }
@@ -71,7 +71,7 @@ def measure_bundle_memory(bundle: Bundle, *, batch: int = 1) -> Costs:
 def compare_engines(bundles: Mapping[str, Bundle], *, batch: int = 1, seconds: float = 3.0) -> dict[str, Costs]:
     """Return the latencies of one bundle in several engines, whose calls take turns, by the names of ``bundles``."""
     images = _images(next(iter(bundles.values())), batch)
-    calls = {name: partial(bundle.predict, images) for name, bundle in bundles.items()}
+    calls = {name: partial(bundle.compute_logits, images) for name, bundle in bundles.items()}
     found = measure_latencies(calls, seconds=seconds)
     return {name: _latencies(bundle, batch, found[name]) for name, bundle in bundles.items()}
 
@@ -131,7 +131,7 @@ def _probe(request: dict[str, Any]) -> dict[str, int]:
     before = process_memory()
     reset_peak_memory()
     for _ in range(2):
-        bundle.predict(images)
+        bundle.compute_logits(images)
     after = process_memory()
     assert before is not None
     assert after is not None

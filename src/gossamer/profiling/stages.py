@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import GossamerError
-from gossamer.files import write_text
-from gossamer.inference.classification import ClassificationPredictor, classify_pictures, find_pictures
-from gossamer.inference.decisions import to_csv
-from gossamer.inference.mask_files import find_inputs, predict_masks
-from gossamer.inference.segmentation import SegmentationPredictor
+from gossamer.inference.predictor import Predictor
 from gossamer.inference.stage_timer import STAGES, Stage, StageClock
+from gossamer.inference.tasks import PREDICTION_TASKS
 
 Tick = Callable[[int, int], None]
 
@@ -66,12 +63,10 @@ class PredictionTiming:
 
 
 def measure_stages(
-    model: ClassificationPredictor | SegmentationPredictor,
+    predictor: Predictor,
     clock: StageClock,
     paths: Sequence[Path],
     *,
-    channels: int = 1,
-    numbered: bool = False,
     on_progress: Tick = lambda done, total: None,
 ) -> PredictionTiming:
     """Predict ``paths`` into a temporary folder, which is removed again, and return where the time went.
@@ -79,16 +74,16 @@ def measure_stages(
     The first image is predicted once before, untimed: the first calls of an engine take longer.
 
     Args:
-        model: whose laps go to ``clock``.
-        clock: of the stages.
-        paths: images, or folders of images.
-        channels: of an image, where masks are predicted.
-        numbered: whether numbered files are channels of one image, where masks are predicted.
-        on_progress: called with the number of images done, and their total.
+        predictor: Predictor to time.
+        clock: Clock of the stages.
+        paths: Images, or folders of images.
+        on_progress: Function called with the number of images done and their total.
 
     Raises:
         GossamerError: there is no image, or none can be used.
     """
+    predictor = predictor.with_lap(clock.lap)
+    task = PREDICTION_TASKS[predictor.task]
 
     def end_of_image(done: int, total: int) -> None:
         clock.end_image()
@@ -96,19 +91,10 @@ def measure_stages(
         clock.skip()
 
     def predict(folder: Path, tick: Tick, count: int | None) -> list[tuple[Path, GossamerError]]:
-        folder.mkdir()
-        if isinstance(model, ClassificationPredictor):
-            files = find_pictures(paths)[:count]
-            clock.lap("read")
-            clock.end()
-            results = classify_pictures(model, files, on_progress=tick)
-            write_text(folder / "predictions.csv", to_csv(results.table()))
-            clock.lap("write")
-            return results.errors
-        inputs = find_inputs(paths, channels, numbered=numbered)[:count]
+        inputs = task.find_inputs(predictor, paths)[:count]
         clock.lap("read")
         clock.end()
-        return predict_masks(model, inputs, folder, on_progress=tick).errors
+        return task.predict_inputs(predictor, inputs, folder, update=tick).errors
 
     with tempfile.TemporaryDirectory() as name:
         with suppress(GossamerError):  # which comes again, where no other image can be used

@@ -21,9 +21,10 @@ from gossamer.evaluation.classification_metrics import METRICS, classification_m
 from gossamer.evaluation.predictions import Predictions, groups_of
 from gossamer.evaluation.segmentation import evaluate_cases
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS, overlap_metrics
+from gossamer.inference import segmentation
 from gossamer.inference.bundle import Bundle
-from gossamer.inference.decisions import chosen_classes, probabilities_of
-from gossamer.inference.segmentation import bundle_masks
+from gossamer.inference.decisions import chosen_classes, compute_probabilities
+from gossamer.inference.manifest import MANIFEST
 from gossamer.quantization.calibrate import Dataset, draw_windows
 from gossamer.quantization.verify import measure_sqnr_db, require_varied_logits
 from gossamer.task import TaskName
@@ -136,17 +137,19 @@ class ClassificationReference:
     def __init__(self, bundle: Bundle, dataset: ClassificationDataset, split: str, metric: str, seed: int) -> None:
         self.split, self.metric, self.seed = split, metric, seed
         self.output = bundle.manifest.output
-        self.cuts = None if bundle.thresholds is None else bundle.thresholds
-        self.prepared = prepare_split(dataset, dataset.split(split), bundle.preprocessing, self.output.classes)
+        where = bundle.path / MANIFEST
+        self.cuts = bundle.manifest.read_thresholds(where)
+        preprocessing = bundle.manifest.read_preprocessing(where)
+        self.prepared = prepare_split(dataset, dataset.split(split), preprocessing, self.output.classes)
         self.logits = compute_logits(bundle, self.prepared.images)
-        self.probabilities = probabilities_of(self.logits, multi_label=self.output.multi_label)
+        self.probabilities = compute_probabilities(self.logits, multi_label=self.output.multi_label)
         _require_defined(self._measure(self.probabilities, np.arange(len(self.logits))), metric, dataset, split)
 
     def __call__(self, candidate: Bundle) -> AccuracyLoss:
         """Return what is lost by ``candidate``."""
         logits = compute_logits(candidate, self.prepared.images)
         require_varied_logits(self.logits, logits)
-        probabilities = probabilities_of(logits, multi_label=self.output.multi_label)
+        probabilities = compute_probabilities(logits, multi_label=self.output.multi_label)
         chosen = [
             chosen_classes(values, multi_label=self.output.multi_label, thresholds=self.cuts)
             for values in (self.probabilities, probabilities)
@@ -228,10 +231,10 @@ class SegmentationReference:
 
     def _cases(self, bundle: Bundle) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield the number, the predicted planes and the overlap of each class of every case."""
-        model = bundle_masks(bundle)
+        model = segmentation.bundle_predictor(bundle)
         for number, sample in enumerate(self.samples):
             image, labels = self.dataset.read(sample)
-            truth, planes = labels.planes[self.order], model(image).planes
+            truth, planes = labels.planes[self.order], model.predict(image).planes
             axes = tuple(range(1, planes.ndim))
             counts = (planes & truth).sum(axes), planes.sum(axes), truth.sum(axes)
             yield number, planes, overlap_metrics(*counts)[self.metric]
@@ -259,23 +262,26 @@ def measure_paired_drop(
 
 def measure_quality(bundle: Bundle, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
     """Return every metric of a split with its interval and that of the trivial answer, as a manifest has them."""
-    output = bundle.manifest.output
+    output, where = bundle.manifest.output, bundle.path / MANIFEST
     if isinstance(dataset, ClassificationDataset):
-        prepared = prepare_split(dataset, dataset.split(split), bundle.preprocessing, output.classes)
-        probabilities = probabilities_of(compute_logits(bundle, prepared.images), multi_label=output.multi_label)
+        preprocessing = bundle.manifest.read_preprocessing(where)
+        prepared = prepare_split(dataset, dataset.split(split), preprocessing, output.classes)
+        probabilities = compute_probabilities(compute_logits(bundle, prepared.images), multi_label=output.multi_label)
+        thresholds = bundle.manifest.read_thresholds(where)
         said = Predictions(
-            prepared.samples, output.classes, output.multi_label, probabilities, prepared.targets, bundle.thresholds
+            prepared.samples, output.classes, output.multi_label, probabilities, prepared.targets, thresholds
         )
         prior = class_frequencies(dataset, output.classes, split)
         found = evaluate_predictions(said, prior, split=split, seed=seed)
     else:
-        found = evaluate_cases(bundle_masks(bundle), dataset, dataset.split(split), split=split, seed=seed)
+        predictor = segmentation.bundle_predictor(bundle)
+        found = evaluate_cases(predictor, dataset, dataset.split(split), split=split, seed=seed)
     return {name: {**value.to_json(), "trivial": found.trivial.get(name)} for name, value in found.metrics.items()}
 
 
 def compute_logits(bundle: Bundle, windows: np.ndarray) -> np.ndarray:
     """Return the logits of windows that a network sees one at a time."""
-    return np.concatenate([bundle.predict(windows[index : index + 1]) for index in range(len(windows))])
+    return np.concatenate([bundle.compute_logits(windows[index : index + 1]) for index in range(len(windows))])
 
 
 def replace_model(bundle: Bundle, model: bytes) -> Bundle:

@@ -18,6 +18,7 @@ from gossamer.data.preparation.classification import prepare_split
 from gossamer.data.windows import centred_start, cut_window, slice_with_neighbours, window_starts
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.bundle import Bundle
+from gossamer.inference.manifest import MANIFEST
 
 MIN_SAMPLES = 128
 """Images or windows of the training split that calibration wants at least, where the split has as many."""
@@ -90,7 +91,8 @@ def draw_windows(
     order = [samples[index] for index in generator.permutation(len(samples))]
     if isinstance(dataset, ClassificationDataset):
         chosen = order[:count]
-        images = prepare_split(dataset, chosen, bundle.preprocessing, bundle.manifest.output.classes).images
+        preprocessing = bundle.manifest.read_preprocessing(bundle.path / MANIFEST)
+        images = prepare_split(dataset, chosen, preprocessing, bundle.manifest.output.classes).images
         return images, tuple(sample.id for sample in chosen)
     return _draw_from_cases(bundle, dataset, order, count, generator)
 
@@ -139,7 +141,7 @@ def _windows(
 ) -> Iterator[np.ndarray]:
     """Yield some of the windows that evaluation would see of a case, in a seeded order."""
     spec = bundle.manifest.input
-    stack = bundle.preprocessing.network_stack(dataset.read(sample).image)
+    stack = bundle.manifest.read_preprocessing(bundle.path / MANIFEST).network_stack(dataset.read(sample).image)
     rows, columns = (
         window_starts(size, side, spec.overlap) for size, side in zip(stack.shape[2:], spec.window, strict=True)
     )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gossamer import __version__
 from gossamer.evaluation.classification import ClassificationEvaluation
 from gossamer.evaluation.classification_metrics import METRICS
-from gossamer.inference.decisions import names_of
+from gossamer.inference.decisions import join_names
 from gossamer.profiling.figure import format_quantity
 from gossamer.report import figures
 from gossamer.report.labels import describe_decisions, describe_labels, plot_label_intervals, sort_by_auroc
@@ -176,10 +176,10 @@ def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
 
 def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     p = conclusion.predictions
-    truth = names_of(p.targets.astype(bool), p.classes)
+    truth = join_names(p.targets.astype(bool), p.classes)
     chosen, wanted = p.chosen(), p.targets.astype(bool)
-    said = names_of(chosen, p.classes)
-    missed, added = (names_of(wrong, p.classes) for wrong in (wanted & ~chosen, chosen & ~wanted))
+    said = join_names(chosen, p.classes)
+    missed, added = (join_names(wrong, p.classes) for wrong in (wanted & ~chosen, chosen & ~wanted))
     return [
         {
             "uri": figures.encode_picture(conclusion.picture(row)),

@@ -21,6 +21,7 @@ from gossamer.report.classification_page import render_run
 from gossamer.training.conclusion import ClassificationConclusion
 from gossamer.training.loop import Fitted
 from gossamer.training.run_folder import RunConfig, RunFolder
+from gossamer.training.run_predictor import classification_predictor
 
 
 def conclude(
@@ -56,7 +57,8 @@ def conclude(
     notes += shared_pixels(run.data, splits.values())
     prepared, prior = splits[split], splits["train"].targets.mean(axis=0)
     model = load_model(folder.path)
-    validation = predict_split(model, splits["val"], run.classes, multi_label=run.multi_label)
+    predictor = classification_predictor(model, run)
+    validation = predict_split(predictor, splits["val"])
     thresholds, uncertain = choose_thresholds(
         validation.probabilities,
         validation.targets,
@@ -67,7 +69,7 @@ def conclude(
     )
     notes += uncertain
     predictions = dataclasses.replace(
-        validation if split == "val" else predict_split(model, prepared, run.classes, multi_label=run.multi_label),
+        validation if split == "val" else predict_split(predictor, prepared),
         thresholds=thresholds,
     )
     conclusion = ClassificationConclusion(

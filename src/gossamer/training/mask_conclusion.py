@@ -16,8 +16,7 @@ from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.example_slice import ExampleSlice, choose_example_slice
 from gossamer.evaluation.segmentation import SegmentationEvaluation, evaluate_cases
-from gossamer.evaluation.torch_network import as_predict
-from gossamer.inference.segmentation import Inference, SegmentationPredictor
+from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
 from gossamer.nn.models import Network
 from gossamer.profiling.figure import Figure
 from gossamer.profiling.machine import describe_machine
@@ -26,6 +25,7 @@ from gossamer.profiling.network import Costs, profile_model
 from gossamer.training.conclude import shared_pixels
 from gossamer.training.loop import Fitted
 from gossamer.training.run_folder import RunConfig, RunFolder
+from gossamer.training.run_predictor import segmentation_predictor
 from gossamer.training.slices import middle_window
 
 SHOWN = 3
@@ -96,13 +96,6 @@ class SegmentationConclusion:
         }
 
 
-def mask_model(folder: RunFolder, run: RunConfig) -> SegmentationPredictor:
-    """Return the best network of a segmentation run with its preprocessing."""
-    assert run.inference is not None
-    network = as_predict(load_model(folder.path), multi_label=run.multi_label)
-    return SegmentationPredictor(network, run.preprocessing, run.inference, run.classes, run.multi_label)
-
-
 def conclude_masks(
     folder: RunFolder,
     run: RunConfig,
@@ -132,7 +125,7 @@ def conclude_masks(
         notes.append(Note(ErrorCode.LABEL, run.data, text))
     notes += [note for part in splits.values() for note in part.notes]
     notes += shared_pixels(run.data, splits.values())
-    model = mask_model(folder, run)
+    model = segmentation_predictor(load_model(folder.path), run)
     evaluation = evaluate_cases(
         model, dataset, dataset.split(split), split=split, seed=run.seed, on_progress=on_progress
     )
@@ -143,13 +136,13 @@ def conclude_masks(
         fitted=fitted,
         evaluation=evaluation,
         shown=tuple(_shown(model, dataset, evaluation)),
-        profile=_profile(load_model(folder.path), model.inference, splits[split]),
+        profile=_profile(load_model(folder.path), model.windows, splits[split]),
         machine=describe_machine(),
         notes=tuple(notes),
     )
 
 
-def _profile(network: Network, inference: Inference, prepared: PreparedCases) -> Costs:
+def _profile(network: Network, inference: SlidingWindow, prepared: PreparedCases) -> Costs:
     """Return what a window costs, timed on a real one, since pruning makes the work depend on the image."""
     middles = [middle_window(case.slices, len(case.slices) // 2, inference) for case in prepared.cases]
     images = torch.from_numpy(np.stack(middles))
@@ -184,5 +177,6 @@ def _shown(
                 order = [dataset.classes.index(name) for name in model.classes]
                 truth = type(labels)(labels.planes[order], model.classes, labels.overlapping, labels.source)
                 dice = tuple(float(value) for value in np.asarray(result.metrics["dice"]))
-                shown.append(ShownCase(rank, result.sample.id, dice, choose_example_slice(image, truth, model(image))))
+                example = choose_example_slice(image, truth, model.predict(image))
+                shown.append(ShownCase(rank, result.sample.id, dice, example))
     return shown

@@ -13,7 +13,7 @@ from gossamer.data.preparation.segmentation import (
     survey_dataset,
 )
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import NetworkConfig
 from gossamer.profiling.machine import has_fast_bfloat16
 from gossamer.training.losses import LOSSES
@@ -54,7 +54,7 @@ def plan_segmentation(
         problem = f"{stack} neighbouring slices of pictures"
         raise GossamerError(ErrorCode.CONFIG, "stack", problem, "leave it out, or train on volumes")
     window = first.image_size if choice.initial is not None else choose_image_size(found, first.multiple)
-    inference = Inference(wishes.input_size or window, stack)
+    inference = SlidingWindow(wishes.input_size or window, stack)
     model = choice.config(
         image_size=inference.window,
         in_channels=found.channels * stack,

@@ -31,7 +31,7 @@ from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
 from gossamer.files import read_bytes, read_json, require_place, write_json, write_text
 from gossamer.inference.decisions import Thresholds, thresholded_classes
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import NetworkConfig, config_from_json
 from gossamer.task import TaskName
 from gossamer.training.recipe import Recipe
@@ -85,7 +85,7 @@ class RunConfig:
     recipe: Recipe
     monitor: str
     task: TaskName = "classify"
-    inference: Inference | None = None
+    inference: SlidingWindow | None = None
     init: InitialWeights | None = None
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossamer.data.windows import blend_bands
 from gossamer.evaluation.segmentation_metrics import overlap_metrics
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import AuxiliaryHead, Network
 from gossamer.training.batches import Batch
 from gossamer.training.losses import LOSSES, cross_entropy
@@ -38,7 +38,7 @@ class SegmentationModule(TrainingModule):
         self,
         network: Network,
         recipe: Recipe,
-        inference: Inference,
+        inference: SlidingWindow,
         *,
         foreground: int,
         overlapping: bool,

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.data.windows import add_neighbours, centred_start, cut_window, slice_with_neighbours
-from gossamer.inference.segmentation import Inference
+from gossamer.inference.segmentation import SlidingWindow
 from gossamer.training.augment import MaskAugmenter
 from gossamer.training.batches import Batch, Draw
 
@@ -32,7 +32,7 @@ class TrainingSlices(Dataset[Batch]):
         self,
         prepared: PreparedCases,
         augmenter: MaskAugmenter,
-        inference: Inference,
+        inference: SlidingWindow,
         *,
         foreground: int,
         overlapping: bool,
@@ -112,7 +112,7 @@ class ValidationCases(Dataset[ValidationCase]):
         return ValidationCase(add_neighbours(case.slices.astype(np.float32), self.stack), case.codes, index)
 
 
-def middle_window(slices: np.ndarray, number: int, inference: Inference) -> np.ndarray:
+def middle_window(slices: np.ndarray, number: int, inference: SlidingWindow) -> np.ndarray:
     """Return the window in the middle of a slice with its neighbours, ``(channels, rows, columns)``, float32.
 
     Args:

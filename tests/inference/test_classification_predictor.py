@@ -13,11 +13,12 @@ from PIL import Image as PillowImage
 from gossamer.data import Image, read_image, windows
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.inference import segmentation, segmentation_files
 from gossamer.inference.bundle import open_bundle
-from gossamer.inference.classification import bundle_classifier, classify_pictures, find_pictures
-from gossamer.inference.decisions import probabilities_of
-from gossamer.inference.mask_files import find_inputs, predict_masks
-from gossamer.inference.segmentation import Inference, SegmentationPredictor, bundle_masks
+from gossamer.inference.classification import ClassificationPredictor, bundle_predictor
+from gossamer.inference.classification_files import find_inputs, predict_inputs
+from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
+from gossamer.inference.tasks import open_predictor
 from made_bundles import WINDOW, numpy_logits, write_classifier, write_segmenter
 
 
@@ -39,15 +40,15 @@ def test_pictures_get_the_classes_that_numpy_gives(channels: int, multi_label: b
     folder = write_classifier(
         tmp_path / "bundle", ("a", "b", "c"), channels=channels, multi_label=multi_label, thresholds=labels
     )
-    model = bundle_classifier(open_bundle(folder, threads=1))
+    model = bundle_predictor(open_bundle(folder, threads=1))
     colour = (3,) if channels == 3 else ()
     for number, shape in enumerate([(31, 17), (24, 40), (90, 61)]):
         picture(tmp_path / "in" / f"{number}.png", (*shape, *colour), number)
-    results = classify_pictures(model, find_pictures([tmp_path / "in"]))
-    assert [one.path.name for one in results.answers] == ["0.png", "1.png", "2.png"]
+    results = predict_inputs(model, find_inputs(model, [tmp_path / "in"]))
+    assert [Path(one.source).name for one in results.predictions] == ["0.png", "1.png", "2.png"]
     steps = Preprocessing.from_json(open_bundle(folder).manifest.preprocessing)
-    for one in results.answers:
-        inputs = steps.network_input(read_image(one.path))[None]
+    for one in results.predictions:
+        inputs = steps.network_input(read_image(Path(one.source)))[None]
         assert inputs.shape == (1, channels, *WINDOW)
         logits = numpy_logits(inputs, 3, pooled=True)
         wanted = 1 / (1 + np.exp(-logits[0])) if multi_label else np.exp(logits[0]) / np.exp(logits[0]).sum()
@@ -65,17 +66,17 @@ def test_masks_are_those_that_numpy_gives(
 ) -> None:
     monkeypatch.setattr(windows, "BATCH", batch)
     bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3, multi_label=multi_label), threads=1)
-    model = bundle_masks(bundle)
+    model = segmentation.bundle_predictor(bundle)
     outputs = 2 if multi_label else 3
     seen: list[int] = []
 
     def network(images: np.ndarray) -> np.ndarray:
         seen.append(len(images))
-        return probabilities_of(numpy_logits(images, outputs, pooled=False), multi_label=multi_label)
+        return numpy_logits(images, outputs, pooled=False).astype(np.float32)
 
-    by_numpy = SegmentationPredictor(network, model.preprocessing, model.inference, model.classes, model.overlapping)
+    by_numpy = replace(model, network=network)
     image = grey(*shape)
-    found, wanted = model(image), by_numpy(image)
+    found, wanted = model.predict(image), by_numpy.predict(image)
     assert found.planes.shape == (2, *shape)
     assert (found.planes == wanted.planes).mean() > 0.9999  # where two classes are equal, rounding decides
     assert max(seen) <= batch
@@ -85,11 +86,11 @@ def test_masks_are_those_that_numpy_gives(
 
 def test_a_window_is_the_convolution_itself(tmp_path: Path) -> None:
     """Without sliding: the logits of one window, by numpy alone."""
-    model = bundle_masks(open_bundle(write_segmenter(tmp_path / "bundle"), threads=1))
+    model = segmentation.bundle_predictor(open_bundle(write_segmenter(tmp_path / "bundle"), threads=1))
     image = grey(*WINDOW)
     standard = (image.array.astype(np.float64) - 100) / 50
     best = numpy_logits(standard[None, None], 3, pooled=False)[0].argmax(axis=0)
-    np.testing.assert_array_equal(model(image).planes, [best == 1, best == 2])
+    np.testing.assert_array_equal(model.predict(image).planes, [best == 1, best == 2])
 
 
 def test_many_classes_are_counted_beyond_a_byte() -> None:
@@ -99,7 +100,10 @@ def test_many_classes_are_counted_beyond_a_byte() -> None:
         return (images[:, :1] == np.arange(301)[:, None, None]).astype(np.float32)
 
     image = replace(grey(11, 13), array=np.arange(143, dtype=np.int16).reshape(11, 13) + 158)
-    found = SegmentationPredictor(network, Preprocessing(()), Inference((11, 13)), classes, False)(image)
+    predictor = SegmentationPredictor(
+        network=network, preprocessing=Preprocessing(()), windows=SlidingWindow((11, 13)), classes=classes
+    )
+    found = predictor.predict(image)
     numbers = found.planes.argmax(axis=0) + 1
     np.testing.assert_array_equal(numbers, image.array)
 
@@ -119,12 +123,12 @@ def test_images_that_a_bundle_does_not_take(
     axes = ("rows", "columns", "channels")[: len(shape)]
     image = Image(np.random.default_rng(0).integers(0, 200, shape).astype(kind), axes, "test")
     models = (
-        bundle_classifier(open_bundle(write_classifier(tmp_path / "a", channels=channels, stored=stored))),
-        bundle_masks(open_bundle(write_segmenter(tmp_path / "b", channels=channels, stored=stored))),
+        bundle_predictor(open_bundle(write_classifier(tmp_path / "a", channels=channels, stored=stored))),
+        segmentation.bundle_predictor(open_bundle(write_segmenter(tmp_path / "b", channels=channels, stored=stored))),
     )
     for model in models:
         with pytest.raises(GossamerError, match=text) as caught:
-            model(image)
+            model.predict(image)
         assert caught.value.code is code
 
 
@@ -146,10 +150,11 @@ def test_probabilities_that_are_no_numbers_are_an_error_of_their_image(
 
     broken = replace(bundle, engine=replace(bundle.engine, run=spoilt))
     if write is write_classifier:
-        results = classify_pictures(bundle_classifier(broken), find_pictures(pictures))
+        results = predict_inputs(bundle_predictor(broken), pictures)
     else:
-        (tmp_path / "out").mkdir()
-        results = predict_masks(bundle_masks(broken), find_inputs(pictures), tmp_path / "out")
+        predictor = segmentation.bundle_predictor(broken)
+        inputs = segmentation_files.find_inputs(predictor, pictures)
+        results = segmentation_files.predict_inputs(predictor, inputs, tmp_path / "out")
     assert calls == [1, 1, 1]
     ((failed, error),) = results.errors
     assert (failed, error.where, error.code) == (pictures[1], str(pictures[1]), ErrorCode.VALUE)
@@ -158,25 +163,24 @@ def test_probabilities_that_are_no_numbers_are_an_error_of_their_image(
 
 def test_channels_are_counted_where_no_step_does(tmp_path: Path) -> None:
     bundle = open_bundle(write_segmenter(tmp_path / "b", channels=2))
-    bare = replace(bundle.preprocessing, steps=bundle.preprocessing.steps[1:])
+    preprocessing = segmentation.bundle_predictor(bundle).preprocessing
+    bare = replace(preprocessing, steps=preprocessing.steps[1:])
     with pytest.raises(GossamerError, match="has 1 channels, the bundle takes 2"):
         bare(grey(20, 30))
 
 
-def test_a_bundle_of_the_other_task_is_refused(classifier_bundle: Path, mask_bundle: Path) -> None:
-    with pytest.raises(GossamerError, match="segments, classes are asked for"):
-        bundle_classifier(open_bundle(mask_bundle))
-    with pytest.raises(GossamerError, match="classifies, masks are asked for"):
-        bundle_masks(open_bundle(classifier_bundle))
+def test_a_bundle_opens_as_the_predictor_of_its_task(classifier_bundle: Path, mask_bundle: Path) -> None:
+    assert type(open_predictor(classifier_bundle)) is ClassificationPredictor
+    assert type(open_predictor(mask_bundle)) is SegmentationPredictor
 
 
 def test_where_nothing_can_be_used_the_first_error_says_so(classifier_bundle: Path, tmp_path: Path) -> None:
-    model = bundle_classifier(open_bundle(classifier_bundle))
+    model = bundle_predictor(open_bundle(classifier_bundle))
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no picture")
     with pytest.raises(GossamerError, match=r"a\.png.*none of 2 inputs can be used") as caught:
-        classify_pictures(model, find_pictures([tmp_path]))
+        predict_inputs(model, find_inputs(model, [tmp_path]))
     assert caught.value.code is ErrorCode.FORMAT
     picture(tmp_path / "c.png", (20, 30))
-    results = classify_pictures(model, find_pictures([tmp_path]))
-    assert ([path.name for path, _ in results.errors], len(results.answers)) == (["a.png", "b.png"], 1)
+    results = predict_inputs(model, find_inputs(model, [tmp_path]))
+    assert ([path.name for path, _ in results.errors], len(results.predictions)) == (["a.png", "b.png"], 1)

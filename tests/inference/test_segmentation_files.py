@@ -14,9 +14,8 @@ from PIL import Image as PillowImage
 from gossamer.data.io import rle
 from gossamer.data.transforms import Preprocessing, Respace
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.inference.decisions import probabilities_of
-from gossamer.inference.mask_files import MaskResults, find_inputs, predict_masks
-from gossamer.inference.segmentation import Inference, SegmentationPredictor
+from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
+from gossamer.inference.segmentation_files import SegmentationResults, find_inputs, predict_inputs
 
 CLASSES = ("liver", "large bowel")
 SHAPE = (11, 8, 5)
@@ -38,19 +37,32 @@ class Identity:
         self.overlapping = overlapping
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities ``(batch, classes, rows, columns)`` of the slice in the middle."""
+        """Return logits ``(batch, classes, rows, columns)`` of the slice in the middle."""
         values = images[:, images.shape[1] // 2, None]
         if self.overlapping:
             bits = np.rint(values).astype(np.int64) >> np.arange(2)[:, None, None] & 1
             logits = 20.0 * (bits - 0.5)
         else:
             logits = -10.0 * np.square(values - np.arange(3)[:, None, None])
-        return probabilities_of(logits, multi_label=self.overlapping)
+        return logits.astype(np.float32)
 
 
-def model(*, overlapping: bool = False, stack: int = 1, steps: tuple[object, ...] = ()) -> SegmentationPredictor:
+def model(
+    *,
+    overlapping: bool = False,
+    stack: int = 1,
+    steps: tuple[object, ...] = (),
+    channels: int = 1,
+    numbered: bool = False,
+) -> SegmentationPredictor:
     return SegmentationPredictor(
-        Identity(overlapping), Preprocessing(steps), Inference((8, 16), stack), CLASSES, overlapping
+        network=Identity(overlapping),
+        preprocessing=Preprocessing(steps),
+        windows=SlidingWindow((8, 16), stack),
+        classes=CLASSES,
+        multi_label=overlapping,
+        channels=channels,
+        numbered=numbered,
     )
 
 
@@ -92,9 +104,9 @@ def study(root: Path, case: int, day: int, array: np.ndarray) -> None:
         picture(scans / f"slice_{number:04d}_13_9_1.50_1.25.png", plane.astype(np.uint16))
 
 
-def masks_of(out: Path, asked: SegmentationPredictor, *paths: Path, **options: object) -> MaskResults:
+def masks_of(out: Path, asked: SegmentationPredictor, *paths: Path, **options: object) -> SegmentationResults:
     out.mkdir(exist_ok=True)
-    return predict_masks(asked, find_inputs(paths), out, **options)  # type: ignore[arg-type]
+    return predict_inputs(asked, find_inputs(asked, paths), out, **options)  # type: ignore[arg-type]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -230,46 +242,47 @@ def test_names_that_occur_twice_get_their_folder_or_their_suffix(
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
-    assert [entry.name for entry in find_inputs(paths)] == masks
+    assert [entry.name for entry in find_inputs(model(), paths)] == masks
 
 
 def test_one_file_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(GossamerError, match="masks of one name") as caught:
-        find_inputs([tmp_path / "x.png", tmp_path / "x.png"])
+        find_inputs(model(), [tmp_path / "x.png", tmp_path / "x.png"])
     assert caught.value.code is ErrorCode.OUTPUT
 
 
 def test_of_a_folder_with_masks_only_the_images_count(tmp_path: Path) -> None:
     for name in ("images/x.png", "masks/x.png", "train/images/y.png", "train/labels/y.png"):
         picture(tmp_path / name, values((9, 14)))
-    assert [entry.name for entry in find_inputs([tmp_path])] == ["images-x.png", "train-images-y.png"]
-    assert [entry.name for entry in find_inputs([tmp_path / "masks"])] == ["x.png"]
+    assert [entry.name for entry in find_inputs(model(), [tmp_path])] == ["images-x.png", "train-images-y.png"]
+    assert [entry.name for entry in find_inputs(model(), [tmp_path / "masks"])] == ["x.png"]
 
 
 def test_numbered_channels_are_one_image(tmp_path: Path) -> None:
     for case, channels in (("p", 2), ("q", 2)):
         for number in range(channels):
             volume(tmp_path / f"{case}_{number:04d}.nii.gz", values(SHAPE) + number)
-    inputs = find_inputs([tmp_path], 2, numbered=True)
+    two = model(channels=2, numbered=True)
+    inputs = find_inputs(two, [tmp_path])
     assert [(entry.name, len(entry.files)) for entry in inputs] == [("p.nii.gz", 2), ("q.nii.gz", 2)]
-    image = inputs[0].read()
+    image = inputs[0].read(two)
     assert image.channels == 2
     np.testing.assert_array_equal(image.array[..., 1], image.array[..., 0] + 1)
-    assert len(find_inputs([tmp_path], 2)) == 4, "only where the layout of the training names its channels so"
+    assert len(find_inputs(model(channels=2), [tmp_path])) == 4  # this predictor's files are not numbered
     (tmp_path / "q_0001.nii.gz").rename(tmp_path / "q_0002.nii.gz")
     with pytest.raises(GossamerError, match="has the channels 0, 2"):
-        find_inputs([tmp_path], 2, numbered=True)
+        find_inputs(two, [tmp_path])
     (single := tmp_path / "one").mkdir()
     volume(single / "r_0000.nii.gz", values(SHAPE))
-    assert [entry.name for entry in find_inputs([single], 1, numbered=True)] == ["r.nii.gz"]
+    assert [entry.name for entry in find_inputs(model(numbered=True), [single])] == ["r.nii.gz"]
 
 
 def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for paths in ([tmp_path / "absent.nii"], [tmp_path], []):
         with pytest.raises(GossamerError) as caught:
-            find_inputs(paths)
+            find_inputs(model(), paths)
         assert caught.value.code is ErrorCode.MISSING
 
 
@@ -282,7 +295,7 @@ def test_what_cannot_be_segmented_is_listed_and_the_others_go_on(tmp_path: Path)
     last = volume(tmp_path / "e.nii", values(SHAPE))
     asked = model(steps=(Respace(2.0, 2.0),))
     ticks: list[tuple[int, int]] = []
-    results = masks_of(tmp_path / "out", asked, tmp_path, on_progress=lambda done, total: ticks.append((done, total)))
+    results = masks_of(tmp_path / "out", asked, tmp_path, update=lambda done, total: ticks.append((done, total)))
     assert [file.name for file in results.files] == ["a.nii.gz", "e.nii"]
     assert [path for path, _ in results.errors] == [broken, flat, four]
     codes = [error.code for _, error in results.errors]

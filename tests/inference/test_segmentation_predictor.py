@@ -10,8 +10,7 @@ from gossamer.data.transforms import Channels, Preprocessing, Respace
 from gossamer.data.windows import add_neighbours
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.segmentation_metrics import case_metrics
-from gossamer.inference.decisions import probabilities_of
-from gossamer.inference.segmentation import Inference, SegmentationPredictor
+from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
 
 CLASSES = ("one", "two", "three")
 
@@ -29,7 +28,7 @@ class Identity:
         self.seen: list[tuple[int, ...]] = []
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities ``(batch, classes, rows, columns)``."""
+        """Return logits ``(batch, classes, rows, columns)``."""
         self.seen.append(images.shape)
         values = images[:, self.channel, None]
         if self.overlapping:
@@ -37,7 +36,7 @@ class Identity:
             logits = 20.0 * (bits - 0.5)
         else:
             logits = -10.0 * np.square(values - np.arange(4)[:, None, None])
-        return probabilities_of(logits, multi_label=self.overlapping)
+        return logits.astype(np.float32)
 
 
 def model(
@@ -50,7 +49,13 @@ def model(
     overlap: float = 0.5,
 ) -> SegmentationPredictor:
     network = Identity(overlapping, stack // 2 if channel is None else channel)
-    return SegmentationPredictor(network, Preprocessing(steps), Inference(window, stack, overlap), CLASSES, overlapping)
+    return SegmentationPredictor(
+        network=network,
+        preprocessing=Preprocessing(steps),
+        windows=SlidingWindow(window, stack, overlap),
+        classes=CLASSES,
+        multi_label=overlapping,
+    )
 
 
 def volume(
@@ -69,7 +74,7 @@ def planes_of(values: np.ndarray, overlapping: bool) -> np.ndarray:
 @pytest.mark.parametrize("window", [(23, 38), (8, 16), (16, 12), (32, 48), (40, 16), (7, 64)])
 def test_a_volume_comes_back_voxel_for_voxel(window: tuple[int, int], stack: int, overlapping: bool) -> None:
     image = volume(overlapping=overlapping)
-    found = model(window, stack, overlapping=overlapping)(image)
+    found = model(window, stack, overlapping=overlapping).predict(image)
     np.testing.assert_array_equal(found.planes, planes_of(image.array, overlapping))
     assert (found.classes, found.overlapping, found.source) == (CLASSES, overlapping, "test")
 
@@ -78,7 +83,7 @@ def test_a_volume_comes_back_voxel_for_voxel(window: tuple[int, int], stack: int
 @pytest.mark.parametrize("shape", [(23, 38), (5, 7), (61, 9)])
 def test_a_picture_comes_back_pixel_for_pixel(shape: tuple[int, int], overlapping: bool) -> None:
     image = volume(shape, overlapping=overlapping)
-    found = model((16, 24), overlapping=overlapping)(image)
+    found = model((16, 24), overlapping=overlapping).predict(image)
     np.testing.assert_array_equal(found.planes, planes_of(image.array, overlapping))
 
 
@@ -88,7 +93,7 @@ def test_batches_and_overlap_do_not_matter(batch: int, overlap: float, monkeypat
     monkeypatch.setattr(windows, "BATCH", batch)
     image = volume((7, 30, 41))
     asked = model((16, 12), 3, overlap=overlap)
-    np.testing.assert_array_equal(asked(image).planes, planes_of(image.array, False))
+    np.testing.assert_array_equal(asked.predict(image).planes, planes_of(image.array, False))
     assert isinstance(asked.network, Identity)
     assert {shape[1:] for shape in asked.network.seen} == {(3, 16, 12)}
     assert max(shape[0] for shape in asked.network.seen) <= batch
@@ -97,7 +102,7 @@ def test_batches_and_overlap_do_not_matter(batch: int, overlap: float, monkeypat
 @pytest.mark.parametrize(("stack", "channel", "step"), [(3, 0, -1), (3, 2, 1), (5, 0, -2), (5, 3, 1)])
 def test_channels_are_the_neighbouring_slices_with_the_outermost_repeated(stack: int, channel: int, step: int) -> None:
     image = volume((6, 11, 13))
-    found = model((16, 16), stack, channel=channel)(image)
+    found = model((16, 16), stack, channel=channel).predict(image)
     index = np.clip(np.arange(6) + step, 0, 5)
     np.testing.assert_array_equal(found.planes, planes_of(image.array, False)[:, index])
 
@@ -130,7 +135,7 @@ def test_masks_of_a_respaced_volume_land_on_its_own_grid(
     disc = ball((5, 84, 67))
     image = Image(disc.astype(np.int16), ("slices", "rows", "columns"), "test", spacing_mm=spacing_mm)
     asked = model(window, 3, overlapping=overlapping, steps=(Channels(1), Respace(1.0, 1.0)))
-    found = asked(image)
+    found = asked.predict(image)
     assert found.planes.shape == (3, 5, 84, 67)
     truth = type(found)(np.stack([disc, disc & False, disc & False]), CLASSES, overlapping, "truth")
     dice = case_metrics(found, truth, spacing_mm, distances=False)["dice"]
@@ -145,7 +150,7 @@ def test_every_slice_of_a_respaced_volume_goes_to_its_own_place(monkeypatch: pyt
     image = Image(
         coarse.repeat(8, axis=1).repeat(8, axis=2), ("slices", "rows", "columns"), "test", spacing_mm=(3.0, 1.0, 1.0)
     )
-    found = model((32, 24), steps=(Respace(0.5, 0.5),))(image)
+    found = model((32, 24), steps=(Respace(0.5, 0.5),)).predict(image)
     agree = found.indices() == image.array
     assert agree.mean() > 0.9
     np.testing.assert_array_equal(agree[:, 4::8, 4::8], True)
@@ -153,12 +158,12 @@ def test_every_slice_of_a_respaced_volume_goes_to_its_own_place(monkeypatch: pyt
 
 def test_an_image_without_spacing_is_refused_where_the_model_needs_one() -> None:
     with pytest.raises(GossamerError) as caught:
-        model((16, 16), steps=(Respace(1.0, 1.0),))(volume())
+        model((16, 16), steps=(Respace(1.0, 1.0),)).predict(volume())
     assert caught.value.code is ErrorCode.GEOMETRY
 
 
 @pytest.mark.parametrize(("stack", "overlap"), [(0, 0.5), (2, 0.5), (-1, 0.5), (1, 1.0), (1, -0.1)])
 def test_an_inference_that_makes_no_sense_is_refused(stack: int, overlap: float) -> None:
     with pytest.raises(GossamerError) as caught:
-        Inference((16, 16), stack, overlap)
+        SlidingWindow((16, 16), stack, overlap)
     assert caught.value.code is ErrorCode.CONFIG

@@ -19,6 +19,7 @@ from gossamer.errors import GossamerError
 from gossamer.files import sha256_hexdigest
 from gossamer.inference.bundle import is_bundle, open_bundle
 from gossamer.inference.manifest import CARD, MANIFEST, MODEL, Manifest
+from gossamer.inference.tasks import bundle_predictor
 from made_bundles import WINDOW, numpy_logits, onnx_model, write_classifier, write_segmenter
 
 
@@ -31,7 +32,7 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
 def test_a_classifier_says_what_numpy_says(classifier_bundle: Path, batch: int, threads: int | None) -> None:
     bundle = open_bundle(classifier_bundle, threads=threads)
     windows = images(batch, 1, *WINDOW)
-    logits = bundle.predict(windows)
+    logits = bundle.compute_logits(windows)
     assert (logits.dtype, bundle.threads) == (np.float32, threads)
     np.testing.assert_allclose(logits, numpy_logits(windows, 3, pooled=True), rtol=0, atol=2e-5)
 
@@ -39,20 +40,20 @@ def test_a_classifier_says_what_numpy_says(classifier_bundle: Path, batch: int, 
 @pytest.mark.parametrize("sides", [WINDOW, (8, 16), (56, 24)])
 def test_a_segmenter_takes_other_sizes(mask_bundle: Path, sides: tuple[int, int]) -> None:
     windows = images(3, 3, *sides)
-    logits = open_bundle(mask_bundle, threads=1).predict(windows)
+    logits = open_bundle(mask_bundle, threads=1).compute_logits(windows)
     np.testing.assert_allclose(logits, numpy_logits(windows, 3, pooled=False), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, *WINDOW), (2, 1, WINDOW[1], WINDOW[0]), (1, *WINDOW), (2, 1, 8, 8)])
 def test_windows_of_another_shape_are_refused(classifier_bundle: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(GossamerError, match=r"E-GEOMETRY.*24x40"):
-        open_bundle(classifier_bundle).predict(images(*shape))
+        open_bundle(classifier_bundle).compute_logits(images(*shape))
 
 
 @pytest.mark.parametrize("sides", [(24, 41), (7, 40), (0, 8)])
 def test_windows_that_are_no_multiple_are_refused(mask_bundle: Path, sides: tuple[int, int]) -> None:
     with pytest.raises(GossamerError, match=r"E-GEOMETRY.*multiples of 8"):
-        open_bundle(mask_bundle).predict(images(2, 3, *sides))
+        open_bundle(mask_bundle).compute_logits(images(2, 3, *sides))
 
 
 def test_what_a_bundle_is(classifier_bundle: Path, tmp_path: Path) -> None:
@@ -380,8 +381,9 @@ def test_windows_that_make_no_sense_are_refused(value: dict[str, Any], mask_bund
 def test_bundles_of_every_kind_open(tmp_path: Path) -> None:
     labels = {"rule": "f1", "labels": ["a", "b"], "values": [0.25, 0.75], "kept": ["b"]}
     several = open_bundle(write_classifier(tmp_path / "a", ("a", "b"), multi_label=True, thresholds=labels, channels=3))
-    assert several.thresholds is not None
-    assert several.thresholds.values == (0.25, 0.75)
+    thresholds = bundle_predictor(several).thresholds
+    assert thresholds is not None
+    assert thresholds.values == (0.25, 0.75)
     assert several.outputs == 2
     assert open_bundle(write_segmenter(tmp_path / "b", ("a", "b"))).outputs == 3
     assert open_bundle(write_segmenter(tmp_path / "c", ("a", "b"), multi_label=True)).outputs == 2

@@ -1,0 +1,113 @@
+"""A trained run as a predictor, computed by PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gossamer.checkpoint import load_model
+from gossamer.inference.classification import ClassificationPredictor, missing_thresholds_note
+from gossamer.inference.decisions import Thresholds
+from gossamer.inference.predictor import Network, Predictor
+from gossamer.inference.segmentation import NUMBERED_LAYOUT, SegmentationPredictor
+from gossamer.task import TaskName
+from gossamer.training.run_folder import RunConfig, RunFolder
+
+
+def wrap_network(module: nn.Module) -> Network:
+    """Return a network in evaluation mode as a function of arrays.
+
+    Args:
+        module: Network of inputs ``(batch, channels, rows, columns)`` that returns logits ``(batch, classes, ...)``.
+    """
+    module.eval()
+
+    def compute_logits(inputs: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(inputs)).float().numpy()
+
+    return compute_logits
+
+
+def load_run_predictor(path: Path) -> Predictor:
+    """Return the predictor of a run with its best weights.
+
+    Args:
+        path: Folder of the run.
+
+    Raises:
+        GossamerError: ``E-MISSING`` if it is not a run folder, and what reading its files raises.
+    """
+    folder = RunFolder(path)
+    run = folder.read_config()
+    return make_run_predictor(load_model(path), run, folder.read_thresholds(run), path)
+
+
+def make_run_predictor(
+    network: nn.Module, run: RunConfig, thresholds: Thresholds | None = None, path: Path | None = None
+) -> Predictor:
+    """Return the predictor of a network that was trained as a run describes.
+
+    Args:
+        network: Trained network.
+        run: Config of the run.
+        thresholds: Thresholds of the labels, of classification (default: none).
+        path: Folder of the run, if the predictor should state it.
+    """
+    return _RUN_PREDICTORS[run.task](network, run, thresholds, path)
+
+
+def classification_predictor(
+    network: nn.Module, run: RunConfig, thresholds: Thresholds | None = None, path: Path | None = None
+) -> ClassificationPredictor:
+    """Return ``make_run_predictor`` of a run that classifies."""
+    unset = run.multi_label and thresholds is None
+    return ClassificationPredictor(
+        network=wrap_network(network),
+        preprocessing=run.preprocessing,
+        classes=run.classes,
+        multi_label=run.multi_label,
+        thresholds=thresholds,
+        continuous=_is_continuous(network),
+        seed=run.seed,
+        facts=_facts(path),
+        notes=(missing_thresholds_note(str(path), "thresholds.json"),) if unset else (),
+    )
+
+
+def segmentation_predictor(
+    network: nn.Module, run: RunConfig, thresholds: Thresholds | None = None, path: Path | None = None
+) -> SegmentationPredictor:
+    """Return ``make_run_predictor`` of a run that segments."""
+    assert run.inference is not None
+    return SegmentationPredictor(
+        network=wrap_network(network),
+        preprocessing=run.preprocessing,
+        windows=run.inference,
+        classes=run.classes,
+        multi_label=run.multi_label,
+        continuous=_is_continuous(network),
+        seed=run.seed,
+        facts=_facts(path),
+        channels=run.model.in_channels // run.inference.stack,
+        numbered=run.layout == NUMBERED_LAYOUT,
+    )
+
+
+def _is_continuous(network: nn.Module) -> bool:
+    config = getattr(network, "config", None)
+    return bool(getattr(config, "continuous", True))
+
+
+def _facts(path: Path | None) -> Mapping[str, str]:
+    return {} if path is None else {"run": str(path)}
+
+
+_RUN_PREDICTORS: Mapping[TaskName, Callable[[nn.Module, RunConfig, Thresholds | None, Path | None], Predictor]] = {
+    "classify": classification_predictor,
+    "segment": segmentation_predictor,
+}
