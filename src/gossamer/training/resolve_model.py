@@ -77,6 +77,8 @@ def choose_network(task: TaskName, wishes: TrainOptions) -> Choice:
     default = DEFAULT_ATTENTION if initial is None and isinstance(described, ViTConfig) else None
     wanted = wishes.attention or default
     attention = None if wanted is None else attention_config(wanted)
+    if attention is not None:
+        attention.json_header()  # a config that cannot be saved is refused before anything is read or written
     if initial is not None and attention is not None and wishes.query is not None:
         initial.require_query(attention)
     return Choice(preset, described, attention, initial)

@@ -15,7 +15,13 @@ import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention import AttentionConfig, attention_config
+from gossamer.nn.attention import (
+    AttentionConfig,
+    SoftConfig,
+    attention_config,
+    attention_text,
+    attention_title,
+)
 from gossamer.nn.models import config_from_json
 
 LINEAR = Path(__file__).parents[2] / "made_mechanisms" / "linear.py"
@@ -41,6 +47,33 @@ def test_every_form_describes_the_same_config(linear: Path) -> None:
     ):
         assert attention_config(value) == found
     assert attention_config({"name": str(linear), "offset": 2.0}) == kind(offset=2.0)  # type: ignore[call-arg]
+
+
+def test_texts_describe_mechanisms_in_any_folder(linear: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(linear.parent)
+    described = attention_config({"name": "linear.py", "offset": 2.0})
+    texts = [attention_text(value) for value in ("./linear.py:LinearConfig", described)]
+    monkeypatch.chdir("/")
+    assert [attention_config(text).offset for text in texts] == [1.0, 2.0]  # type: ignore[attr-defined]
+    linear.write_text(linear.read_text() + "\n")
+    with pytest.raises(GossamerError) as caught:
+        attention_config(texts[0])
+    assert caught.value.code is ErrorCode.INTEGRITY
+
+
+def test_texts_of_our_mechanisms_stay_as_they_are() -> None:
+    given = '{"name": "soft", "inverse": "cholesky"}'
+    assert [attention_text(value) for value in ("kv", given, SoftConfig())] == ["kv", given, "soft"]
+    assert attention_config(attention_text(SoftConfig(steps=3))) == SoftConfig(steps=3)
+
+
+def test_titles_hide_folders_and_digests(linear: Path) -> None:
+    assert attention_title(attention_text({"name": str(linear), "offset": 2.0})) == (
+        '{"name": "linear.py:LinearConfig", "offset": 2.0}'
+    )
+    assert attention_title(f"{linear}:LinearConfig") == "linear.py:LinearConfig"
+    for text in ("kv", '{"name": "soft", "inverse": "cholesky"}'):
+        assert attention_title(text) == text
 
 
 def test_unknown_parameters_are_refused(linear: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.extension import find_subclasses, is_reference
+from gossamer.extension import find_subclasses, is_reference, shorten_reference
 from gossamer.nn.attention.adaptive import AdaptiveConfig
 from gossamer.nn.attention.base import Attention, AttentionConfig
 from gossamer.nn.attention.external import load_external, require_complete
@@ -71,6 +71,40 @@ def attention_config(value: AttentionLike, *, opened_folder: Path | None = None)
     return config.from_json(kind, data, f"attention {kind.name}")
 
 
+def attention_text(value: AttentionLike) -> str:
+    """Return a text from which ``attention_config`` gives the same mechanism later, in any working folder.
+
+    A name without parameters stays as it is. A reference to a file becomes JSON with its absolute path and SHA-256, so
+    that a file that has changed is noticed.
+
+    Raises:
+        GossamerError: The errors of ``attention_config``; ``E-UNSUPPORTED`` for a config that no file defines.
+    """
+    described = attention_config(value)
+    if isinstance(value, str) and type(described) in MECHANISMS.values():
+        return value
+    data = config.to_json(described)
+    if type(described) in MECHANISMS.values() and described == type(described)():
+        return described.name
+    return json.dumps(data)
+
+
+def attention_title(text: str) -> str:
+    """Return what people read in place of a text of ``attention_text``: without folders and digests.
+
+    No file is read or executed.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return shorten_reference(text)
+    if not isinstance(data, dict) or not is_reference(str(data.get("name"))):
+        return text
+    shown = {key: value for key, value in data.items() if key != "sha256"}
+    shown["name"] = shorten_reference(str(data["name"]))
+    return json.dumps(shown) if len(shown) > 1 else shown["name"]
+
+
 def _require_known(kind: type) -> None:
     """Raise unless a class is one of our configs, or a complete config of a user.
 
@@ -100,4 +134,6 @@ __all__ = [
     "SoftNormConfig",
     "SoftmaxConfig",
     "attention_config",
+    "attention_text",
+    "attention_title",
 ]
