@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps take what ``STEP_S`` says; an epoch has two of them and validates ten images of 0.1 s each."""
 
     def timed(run: RunConfig, dataset: Any, *, base_bytes: int | None) -> TimedSteps:
-        attention = getattr(run.model, "attention", None)
+        attention = run.model.attention
         step_s = STEP_S[None if attention is None else attention.name]
         return TimedSteps(step_s=step_s, image_s=0.1, steps=2, validated=10, memory_bytes=base_bytes, parameters=1000)
 

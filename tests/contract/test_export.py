@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import jaxtyping
@@ -59,7 +58,7 @@ QUICK = {
 
 
 def _mechanisms(preset: str) -> list[str | None]:
-    attending = "attention" in {field.name for field in fields(PRESETS[preset])}
+    attending = PRESETS[preset].has_attention()
     return [*sorted(MECHANISMS)] if attending else [None]
 
 
@@ -118,7 +117,7 @@ def test_onnx_runtime_equals_eager_on_another_batch_and_size(preset: str, attent
     assert not any(module._forward_pre_hooks for module in network.modules())
     assert is_dynamic(data) == (preset not in BOUND)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    (rows, columns), step = network.config.image_size, network.config.multiple
+    (rows, columns), step = network.config.image_size, network.config.input_requirements.multiple
     sizes = [(rows, columns)]
     if preset not in BOUND:
         sizes += [(rows + 2 * step, columns + step), (2 * rows, columns)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sadnn_classifier": {"widths": (16, 32), "depths": (1, 1), "num_heads": 2, "hidden": (), "readout": "mean"},
     "resnet": {"width": 8, "depths": (1, 1, 1, 1), "stem": "small"},
 }
-ATTENDING = [name for name in CLASSIFIERS if "attention" in {field.name for field in fields(MODELS[name])}]
+ATTENDING = [name for name in CLASSIFIERS if MODELS[name].has_attention()]
 PAIRS = [(name, mechanism) for name in ATTENDING for mechanism in sorted(MECHANISMS)]
 PAIRS += [(name, None) for name in CLASSIFIERS if name not in ATTENDING]
 every_pair = pytest.mark.parametrize(("model", "attention"), PAIRS)
@@ -50,10 +49,12 @@ def small(model: str, attention: str | None, **changes: object) -> Network:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", [name for name in list_models(task="classify") if not PRESETS[name].fixed_image_size])
+@pytest.mark.parametrize(
+    "name", [name for name in list_models(task="classify") if PRESETS[name].input_requirements.fixed_size is None]
+)
 def test_closed_form_equals_counted_macs(name: str) -> None:
     # The sizes of one network have one closed form; the mechanisms are compared in the smaller ones.
-    own = not hasattr(PRESETS[name], "attention") or (name.startswith("soft") and name != "soft_pyramid_small")
+    own = not PRESETS[name].has_attention() or (name.startswith("soft") and name != "soft_pyramid_small")
     size = (64, 96) if "official" in name else (32, 48)
     for attention in [None] if own or "base" in name else sorted(MECHANISMS):
         model = gossamer.create_model(name, attention=attention, image_size=size, in_channels=1, num_classes=5)

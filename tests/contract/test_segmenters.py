@@ -29,7 +29,7 @@ SMALLEST = {
     "monai_swin_unetr": ("monai_swin_unetr",),
 }
 NAMES = [name for names in SMALLEST.values() for name in names]
-WITH_ATTENTION = [name for name in NAMES if hasattr(PRESETS[name], "attention")]
+WITH_ATTENTION = [name for name in NAMES if PRESETS[name].has_attention()]
 every_network = pytest.mark.parametrize("name", NAMES)
 every_pair = pytest.mark.parametrize(
     ("name", "attention"), [(n, a) for n in WITH_ATTENTION for a in sorted(MECHANISMS)]
@@ -102,7 +102,7 @@ def test_wrong_images_are_one_clear_line(name: str) -> None:
     with pytest.raises(GossamerError, match="the network takes 2") as caught:
         network(torch.zeros(1, 1, *SIZE))
     assert caught.value.code is ErrorCode.CONFIG
-    if network.config.multiple > 1:
+    if network.config.input_requirements.multiple > 1:
         with pytest.raises(GossamerError, match="pad to"):
             network(torch.zeros(1, 2, SIZE[0] + 1, SIZE[1]))
 

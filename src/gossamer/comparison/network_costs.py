@@ -62,7 +62,7 @@ def shorten_error(error: BaseException) -> str:
 
 
 def _accepts_size(model: NetworkConfig, image_size: tuple[int, int]) -> bool:
-    if model.fixed_image_size and image_size != model.image_size:
+    if model.input_requirements.fixed_size is not None and image_size != model.image_size:
         return False
     try:
         dataclasses.replace(model, image_size=image_size)

@@ -202,7 +202,7 @@ def _list_variants(task: TaskName, asked: CompareRequest) -> list[Variant]:
             problem = f"{model} is a network to {preset.task}, the data are labelled to {task}"
             fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
             raise GossamerError(ErrorCode.CONFIG, "--models", problem, f"use {fitting}, ...")
-        mechanisms = asked.attention if hasattr(preset, "attention") else (None,)
+        mechanisms = asked.attention if preset.has_attention() else (None,)
         variants += [Variant(model=model, attention=attention) for attention in mechanisms]
     return variants
 
@@ -220,7 +220,7 @@ def _fit_to_one_size(
         )  # fmt: skip
     if len({run.model.image_size for run in runs}) == 1:
         return fitting
-    multiple = math.lcm(*(run.model.multiple for run in runs))
+    multiple = math.lcm(*(run.model.input_requirements.multiple for run in runs))
     largest = (max(run.model.image_size[axis] for run in runs) for axis in (0, 1))
     rows, columns = (-(-side // multiple) * multiple for side in largest)
     return _fit_variants(dataset, variants, dataclasses.replace(asked, image_size=(rows, columns)))

@@ -59,7 +59,8 @@ def export_onnx(network: Network, *, opset: int = OPSET) -> bytes:
     """
     _require_packages()
     size = network.config.image_size
-    follows = network.config.traceable_sizes and not network.config.fixed_image_size
+    requirements = network.config.input_requirements
+    follows = requirements.traceable_sizes and requirements.fixed_size is None
     sides = ("rows", "columns") if follows else ()
     try:
         return _checked_graph(network, size, sides, opset)
@@ -79,13 +80,14 @@ def is_dynamic(model: bytes) -> bool:
 
 def _checked_graph(network: Network, size: tuple[int, int], free: tuple[str, ...], opset: int) -> bytes:
     """Return the graph with the batch and the ``free`` sides left open, if it gives what the network gives."""
-    step = network.config.multiple * math.ceil(_STEP / network.config.multiple)
+    multiple = network.config.input_requirements.multiple
+    step = multiple * math.ceil(_STEP / multiple)
     # Traced at another size, a table of positions is resampled in the graph, which is the identity at its own size.
     traced = (size[0] + 2 * step, size[1] + step) if free else size
     network = _pinned(network, size)
     model = _cleaned(_traced(network, _random(network, 2, traced), free, opset))
     data = _serialized(model)
-    smallest = network.config.multiple
+    smallest = network.config.input_requirements.multiple
     other = [(2, (size[0] + smallest, size[1] + 3 * smallest))] if free else []
     _require_equal(network, data, [(3, size), (1, size), *other])
     return data
@@ -194,7 +196,7 @@ def _require_equal(network: Network, data: bytes, cases: list[tuple[int, tuple[i
             raise _unsupported(network, f"its graph cannot be run with {what} ({describe_cause(error)})") from error
         difference = np.abs(found - wanted) if found.shape == wanted.shape else np.full(1, math.inf)
         worst, allowed = float(difference.max()), TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-        moved = 0.0 if network.config.continuous else MOVED
+        moved = 0.0 if network.config.input_requirements.continuous else MOVED
         if not math.isfinite(worst) or (difference > allowed).mean() > moved:
             what = f"logits of its graph differ by {worst:.2g} for {batch} images of {size[0]}x{size[1]}"
             raise _unsupported(network, what)
@@ -220,7 +222,7 @@ def _random(network: Network, batch: int, size: tuple[int, int]) -> Tensor:
 
 
 def _unsupported(network: Network, problem: str) -> GossamerError:
-    attention = getattr(network.config, "attention", None)
+    attention = network.config.attention
     where = network.config.name + (f" with {attention.name}" if attention is not None else "")
     return GossamerError(ErrorCode.UNSUPPORTED, where, problem, "choose another network or mechanism, or report it")
 

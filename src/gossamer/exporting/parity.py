@@ -82,7 +82,7 @@ def trained_pipeline(network: Network, run: RunConfig, thresholds: Thresholds | 
         multi_label=run.multi_label,
         thresholds=thresholds,
         inference=run.inference,
-        continuous=network.config.continuous,
+        continuous=network.config.input_requirements.continuous,
     )
 
 

@@ -125,7 +125,7 @@ def _member(path: Path) -> Member:
 
 def _draft(run: RunConfig, summary: dict[str, Any], thresholds: Thresholds | None, *, dynamic: bool) -> Manifest:
     """Return the manifest of a run, without what only the finished bundle can tell."""
-    attention = getattr(run.model, "attention", None)
+    attention = run.model.attention
     return Manifest(
         gossamer=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -158,14 +158,14 @@ def _input_spec(run: RunConfig, *, dynamic: bool) -> InputSpec:
             channels=model.in_channels,
             window=model.image_size,
             dynamic=dynamic,
-            multiple=model.multiple,
+            multiple=model.input_requirements.multiple,
             stored=stored,
         )
     return InputSpec(
         channels=model.in_channels // run.inference.stack,
         window=run.inference.window,
         dynamic=dynamic,
-        multiple=model.multiple,
+        multiple=model.input_requirements.multiple,
         stack=run.inference.stack,
         overlap=run.inference.overlap,
         stored=stored,

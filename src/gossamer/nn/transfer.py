@@ -61,7 +61,7 @@ def convert_attention(model: Network, attention: AttentionLike, query: Query = "
     Raises:
         GossamerError: ``E-CONFIG`` where the network has no attention, ``E-UNSUPPORTED`` where it does not fit.
     """
-    if not hasattr(model.config, "attention"):
+    if model.config.attention is None:
         problem = f"{model.config.name} has no attention to change"
         raise GossamerError(ErrorCode.CONFIG, "attention", problem, "convert another network")
     changed: Any = replace(model.config, attention=attention_config(attention))  # type: ignore[call-arg]

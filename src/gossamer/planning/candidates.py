@@ -129,7 +129,7 @@ def _survey_data(
 
 def _list_mechanisms(name: str, asked: list[str] | None) -> list[str | None]:
     """Return the mechanisms to try in a preset; those that do not fit are found out later."""
-    own = getattr(PRESETS[name], "attention", None)
+    own = PRESETS[name].attention
     if own is None:
         return [None]
     return list(dict.fromkeys(asked if asked is not None else (own.name, *MECHANISMS_TRIED)))
@@ -161,15 +161,15 @@ def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Cho
     """Return the recipe's size, half and twice of it, each a multiple of what the network wants."""
     first = choice.described
     if isinstance(found, SegmentationSurvey):
-        usual, step = choose_window(found, first.multiple), first.multiple
+        usual, step = choose_window(found, first.input_requirements.multiple), first.input_requirements.multiple
         # A window that holds the largest image already gains nothing but empty border.
         larger = any(side > window for side, window in zip(found.largest, usual, strict=True))
     else:
-        usual, step = choose_size(first, found, TrainOptions(), choice), first.multiple
+        usual, step = choose_size(first, found, TrainOptions(), choice), first.input_requirements.multiple
         if isinstance(first, ViTConfig):
             step = 4 if max(usual) <= 64 else 16
         larger = True
-    if first.fixed_image_size:
+    if first.input_requirements.fixed_size is not None:
         return [usual]
     factors = [factor for factor in FACTORS if factor <= 1 or larger]
     rounded = [tuple(max(step, round(side * factor / step) * step) for side in usual) for factor in factors]

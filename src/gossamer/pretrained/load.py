@@ -131,7 +131,7 @@ def _fits(family: Family, tensors: Tensors, preset: NetworkConfig, image_size: t
 
 
 def _check_attention(preset: NetworkConfig, attention: str | None) -> None:
-    own = getattr(getattr(preset, "attention", None), "name", None)
+    own = None if preset.attention is None else preset.attention.name
     if attention is not None and attention != own:
         problem = f"published weights are of {own} attention, not {attention}"
         remedy = f"import without it, then convert with gossamer train --init FOLDER --attention {attention}"

@@ -27,7 +27,7 @@ _CLASSIFIER = "segmentation_head.0"
 
 
 def _described(tensors: Tensors, preset: TransUNetConfig, image_size: tuple[int, int] | None) -> dict[str, Any]:
-    side = preset.multiple
+    side = preset.input_requirements.multiple
     wanted = None if image_size is None else (image_size[0] // side, image_size[1] // side)
     rows, columns = square_grid(size_of(tensors, _POSITIONS, 1, 3), _POSITIONS, wanted)
     found = {

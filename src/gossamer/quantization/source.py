@@ -126,7 +126,7 @@ def make_weights_constant(network: Network) -> Network | None:
     Sequence normalization may fold the statistics of an image into its weights, which are then no constants. The order
     ``folded`` projects first and has the same weights and the same result.
     """
-    attention = getattr(network.config, "attention", None)
+    attention = network.config.attention
     if not isinstance(attention, SequenceNormConfig) or attention.evaluation == "folded":
         return None
     folded = dataclasses.replace(attention, evaluation="folded")

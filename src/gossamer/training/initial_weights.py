@@ -41,7 +41,7 @@ class Initial:
         """
         given = {key: value for key, value in changes.items() if value is not None}
         if attention is not None:
-            if not hasattr(self.network.config, "attention"):
+            if self.network.config.attention is None:
                 problem = f"{self.preset} has no attention to choose"
                 raise GossamerError(ErrorCode.CONFIG, "attention", problem, "leave it out")
             given["attention"] = attention_config(attention)
@@ -57,7 +57,7 @@ class Initial:
             target = self.config(attention).build()
         if has_queries(self.network) and not has_queries(target):
             return
-        own, name = getattr(self.network.config, "attention", None), attention.name
+        own, name = self.network.config.attention, attention.name
         lacking = f"the weights' own {own.name} has none" if own and not has_queries(self.network) else None
         problem = f"says what takes the place of queries, but {lacking or f'{name} attention has its own'}"
         raise GossamerError(ErrorCode.CONFIG, "query", problem, "leave it out")

@@ -112,11 +112,12 @@ def choose_size(
     first: NetworkConfig, found: ClassificationSurvey, wishes: TrainOptions, choice: Choice
 ) -> tuple[int, int]:
     """Return the size of the network's input: its own where weights or layers are bound to it, or the images'."""
-    if choice.initial is not None or first.fixed_image_size:
+    if choice.initial is not None or first.input_requirements.fixed_size is not None:
         return first.image_size
     if isinstance(first, ViTConfig):
         return choose_image_size(found, wishes.patch_size)
-    return choose_image_size(found, first.multiple if first.multiple > 1 else None)
+    multiple = first.input_requirements.multiple
+    return choose_image_size(found, multiple if multiple > 1 else None)
 
 
 def choose_model(

@@ -53,7 +53,8 @@ def plan_segmentation(
     if stack > 1 and not dataset.volumes:
         problem = f"{stack} neighbouring slices of pictures"
         raise GossamerError(ErrorCode.CONFIG, "stack", problem, "leave it out, or train on volumes")
-    window = first.image_size if choice.initial is not None else choose_image_size(found, first.multiple)
+    multiple = first.input_requirements.multiple
+    window = first.image_size if choice.initial is not None else choose_image_size(found, multiple)
     inference = SlidingWindow(wishes.input_size or window, stack)
     model = choice.config(
         image_size=inference.window,

@@ -37,7 +37,7 @@ class Choice:
     @property
     def mechanism(self) -> AttentionConfig | None:
         """The mechanism that the network will have; None for a network without attention."""
-        return self.attention or getattr(self.described, "attention", None)
+        return self.attention or self.described.attention
 
     def config(self, **changes: Any) -> NetworkConfig:
         """Return the config with the given values; None keeps the network's own.

@@ -91,7 +91,7 @@ class RunConfig:
     @property
     def title(self) -> str:
         """Preset and mechanism, as a reader calls the network."""
-        attention = getattr(self.model, "attention", None)
+        attention = self.model.attention
         return self.preset if attention is None else f"{self.preset} with {attention.name}"
 
     def to_yaml(self) -> str:

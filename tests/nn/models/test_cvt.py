@@ -12,7 +12,7 @@ import gossamer
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import MECHANISMS, AdaptiveConfig, AttentionConfig, KeyValueConfig, KeyValuePosConfig
 from gossamer.nn.layers.convolutional_attention import KeyStride, TokenConvolution
-from gossamer.nn.layers.traced_cost import traced_cost
+from gossamer.nn.layers.traced_cost import trace_cost
 from gossamer.nn.models.cvt import CvT, CvTConfig, CvTEncoder
 from gossamer.profiling.macs import count_macs
 
@@ -58,7 +58,7 @@ def test_the_encoder_with_its_class_token(attention: str, key_stride: KeyStride,
     assert parameters(encoder) == count
     assert parameters(encoder) + parameters(classifier) == {19_612_480: 19_997_480, 18_008_640: 18_393_640}[count]
     assert parameters(encoder) - parameters(without) == 384
-    assert traced_cost(encoder, (3, 224, 224)).macs == macs
+    assert trace_cost(encoder, (3, 224, 224)).macs == macs
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_values_that_do_not_fit(changes: dict[str, object], message: str) -> Non
 
 def test_images_that_do_not_fit() -> None:
     network = tiny("naive")
-    assert network.config.multiple == 8
+    assert network.config.input_requirements.multiple == 8
     with pytest.raises(GossamerError, match="pad to 32x40"):
         network(torch.zeros(2, 2, 25, 40))
     with pytest.raises(GossamerError, match="images have 1 channels, the network takes 2"):

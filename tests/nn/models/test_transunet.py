@@ -212,9 +212,9 @@ def test_values_that_do_not_fit(changes: dict[str, object], message: str) -> Non
 
 
 def test_images_that_do_not_fit() -> None:
-    assert PRESETS["transunet"].multiple == 16
+    assert PRESETS["transunet"].input_requirements.multiple == 16
     network = tiny("residual")
-    assert network.config.multiple == 4
+    assert network.config.input_requirements.multiple == 4
     with pytest.raises(GossamerError, match="pad to 28x40"):
         network(torch.zeros(2, 2, 25, 40))
     with pytest.raises(GossamerError, match="images have 1 channels, the network takes 2"):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gossamer.checks import require
 from gossamer.nn.attention import Attention
 from gossamer.nn.attention.base import Grid
 from gossamer.nn.cost import Cost, linear_cost
@@ -28,7 +29,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
-        """Return the tokens, each transformed by itself."""
+        """Return the tokens, each transformed independently."""
         return self.dropout(self.contract(self.activation(self.expand(tokens))))
 
     def cost(self, tokens: int) -> Cost:
@@ -37,7 +38,7 @@ class FeedForward(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (arXiv 1603.09382): in training, leave a branch out for a sample with ``probability``."""
+    """Stochastic depth (arXiv 1603.09382): in training, skip a branch for a sample with ``probability``."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -55,15 +56,15 @@ class Block(nn.Module):
     """One transformer block around any attention mechanism.
 
     Args:
-        attention: the mechanism, built for this width.
-        mlp_ratio: hidden width of the feed-forward network over ``dim``.
-        dropout: probability of dropout after the feed-forward network.
-        drop_path: probability of stochastic depth on both branches.
-        layer_scale: initial value of a learned scale of each channel of both branches (LayerScale, arXiv 2103.17239);
+        attention: Attention mechanism, built for this width.
+        mlp_ratio: Hidden width of the feed-forward network divided by ``dim``.
+        dropout: Dropout probability after the feed-forward network, in [0, 1).
+        drop_path: Probability of stochastic depth on both branches, in [0, 1).
+        layer_scale: Initial value of a learned scale of each channel of both branches (LayerScale, arXiv 2103.17239);
             None for no scale. A small value starts the block near the identity.
-        activation: of the feed-forward network.
-        norm_eps: of both normalizations.
-        before_attention: a map of the normalized tokens and their grid to what the attention reads.
+        activation: Activation of the feed-forward network.
+        norm_eps: Constant that both normalizations add to the variance.
+        before_attention: Module that maps the normalized tokens and their grid to what the attention reads.
     """
 
     def __init__(
@@ -85,8 +86,8 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(dim, eps=norm_eps)
         self.feed_forward = FeedForward(dim, int(dim * mlp_ratio), dropout, activation)
         self.drop_path = DropPath(drop_path)
-        self.attention_scale = _scale(dim, layer_scale)
-        self.feed_forward_scale = _scale(dim, layer_scale)
+        self.attention_scale = _layer_scale(dim, layer_scale)
+        self.feed_forward_scale = _layer_scale(dim, layer_scale)
 
     def forward(
         self,
@@ -96,14 +97,14 @@ class Block(nn.Module):
         losses: list[Tensor] | None = None,
         **pruned: Tensor,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the tokens after both branches; what the attention adds to training is appended to ``losses``.
+        """Return the tokens after both branches.
 
         Args:
-            tokens: (batch, tokens, dim).
-            grid: token counts along each axis.
-            token_mask: True for real tokens.
-            losses: collects the loss of the attention.
-            pruned: ``kept_queries`` and ``kept_keys``, for a mechanism that takes them.
+            tokens: ``(batch, tokens, dim)``.
+            grid: Token counts along each axis.
+            token_mask: True for real tokens; None where all are real.
+            losses: List that the loss of the attention is appended to; None to compute none.
+            pruned: Masks ``kept_queries`` and ``kept_keys``, for a mechanism that takes them.
         """
         normalized = self.attention_norm(tokens)
         if self.before_attention is not None:
@@ -124,5 +125,21 @@ class Block(nn.Module):
         return self.attention.cost(grid) + self.feed_forward.cost(self.attention.num_tokens(grid))
 
 
-def _scale(dim: int, initial: float | None) -> nn.Parameter | None:
+def require_whole_heads(dims: int | tuple[int, ...], num_heads: int | tuple[int, ...]) -> None:
+    """Raise unless the heads divide the width of a token, of each stage where tuples are given.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming ``num_heads``.
+    """
+    for dim, heads in zip(_as_tuple(dims), _as_tuple(num_heads), strict=True):
+        require(
+            dim % heads == 0, "num_heads", f"{heads} heads do not divide a width of {dim}", "choose a divisor of it"
+        )
+
+
+def _as_tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _layer_scale(dim: int, initial: float | None) -> nn.Parameter | None:
     return None if initial is None else nn.Parameter(torch.full((dim,), initial))

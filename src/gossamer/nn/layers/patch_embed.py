@@ -17,28 +17,26 @@ from torch import Tensor, nn
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.cost import Cost, convolution_cost
 
-STEMS = ("patch", "convolutional")
-_STEM_CONVOLUTIONS = 4
+_CONVOLUTIONS = 4
 
 
 class PatchEmbed(nn.Module):
-    """Images to tokens and the grid that they lie on.
+    """Images to tokens and their grid.
 
     Args:
         stem: ``patch`` or ``convolutional``.
-        patch_size: side of a patch in pixels; a power of two up to 16 for the convolutional stem.
-        in_channels: channels of an image.
-        dim: width of a token.
+        patch_size: Side of a patch in pixels; a power of two up to 16 for the convolutional stem. Divides both sides
+            of an image.
+        in_channels: Channels of an image.
+        dim: Width of a token.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a patch size that the stem cannot have.
+        GossamerError: ``E-CONFIG``, for a patch size that the convolutional stem does not support.
     """
 
     def __init__(self, stem: str, patch_size: int, in_channels: int, dim: int) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.in_channels = in_channels
-        self.dim = dim
         if stem == "patch":
             self.stem: nn.Module = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
         else:
@@ -47,15 +45,7 @@ class PatchEmbed(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channels rows columns"]
     ) -> tuple[Float[Tensor, "batch tokens dim"], tuple[int, int]]:
-        """Return the tokens in row-major order, and their grid.
-
-        Raises:
-            GossamerError: ``E-CONFIG``, for images of another number of channels, or of sides that no patch divides.
-        """
-        if images.shape[1] != self.in_channels:
-            problem = f"images have {images.shape[1]} channels, the network takes {self.in_channels}"
-            raise GossamerError(ErrorCode.CONFIG, "in_channels", problem, "convert them, or build for that many")
-        check_image_size((images.shape[2], images.shape[3]), self.patch_size)
+        """Return the tokens in row-major order, and their grid."""
         features = self.stem(images)
         return features.flatten(2).transpose(1, 2), (features.shape[2], features.shape[3])
 
@@ -71,28 +61,15 @@ class PatchEmbed(nn.Module):
         return total
 
 
-def check_image_size(image_size: tuple[int, int], patch_size: int) -> None:
-    """Raise unless ``patch_size`` divides both sides.
-
-    Raises:
-        GossamerError: ``E-CONFIG``, with the size to pad to.
-    """
-    rows, columns = image_size
-    if rows % patch_size or columns % patch_size:
-        padded = [math.ceil(size / patch_size) * patch_size for size in image_size]
-        problem = f"image {rows}x{columns} is not a multiple of patch {patch_size}"
-        raise GossamerError(ErrorCode.CONFIG, "image_size", problem, f"pad to {padded[0]}x{padded[1]}")
-
-
 def _convolutional_stem(patch_size: int, in_channels: int, dim: int) -> nn.Sequential:
     halvings = patch_size.bit_length() - 1
-    if patch_size != 2**halvings or halvings > _STEM_CONVOLUTIONS:
-        problem = f"a convolutional stem has no patch of {patch_size}"
-        raise GossamerError(ErrorCode.CONFIG, "patch_size", problem, "use 1, 2, 4, 8 or 16, or the patch stem")
+    if patch_size != 2**halvings or halvings > _CONVOLUTIONS:
+        problem = f"a convolutional stem has no patches of {patch_size} pixels"
+        raise GossamerError(ErrorCode.CONFIG, "patch_size", problem, 'use 1, 2, 4, 8 or 16, or stem="patch"')
     widths = [in_channels, dim // 8, dim // 4, dim // 2, dim]
     layers: list[nn.Module] = []
     for index, (width_in, width_out) in enumerate(pairwise(widths)):
-        stride = 2 if index >= _STEM_CONVOLUTIONS - halvings else 1
+        stride = 2 if index >= _CONVOLUTIONS - halvings else 1
         layers += [
             nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1, bias=False),
             nn.GroupNorm(math.gcd(8, width_out), width_out),

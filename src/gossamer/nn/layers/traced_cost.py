@@ -31,7 +31,7 @@ class Costed(nn.Module):
         raise NotImplementedError
 
 
-def traced_cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
+def trace_cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     """Return what one image of ``shape`` (channels, rows, columns) costs.
 
     Args:

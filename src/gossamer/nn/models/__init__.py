@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from gossamer import config
-from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AttentionLike, attention_config
 from gossamer.nn.models import (
     apformer,
@@ -34,7 +33,15 @@ from gossamer.nn.models import (
 )
 from gossamer.nn.models.apformer import APFormerConfig
 from gossamer.nn.models.apformer_classifier import APFormerClassifierConfig
-from gossamer.nn.models.base import AuxiliaryHead, Network, NetworkConfig, Segmenter, SegmenterConfig
+from gossamer.nn.models.base import (
+    AuxiliaryHead,
+    InputRequirements,
+    Network,
+    NetworkConfig,
+    Segmenter,
+    SegmenterConfig,
+    TrainingOutput,
+)
 from gossamer.nn.models.cvt import CvTConfig
 from gossamer.nn.models.cvt_classifier import CvTClassifierConfig
 from gossamer.nn.models.monai_swin_unetr import MonaiSwinUNETRConfig
@@ -115,9 +122,6 @@ def model_config(
     preset = config.find_entry(PRESETS, name, "model")
     given = {"image_size": image_size, "in_channels": in_channels, "num_classes": num_classes, **overrides}
     changes = {key: value for key, value in given.items() if value is not None}
-    if attention is not None and not hasattr(preset, "attention"):
-        problem = f"{name} has no attention to choose"
-        raise GossamerError(ErrorCode.CONFIG, "attention", problem, "leave it out, or choose another network")
     if attention is not None:
         changes["attention"] = attention_config(attention)
     values = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
@@ -176,7 +180,7 @@ def config_from_json(
     """
     kind = config.find_entry(MODELS, data.get("name"), "model")
     values = dict(data)
-    if "attention" in values:
+    if values.get("attention") is not None:
         values["attention"] = attention_config(values["attention"], opened_folder=opened_folder)
     return config.from_json(kind, values, where)
 
@@ -185,10 +189,12 @@ __all__ = [
     "MODELS",
     "PRESETS",
     "AuxiliaryHead",
+    "InputRequirements",
     "Network",
     "NetworkConfig",
     "Segmenter",
     "SegmenterConfig",
+    "TrainingOutput",
     "ViTConfig",
     "config_from_json",
     "create_model",

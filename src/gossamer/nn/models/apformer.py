@@ -32,6 +32,7 @@ from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid, double_co
 from gossamer.nn.layers.position import LearnedPosition
 from gossamer.nn.models.base import (
     AuxiliaryHead,
+    InputRequirements,
     NetworkConfig,
     Segmenter,
     SegmenterConfig,
@@ -144,8 +145,13 @@ class APFormerConfig(SegmenterConfig, APFormerEncoderConfig):
     """
 
     query_threshold: float | None = 0.9
+    attention: AttentionConfig = field(default_factory=lambda: AdaptiveConfig(head_dim=128))
     name: ClassVar[str] = "apformer"
-    multiple: ClassVar[int] = STRIDE
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=STRIDE)
 
     def __post_init__(self) -> None:
         super().__post_init__()

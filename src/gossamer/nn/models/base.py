@@ -1,7 +1,8 @@
-"""What every network promises."""
+"""Base classes of networks and their configurations, and the values that networks hand to training and export."""
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,60 +13,98 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require, require_at_least
+from gossamer.nn.attention import AttentionConfig
 from gossamer.nn.cost import Cost
-from gossamer.nn.layers.traced_cost import traced_cost
+from gossamer.nn.layers.traced_cost import trace_cost
 from gossamer.task import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig(ABC):
-    """The fields that every network has; each network adds its own.
+class InputRequirements:
+    """Sizes of images that a network takes, and what an exporter must know about them.
 
     Attributes:
-        image_size: ``(rows, columns)`` in pixels.
-        in_channels: channels of an image.
-        num_classes: number of logits.
+        multiple: Number of pixels that both sides of an image are multiples of (default: 1).
+        fixed_size: The only size ``(rows, columns)`` that the network takes; None where any multiple fits.
+        traceable_sizes: Whether an exporter can follow what the network does with images of another size.
+        continuous: Whether rounding changes every logit only a little. False where the positions of maxima decide,
+            since rounding may move a few of them.
     """
 
-    image_size: tuple[int, int] = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-    name: ClassVar[str]
-    task: ClassVar[TaskName] = "classify"
-    multiple: ClassVar[int] = 1
-    """Both sides of an image are multiples of this."""
-    traceable_sizes: ClassVar[bool] = True
-    """Whether an exporter can follow what the network does with images of another size."""
-    continuous: ClassVar[bool] = True
-    """Whether rounding changes every logit by little; where places of maxima decide, it may move a few of them."""
+    multiple: int = 1
+    fixed_size: tuple[int, int] | None = None
+    traceable_sizes: bool = True
+    continuous: bool = True
 
-    @property
-    def fixed_image_size(self) -> bool:
-        """Whether the network takes images of its own size alone."""
-        return False
-
-    def __post_init__(self) -> None:
-        for key in ("in_channels", "num_classes"):
-            if getattr(self, key) < 1:
-                problem = f"{getattr(self, key)} is less than 1"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a positive number")
-        self.check_image_size(self.image_size)
-
-    def check_image_size(self, image_size: tuple[int, int]) -> None:
-        """Raise unless the network takes images of this size.
+    def check_size(self, image_size: tuple[int, int]) -> None:
+        """Raise unless images of this size fit.
 
         Raises:
-            GossamerError: ``E-CONFIG``, with the size to pad to.
+            GossamerError: ``E-CONFIG``, with the size to pad or resize to.
         """
         rows, columns = image_size
         if rows % self.multiple or columns % self.multiple or min(image_size) < 1:
             padded = [max(1, -(-side // self.multiple)) * self.multiple for side in image_size]
             problem = f"image {rows}x{columns} is not a multiple of {self.multiple}"
-            raise GossamerError(ErrorCode.CONFIG, "image_size", problem, f"pad to {padded[0]}x{padded[1]}")
+            require(False, "image_size", problem, f"pad to {padded[0]}x{padded[1]}")
+        if self.fixed_size is not None and (rows, columns) != tuple(self.fixed_size):
+            only = f"{self.fixed_size[0]}x{self.fixed_size[1]}"
+            problem = f"image {rows}x{columns} does not fit linear layers for {only} alone"
+            remedy = f'resize to {only}, build the network for this size, or use readout="mean"'
+            require(False, "image_size", problem, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(ABC):
+    """Fields of every network; each network adds its own.
+
+    Attributes:
+        image_size: ``(rows, columns)`` in pixels.
+        in_channels: Channels of an image.
+        num_classes: Number of logits.
+        attention: Attention mechanism; None for a network without attention.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    in_channels: int = 3
+    num_classes: int = 1000
+    attention: AttentionConfig | None = None
+    name: ClassVar[str]
+    task: ClassVar[TaskName] = "classify"
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements()
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "in_channels", "num_classes")
+        if self.has_attention():
+            require(self.attention is not None, "attention", f"{self.name} needs a mechanism", "use softmax")
+        else:
+            problem = f"{self.name} has no attention to choose"
+            require(self.attention is None, "attention", problem, "omit the mechanism, or choose another network")
+        self.check_image_size(self.image_size)
+
+    @classmethod
+    def has_attention(cls) -> bool:
+        """Return whether the network has attention, so that a mechanism can be chosen."""
+        return next(field for field in dataclasses.fields(cls) if field.name == "attention").default is not None
+
+    def check_image_size(self, image_size: tuple[int, int]) -> None:
+        """Raise unless the network takes images of this size.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, with a size that fits.
+        """
+        self.input_requirements.check_size(image_size)
 
     def fitted(self) -> NetworkConfig:
-        """Return the config with what a preset leaves open chosen to fit its attention."""
+        """Return the config with the readout that its attention can have, where a preset leaves that open."""
         return self
 
     def target_shape(self, batch: int) -> tuple[int, ...]:
@@ -95,7 +134,7 @@ class AuxiliaryHead(NamedTuple):
 
 
 class TrainingOutput(NamedTuple):
-    """What the loss of a training step is computed from: ``task_weight * task + sum of the heads + penalty``.
+    """Parts of the loss of a training step: ``task_weight * task + sum of the heads + penalty``.
 
     Attributes:
         logits: Logits of the task, ``(batch, classes)`` or ``(batch, classes, rows, columns)``.
@@ -126,27 +165,30 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits."""
+        """Return the logits.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, for images with another number of channels or of a size that does not fit.
+        """
 
     def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
         """Return the logits with everything that the network adds to the loss of its task."""
         return TrainingOutput(self(images))
 
     def begin_epoch(self, progress: float) -> bool:
-        """Change what the network does with the course of training, for those whose paper trains in stages.
+        """Adapt the network to the course of training, where its paper trains in stages.
 
         Args:
-            progress: share of the planned training that is over, 0 in the first epoch.
+            progress: Completed share of the planned training, 0 in the first epoch.
 
         Returns:
-            Whether the network now is what it will be when training is over, so that its weights may be kept as the
-            best.
+            Whether the network is in its final stage, so that its weights may be kept as the best.
         """
         return True
 
     @contextmanager
     def all_tokens(self) -> Iterator[None]:
-        """Leave no token out for as long as this is entered, so that the work does not depend on the image."""
+        """Prune no token inside of this context, so that the work does not depend on the image."""
         yield
 
     def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"] | None:
@@ -157,32 +199,34 @@ class Network(nn.Module, ABC):
         """Raise unless the network takes ``images``.
 
         Raises:
-            GossamerError: ``E-CONFIG``.
+            GossamerError: ``E-CONFIG``, for another number of channels or a size that does not fit.
         """
-        if images.shape[1] != self.config.in_channels:
-            problem = f"images have {images.shape[1]} channels, the network takes {self.config.in_channels}"
-            raise GossamerError(ErrorCode.CONFIG, "in_channels", problem, "convert them, or build for that many")
+        problem = f"images have {images.shape[1]} channels, the network takes {self.config.in_channels}"
+        remedy = "convert the images, or build the network for that many channels"
+        require(images.shape[1] == self.config.in_channels, "in_channels", problem, remedy)
         self.config.check_image_size((images.shape[2], images.shape[3]))
 
     def cost(self, image_size: tuple[int, int] | None = None) -> Cost:
-        """Return the closed form of what one image costs: that of each layer, at the shape that reaches it.
+        """Return the closed form of what one image costs: the sum over layers, at the shape that reaches each.
 
         Args:
-            image_size: ``(rows, columns)``; the config's own if left out.
+            image_size: ``(rows, columns)`` in pixels (default: the size in the config).
         """
         with torch.device("meta"):
             network = self.config.build().eval()
-        return traced_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
+        return trace_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterConfig(NetworkConfig):
-    """The fields that every segmentation network has.
+    """Fields of every segmentation network.
 
     Attributes:
-        image_size: ``(rows, columns)`` in pixels, of what the network sees at once; larger images are seen in windows.
-        in_channels: channels of an image.
-        num_classes: number of maps of logits.
+        image_size: ``(rows, columns)`` in pixels of a window, which the network sees at once; larger images are cut
+            into windows.
+        in_channels: Channels of an image.
+        num_classes: Number of maps of logits.
+        attention: Attention mechanism; None for a network without attention.
     """
 
     image_size: tuple[int, int] = (256, 256)
@@ -210,5 +254,5 @@ class Segmenter(Network):
         """Return the logits.
 
         Raises:
-            GossamerError: ``E-CONFIG``, for images of another number of channels or of a size that does not fit.
+            GossamerError: ``E-CONFIG``, for images with another number of channels or of a size that does not fit.
         """

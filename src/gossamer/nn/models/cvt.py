@@ -25,7 +25,14 @@ from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.block import Block
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
 from gossamer.nn.layers.convolutional_attention import KeyStride, convolutional_attention
-from gossamer.nn.models.base import NetworkConfig, Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
+from gossamer.nn.models.base import (
+    InputRequirements,
+    NetworkConfig,
+    Segmenter,
+    SegmenterConfig,
+    TrainingOutput,
+    mean_penalty,
+)
 
 NORM_EPS = 1e-5
 KERNELS, STRIDES, PADDINGS = (7, 3, 3), (4, 2, 2), (2, 1, 1)
@@ -109,8 +116,13 @@ class CvTConfig(SegmenterConfig, CvTEncoderConfig):
 
     decoder_dims: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
     decoder_norm: Norm = "batch"
+    attention: AttentionConfig = field(default_factory=SoftmaxConfig)
     name: ClassVar[str] = "cvt"
-    multiple: ClassVar[int] = 16
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=16)
 
     def __post_init__(self) -> None:
         super().__post_init__()

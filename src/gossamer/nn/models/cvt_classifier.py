@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.convolutional_attention import convolutional_attention
-from gossamer.nn.models.base import Network, TrainingOutput, mean_penalty
+from gossamer.nn.models.base import InputRequirements, Network, TrainingOutput, mean_penalty
 from gossamer.nn.models.cvt import STRIDES, CvTEncoder, CvTEncoderConfig, initialize
 
 
@@ -40,7 +40,11 @@ class CvTClassifierConfig(CvTEncoderConfig):
 
     pooling: Literal["class_token", "mean"] = "class_token"
     name: ClassVar[str] = "cvt_classifier"
-    multiple: ClassVar[int] = STRIDES[0]
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=STRIDES[0])
 
     def fitted(self) -> CvTClassifierConfig:
         """Return the config with the mean as readout where the attention takes no class token."""

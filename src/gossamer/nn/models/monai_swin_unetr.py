@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.cost import Cost
-from gossamer.nn.layers.traced_cost import traced_cost
-from gossamer.nn.models.base import Segmenter, SegmenterConfig
+from gossamer.nn.layers.traced_cost import trace_cost
+from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 from gossamer.nn.models.monai_unet import check_deepest_map
 
 
@@ -38,9 +38,12 @@ class MonaiSwinUNETRConfig(SegmenterConfig):
     depths: tuple[int, int, int, int] = (2, 2, 2, 2)
     drop_path: float = 0.0
     name: ClassVar[str] = "monai_swin_unetr"
-    multiple: ClassVar[int] = 32
-    # Windows are padded, shifted and masked by Python that asks for the size at every turn: not traced in ten minutes.
-    traceable_sizes: ClassVar[bool] = False
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        # Windows are padded, shifted and masked by Python that reads the size at every step: not traced in 10 minutes.
+        return InputRequirements(multiple=32, traceable_sizes=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,7 +63,7 @@ class MonaiSwinUNETRConfig(SegmenterConfig):
             GossamerError: ``E-CONFIG``, with the size to pad to.
         """
         super().check_image_size(image_size)
-        check_deepest_map(image_size, self.multiple)
+        check_deepest_map(image_size, self.input_requirements.multiple)
 
     def build(self) -> MonaiSwinUNETR:
         """Return the network with fresh weights."""
@@ -115,7 +118,7 @@ class MonaiSwinUNETR(Segmenter):
         for module in network.modules():
             if isinstance(module, WindowAttention):
                 module.register_forward_hook(add)
-        layers = traced_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
+        layers = trace_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
         return sum(products, layers)
 
 

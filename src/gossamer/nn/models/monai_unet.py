@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.models.base import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,11 @@ class MonaiUNetConfig(SegmenterConfig):
     channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
     num_res_units: int = 2
     name: ClassVar[str] = "monai_unet"
-    multiple: ClassVar[int] = 16
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=16)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +50,7 @@ class MonaiUNetConfig(SegmenterConfig):
             GossamerError: ``E-CONFIG``, with the size to pad to.
         """
         super().check_image_size(image_size)
-        check_deepest_map(image_size, self.multiple)
+        check_deepest_map(image_size, self.input_requirements.multiple)
 
     def build(self) -> MonaiUNet:
         """Return the network with fresh weights."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.layers.local_attention import LocalAttention2d
-from gossamer.nn.models.base import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 from gossamer.nn.models.sumnet import UnpoolingNet
 
 
@@ -38,8 +38,11 @@ class SaDNNConfig(SegmenterConfig):
     scale: bool = True
     dropout: float = 0.25
     name: ClassVar[str] = "sadnn"
-    multiple: ClassVar[int] = 16
-    continuous: ClassVar[bool] = False
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=16, continuous=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.layers.convolution import Norm, build_normalization
 from gossamer.nn.layers.local_attention import LocalAttention2d
-from gossamer.nn.models.base import Network, NetworkConfig
+from gossamer.nn.models.base import InputRequirements, Network, NetworkConfig
 
 WINDOW = 3
 """Side of what a layer sees around a pixel."""
@@ -87,27 +87,9 @@ class SaDNNClassifierConfig(NetworkConfig):
             raise GossamerError(ErrorCode.CONFIG, "widths", problem, remedy)
 
     @property
-    def multiple(self) -> int:  # type: ignore[override]
-        """Side of the square of pixels that become one."""
-        return self.fold
-
-    @property
-    def fixed_image_size(self) -> bool:
-        """Whether the classifier reads each place of the last map by itself."""
-        return self.readout == "flatten"
-
-    def check_image_size(self, image_size: tuple[int, int]) -> None:
-        """Raise unless the network takes images of this size.
-
-        Raises:
-            GossamerError: ``E-CONFIG``.
-        """
-        super().check_image_size(image_size)
-        if self.readout == "flatten" and tuple(image_size) != tuple(self.image_size):
-            rows, columns = self.image_size
-            problem = f"image {image_size[0]}x{image_size[1]} does not fit linear layers for {rows}x{columns} alone"
-            remedy = f'resize to {rows}x{columns}, or build for this size, or with readout="mean"'
-            raise GossamerError(ErrorCode.CONFIG, "image_size", problem, remedy)
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=self.fold, fixed_size=self.image_size if self.readout == "flatten" else None)
 
     @property
     def features(self) -> int:

@@ -28,7 +28,14 @@ from gossamer.nn.layers.token_decoders import (
     ProgressiveAuxiliary,
     ProgressiveDecoder,
 )
-from gossamer.nn.models.base import AuxiliaryHead, Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
+from gossamer.nn.models.base import (
+    AuxiliaryHead,
+    InputRequirements,
+    Segmenter,
+    SegmenterConfig,
+    TrainingOutput,
+    mean_penalty,
+)
 
 AUXILIARY_WEIGHT = 0.4
 
@@ -74,9 +81,9 @@ class SETRConfig(EncoderConfig, SegmenterConfig):
             raise GossamerError(ErrorCode.CONFIG, "depth", problem, "use 4 or more, or another decoder")
 
     @property
-    def multiple(self) -> int:  # type: ignore[override]
-        """Both sides of an image are multiples of the patch."""
-        return self.patch_size
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=self.patch_size)
 
     @property
     def grid(self) -> tuple[int, int]:

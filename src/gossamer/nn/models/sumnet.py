@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.models.base import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 
 MakeLayer = Callable[[int, int, int], nn.Module]
 """From channels in, channels out and the side of the window to a layer that keeps the resolution."""
@@ -38,8 +38,11 @@ class SUMNetConfig(SegmenterConfig):
 
     width: int = 64
     name: ClassVar[str] = "sumnet"
-    multiple: ClassVar[int] = 16
-    continuous: ClassVar[bool] = False
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=16, continuous=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

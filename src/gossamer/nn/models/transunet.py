@@ -22,7 +22,7 @@ from gossamer.nn.layers.convolution import Norm
 from gossamer.nn.layers.convolutional_stem import ResidualStem, ResNetStem
 from gossamer.nn.layers.encoder import Encoder, EncoderConfig, TokensToMap
 from gossamer.nn.layers.skip_decoder import CascadedUpsampler
-from gossamer.nn.models.base import Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
+from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
 
 _COLOURS = 3
 
@@ -76,14 +76,15 @@ class TransUNetConfig(EncoderConfig, SegmenterConfig):
         return len(self.stem_units) + (1 if self.stem == "resnet" else -1)
 
     @property
-    def multiple(self) -> int:  # type: ignore[override]
-        """Both sides of an image are multiples of a token's."""
-        return 2**self.doublings
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=2**self.doublings)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
-        return self.image_size[0] // self.multiple, self.image_size[1] // self.multiple
+        side = 2**self.doublings
+        return self.image_size[0] // side, self.image_size[1] // side
 
     @property
     def tiled(self) -> bool:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.models.base import Segmenter, SegmenterConfig
+from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 
 _HALVINGS = 4
 
@@ -35,7 +35,11 @@ class UNetConfig(SegmenterConfig):
 
     width: int = 64
     name: ClassVar[str] = "unet"
-    multiple: ClassVar[int] = 2**_HALVINGS
+
+    @property
+    def input_requirements(self) -> InputRequirements:
+        """Sizes of images that the network takes."""
+        return InputRequirements(multiple=2**_HALVINGS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
