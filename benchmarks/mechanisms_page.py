@@ -12,17 +12,16 @@ from typing import Any
 
 from gossamer.files import write_text
 from gossamer.nn.attention import MECHANISMS
-from mechanism_notes import NOTES
 
 PAGE = Path(__file__).parents[1] / "docs" / "mechanisms.md"
 
 
-def milliseconds(seconds: float | None) -> str:
+def format_milliseconds(seconds: float | None) -> str:
     """Return a time for a cell of a table."""
     return "" if seconds is None else f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.1f}"
 
 
-def ratio(value: float) -> str:
+def format_ratio(value: float) -> str:
     """Return a ratio for a sentence."""
     return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
@@ -37,7 +36,7 @@ def growth_table(found: dict[str, Any]) -> list[str]:
     ]
     for name in MECHANISMS:
         times = growth["seconds"][name]
-        cells = [milliseconds(times.get(str(size))) for size in sizes]
+        cells = [format_milliseconds(times.get(str(size))) for size in sizes]
         exponent = growth["exponent_4k_to_64k"].get(name)
         lines.append(f"| `{name}` | {' | '.join(cells)} | {'' if exponent is None else f'{exponent:.2f}'} |")
     return lines
@@ -52,19 +51,23 @@ def memory_table(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def findings(found: dict[str, Any]) -> list[str]:
+def comparison_lines(found: dict[str, Any]) -> list[str]:
     """Return the other figures as sentences."""
     norm, soft, local, pruned = found["sequence_norm"], found["soft"], found["local"], found["adaptive"]["none"]
-    over = ", ".join(f"{ratio(value)} times at {int(size):,}" for size, value in norm["over_softmax"].items())
-    plain = ", ".join(f"{ratio(value)} at {int(size):,}" for size, value in norm["over_plain"].items())
+    over = ", ".join(f"{format_ratio(value)} times at {int(size):,}" for size, value in norm["over_softmax"].items())
+    plain = ", ".join(f"{format_ratio(value)} at {int(size):,}" for size, value in norm["over_plain"].items())
     trained = ", ".join(
-        f"{ratio(value)} times at {int(size):,}" for size, value in norm["training_over_softmax_c192"].items()
+        f"{format_ratio(value)} times at {int(size):,}" for size, value in norm["training_over_softmax_c192"].items()
     )
     errors = {key: value for key, value in found["errors"].items() if isinstance(value, dict)}
     error = ", ".join(f"{e['ours']:.1g} against {e['plain']:.1g} ({mean})" for mean, e in errors.items())
-    published = ", ".join(f"{ratio(value)} times at {int(size):,}" for size, value in soft["over_published"].items())
-    halves = ", ".join(f"{ratio(value)} times at {float(k):.0%}" for k, value in pruned["faster_than_dense"].items())
-    macs = ", ".join(f"{ratio(value)} at {float(k):.0%}" for k, value in pruned["fewer_macs"].items())
+    published = ", ".join(
+        f"{format_ratio(value)} times at {int(size):,}" for size, value in soft["over_published"].items()
+    )
+    halves = ", ".join(
+        f"{format_ratio(value)} times at {float(k):.0%}" for k, value in pruned["faster_than_dense"].items()
+    )
+    macs = ", ".join(f"{format_ratio(value)} at {float(k):.0%}" for k, value in pruned["fewer_macs"].items())
     memory = found["memory"]
     lines = [
         f"- `sequence_norm` over the fused softmax block, C = 384: {over} tokens; over its own plain form: {plain}.",
@@ -91,39 +94,41 @@ def findings(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def page(found: dict[str, Any]) -> str:
+def mechanisms_page(found: dict[str, Any]) -> str:
     """Return the page."""
     lines = [
         "# Mechanisms",
         "",
-        "Written by `benchmarks/mechanisms_page.py` from the table of mechanisms and from what `benchmarks/attention.py` "
-        "measured; do not edit it.",
+        "This page is written by `benchmarks/mechanisms_page.py` from the notes of the mechanisms and from the measurements "
+        "of `benchmarks/attention.py`; do not edit it.",
         "",
-        "Every mechanism maps tokens to tokens as `project(merge_heads(A(x) V(x)))`; they differ in A and in the order in "
-        "which the product is evaluated. Each has a `forward`, a `dense_form` that is its definition, and a closed form of "
-        "its cost, and the tests hold the three together.",
+        "Every mechanism maps tokens to tokens as `project(merge_heads(A(x) V(x)))`. Mechanisms differ in A and in the order "
+        "in which the product is evaluated. Each has a `forward`, a `dense_form` that is its definition, and a closed form of "
+        "its `cost`; the tests compare the three.",
         "",
         "## Time",
         "",
         f"Milliseconds of CPU time, one thread, float32, whole layer with its projections, C = {found['growth']['dim']}, "
         f"{found['growth']['heads']} heads, evaluation, lower quartile of interleaved rounds on {found['processor']}, torch "
-        f"{found['torch']}. Machines differ: compare within a column. Quadratic mechanisms stop where a call takes too long.",
+        f"{found['torch']}. Machines differ: compare within a column. Quadratic mechanisms end where a call takes too long.",
         "",
         *growth_table(found),
         "",
         "## Memory",
         "",
-        "Growth of the peak of a fresh process over one call, divided by the size of the input; the output alone is 1.0.",
+        "Growth of the peak memory of a fresh process during one call, divided by the size of the input. The output alone is "
+        "1.0.",
         "",
         *memory_table(found),
         "",
-        "## Side by side",
+        "## Comparisons",
         "",
-        *findings(found),
+        *comparison_lines(found),
         "",
     ]
     for name in MECHANISMS:
-        note = NOTES[name]
+        note = MECHANISMS[name].note
+        assert note is not None
         half = found["half_precision"][name]
         lines += [
             f"## {name}",
@@ -148,7 +153,7 @@ def page(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the page."""
-    write_text(PAGE, page(json.loads(Path(sys.argv[1]).read_text())))
+    write_text(PAGE, mechanisms_page(json.loads(Path(sys.argv[1]).read_text())))
     print(PAGE)
 
 

@@ -13,7 +13,8 @@ from gossamer.api.attention_samples import CheckSize, RefusalError
 from gossamer.errors import GossamerError
 from gossamer.nn.attention import SoftConfig, SoftNormConfig
 from gossamer.nn.attention.base import AttentionConfig
-from gossamer.nn.attention.soft import SoftAttention, _gaussian, _pooled
+from gossamer.nn.attention.soft import SoftAttention
+from gossamer.nn.gaussian_kernel import gaussian_kernel, pool_cells
 from gossamer.profiling.macs import count_macs
 
 DIM, HEADS = 12, 3
@@ -38,12 +39,12 @@ def exact(attention: SoftAttention, x: Tensor) -> Tensor:
     return torch.exp(-0.5 * torch.cdist(points, points).square())
 
 
-def test_the_kernel_is_a_gaussian() -> None:
+def test_the_kernel_is_agaussian_kernel() -> None:
     points = 30.0 * torch.randn(2, 3, 40, 4, generator=torch.Generator().manual_seed(0))
-    kernel = _gaussian(points, points, 1.0)
+    kernel = gaussian_kernel(points, points, 1.0)
     assert kernel.max() <= 1.0
     assert (torch.diagonal(kernel, dim1=-2, dim2=-1) > 0.99).all()
-    square = _gaussian(0.1 * points.double(), 0.1 * points.double(), 1.0)
+    square = gaussian_kernel(0.1 * points.double(), 0.1 * points.double(), 1.0)
     torch.testing.assert_close(square, square.transpose(-2, -1))
     assert torch.linalg.eigvalsh(square).min() > -1e-6
 
@@ -86,10 +87,10 @@ def test_pooling_commutes_with_the_projection() -> None:
     x = torch.randn(2, 35, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weight = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for cells in ((2, 3), (5, 1)):
-        torch.testing.assert_close(_pooled(x @ weight, (5, 7), cells), _pooled(x, (5, 7), cells) @ weight)
+        torch.testing.assert_close(pool_cells(x @ weight, (5, 7), cells), pool_cells(x, (5, 7), cells) @ weight)
         plane = x.transpose(1, 2).unflatten(2, (5, 7))
         wanted = torch.nn.functional.adaptive_avg_pool2d(plane, cells).flatten(2).transpose(1, 2)
-        torch.testing.assert_close(_pooled(x, (5, 7), cells), wanted)
+        torch.testing.assert_close(pool_cells(x, (5, 7), cells), wanted)
 
 
 @BOTH
@@ -140,7 +141,7 @@ def test_row_sums_stay_when_the_resolution_grows(scale: str, low: float, high: f
     sums = []
     for side in (28, 112):
         points, landmarks = attention._points(smooth_field(side), (side, side))
-        kernel, inverse = _gaussian(landmarks, points, attention.head_dim**-0.5), attention._inverse(landmarks)
+        kernel, inverse = gaussian_kernel(landmarks, points, attention.head_dim**-0.5), attention._inverse(landmarks)
         ones = torch.ones(*kernel.shape[:2], side * side, 1, dtype=torch.float64)
         row = attention._row_scale(kernel, inverse) if scale == "full" else torch.ones((), dtype=torch.float64)
         row = row * attention._scale((side, side), kernel).sqrt()

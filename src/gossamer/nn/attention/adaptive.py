@@ -24,7 +24,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, refuse_mask, with_zero_gradient
+from gossamer.nn.attention.base import (
+    Attention,
+    AttentionConfig,
+    Grid,
+    Host,
+    MechanismNote,
+    refuse_mask,
+    with_zero_gradient,
+)
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
 from gossamer.nn.precision import widen
@@ -65,6 +73,19 @@ class AdaptiveConfig(AttentionConfig):
     prior_weight: float = 0.1
     break_even: float = 0.8
     name: ClassVar[str] = "adaptive"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Lin et al., arXiv 2206.14413",
+        equation="softmax over kept entries of (Q Kᵀ / √d + T[dy, dx] + 0.01 exp(−δ / 2σ²)) V",
+        cost="4 N C² + 2 N² C + N C for the gate; with n queries and m keys kept: n C² + 2 m C² + 2 n m C + n C²",
+        use=(
+            "When a network can tell which tokens are background: dropped queries and keys are skipped, not masked. "
+            "Without pruning it costs more than softmax."
+        ),
+        departures=(
+            "The published gate gets no gradient; here it learns under a budget. Rows of dropped queries are zero in "
+            "training too. See [decision 10](decisions/0010-adaptive.md)."
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.head_dim is not None and self.head_dim < 1:

@@ -30,6 +30,7 @@ from gossamer.nn.attention.base import (
     AttentionConfig,
     Grid,
     Host,
+    MechanismNote,
     masked_softmax,
     split_heads,
     zero_padding,
@@ -43,6 +44,15 @@ class KeyValueConfig(AttentionConfig):
     """Key-value attention has no parameters of its own; the scale is ``head_dim ** -0.5``."""
 
     name: ClassVar[str] = "kv"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Borji, arXiv 2305.19129; Hwa et al., arXiv 2503.18862",
+        equation="softmax(K Kᵀ / √d) V",
+        cost="3 N C² + 2 N² C",
+        use="To save a twelfth of a block's parameters at up to a few hundred tokens. The product of N² remains.",
+        departures=(
+            "The scale is that of the head's width, so that a comparison with softmax is not one of temperatures."
+        ),
+    )
 
     def make(self, host: Host) -> KeyValueAttention:
         """Return the mechanism for a network that decided ``host``."""
@@ -65,6 +75,17 @@ class KeyValuePosConfig(AttentionConfig):
     channels: int = 50
     faithful_init: bool = False
     name: ClassVar[str] = "kv_pos"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Borji, arXiv 2305.19129; Hwa et al., arXiv 2503.18862",
+        equation="softmax over j of (α K Kᵀ / √d + g(j)) V",
+        cost="as kv, plus N (m − c), with m = 50 and c = 26 channels of the position code",
+        use="Like kv, when tokens should know their place and the network has no positions of its own.",
+        departures=(
+            "Published with a table of N × N × m and one linear map, which exactly equals one temperature and one "
+            "bias per key; that form is evaluated here. The temperature starts at 1 rather than at a random sign "
+            "(`faithful_init` for the latter)."
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.channels < 4:

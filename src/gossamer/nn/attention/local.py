@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention.base import FAR, Attention, AttentionConfig, Grid, Host, refuse_mask
+from gossamer.nn.attention.base import FAR, Attention, AttentionConfig, Grid, Host, MechanismNote, refuse_mask
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.window import window_attention
 
@@ -41,6 +41,19 @@ class LocalConfig(AttentionConfig):
     scale: bool = True
     mask_padding: bool = False
     name: ClassVar[str] = "local"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Ramachandran et al., arXiv 1906.05909; arXiv 2209.15287",
+        equation="softmax over the k × k window of (q · (k + e)) V, e of row and column; k = 7",
+        cost="4 N C² + 3 k² N C",
+        use=(
+            "When neighbours matter most and maps are large: its cost is linear, and weights can be drawn on the "
+            "image. A 3 × 3 convolution is still several times faster."
+        ),
+        departures=(
+            "The published code mixes pixels by a reshape, has no 1/√d and gives the first heads rows only; this is "
+            "the method as it is described. See [decision 8](decisions/0008-window-attention.md)."
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.window % 2 == 0:

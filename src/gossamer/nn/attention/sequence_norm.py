@@ -33,6 +33,7 @@ from gossamer.nn.attention.base import (
     AttentionConfig,
     Grid,
     Host,
+    MechanismNote,
     split_heads,
     with_zero_gradient,
     zero_padding,
@@ -62,6 +63,21 @@ class SequenceNormConfig(AttentionConfig):
     center: bool = True
     evaluation: Literal["auto", "quadratic", "folded", "gram"] = "auto"
     name: ClassVar[str] = "sequence_norm"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="arXiv 2406.01314",
+        equation="Q̂ (K̂ᵀ V̂ / N), where t̂ = γ (t − mean over tokens) / √(variance over tokens + ε) + β",
+        cost="4 N C² + 2 N C d folded; 2 N C² + 4 C³ + 2 C² d from the Gram matrix; the smaller is taken",
+        use=(
+            "The default. From a thousand tokens on it is by far the fastest mechanism here, and the only one whose "
+            "extra memory is that of its output. Entries of its matrix are signed and rows do not sum to one: they "
+            "are not probabilities."
+        ),
+        departures=(
+            "The paper leaves open the variance, eps, the place of 1/N and masks; [decision "
+            "3](decisions/0003-sequence-norm-open-points.md) states the choices. The evaluation from the Gram matrix "
+            "is our own."
+        ),
+    )
 
     def __post_init__(self) -> None:
         if not self.eps > 0:

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, split_heads, zero_padding
+from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, MechanismNote, split_heads, zero_padding
 from gossamer.nn.cost import Cost, linear_cost
 from gossamer.nn.precision import widen
 
@@ -28,6 +28,16 @@ class SimAConfig(AttentionConfig):
     """SimA has no parameters of its own."""
 
     name: ClassVar[str] = "sima"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Koohpayegani and Pirsiavash, arXiv 2206.08898",
+        equation="(Q / ‖Q‖₁) (K / ‖K‖₁)ᵀ V, norms over the tokens",
+        cost="4 N C² + 2 N C min(N, d)",
+        use="As a baseline for sequence_norm. Its output shrinks as 1/N, so it becomes weaker as images grow.",
+        departures=(
+            "Only the attention is taken, not the network around it. Norms and products are in float32 under "
+            "autocast; both norms are folded into the d × d matrix."
+        ),
+    )
 
     def make(self, host: Host) -> SimAAttention:
         """Return the mechanism for a network that decided ``host``."""

@@ -27,11 +27,13 @@ from gossamer.nn.attention.base import (
     AttentionConfig,
     Grid,
     Host,
+    MechanismNote,
     refuse_mask,
     split_heads,
     with_zero_gradient,
 )
 from gossamer.nn.cost import Cost
+from gossamer.nn.gaussian_kernel import gaussian_kernel, pool_cells
 from gossamer.nn.inverse import Method, symmetric_inverse
 from gossamer.nn.precision import widen
 
@@ -78,6 +80,24 @@ class SoftConfig(AttentionConfig):
     scale: Literal["none", "reference", "full"] = "reference"
     local_kernel: int = 0
     name: ClassVar[str] = "soft"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Lu et al., arXiv 2110.11945",
+        equation=(
+            "Pᵀ inv(A + 0.01 I) P V with Gaussian kernels A between m landmarks and P between landmarks and tokens"
+        ),
+        cost=(
+            "N C² + N m C + the smaller of 2 N C (C + m) and 2 m C (h N + C), and the inverse of h matrices m × m; m "
+            "= 49"
+        ),
+        use=(
+            "When linear cost is needed with weights that are positive and local in feature space. For new training "
+            'on a CPU, choose `{"name": "soft", "inverse": "cholesky"}`.'
+        ),
+        departures=(
+            "Landmarks are the means of 7 × 7 cells of any grid, so the cost is linear; the released form is an "
+            "option. [Decision 9](decisions/0009-soft.md) lists all points."
+        ),
+    )
     normalized: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -103,6 +123,16 @@ class SoftNormConfig(SoftConfig):
     """Parameters of SOFT with the symmetric normalization of SOFT++; those of ``SoftConfig``."""
 
     name: ClassVar[str] = "soft_norm"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Lu et al., arXiv 2207.03341",
+        equation="Pᵀ D^(−½) inv(A + 0.01 I) D^(−½) P V, D the row sums of A",
+        cost="as soft",
+        use="Like soft, when the output should not grow with the number of landmarks.",
+        departures=(
+            "The published code cannot be constructed, takes its first Newton step from the whole batch, and has no "
+            "jitter; here every matrix is inverted independently. See [decision 9](decisions/0009-soft.md)."
+        ),
+    )
     normalized: ClassVar[bool] = True
 
 
@@ -140,7 +170,7 @@ class SoftAttention(Attention):
             return self._folded(points, landmarks, tokens, grid)
         values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            kernel, inverse = _gaussian(landmarks, points, self.head_dim**-0.5), self._inverse(landmarks)
+            kernel, inverse = gaussian_kernel(landmarks, points, self.head_dim**-0.5), self._inverse(landmarks)
             if self.config.scale == "full":
                 root = self._row_scale(kernel, inverse)
                 heads = root * (kernel.transpose(-2, -1) @ (inverse @ (kernel @ (values * root))))
@@ -159,7 +189,7 @@ class SoftAttention(Attention):
         power, inverse = self.head_dim**-0.5, self._inverse(landmarks)
         with torch.autocast(tokens.device.type, enabled=False):
             if not self._streams(grid):
-                kernel = _gaussian(landmarks, points, power)
+                kernel = gaussian_kernel(landmarks, points, power)
                 sums = kernel.flatten(1, 2) @ tokens.to(kernel.dtype)
                 mixed, bias = self._mixed(sums, kernel.sum(dim=-1, keepdim=True), inverse, grid)
                 return self.dropout(torch.baddbmm(bias, kernel.flatten(1, 2).transpose(1, 2), mixed).to(tokens.dtype))
@@ -167,13 +197,13 @@ class SoftAttention(Attention):
             weights = points.new_zeros(*landmarks.shape[:3], 1)
             chunks = [slice(start, start + CHUNK) for start in range(0, tokens.shape[1], CHUNK)]
             for rows in chunks:
-                kernel = _gaussian(landmarks, points[:, :, rows], power)
+                kernel = gaussian_kernel(landmarks, points[:, :, rows], power)
                 sums.baddbmm_(kernel.flatten(1, 2), tokens[:, rows].to(kernel.dtype))
                 weights += kernel.sum(dim=-1, keepdim=True)
             mixed, bias = self._mixed(sums, weights, inverse, grid)
             out = torch.empty_like(tokens)
             for rows in chunks:
-                kernel = _gaussian(landmarks, points[:, :, rows], power)
+                kernel = gaussian_kernel(landmarks, points[:, :, rows], power)
                 factors = (bias, kernel.flatten(1, 2).transpose(1, 2), mixed)
                 if out.dtype == kernel.dtype:
                     torch.baddbmm(*factors, out=out[:, rows])
@@ -222,7 +252,7 @@ class SoftAttention(Attention):
         points, landmarks = self._checked_points(tokens, grid, token_mask)
         values = self._values(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            kernel, inverse = _gaussian(landmarks, points, self.head_dim**-0.5), self._inverse(landmarks)
+            kernel, inverse = gaussian_kernel(landmarks, points, self.head_dim**-0.5), self._inverse(landmarks)
             matrix = kernel.transpose(-2, -1) @ inverse @ kernel
             if self.config.scale == "full":
                 root = matrix.sum(dim=-1, keepdim=True).clamp(min=SMALLEST_ROW_SUM).rsqrt()
@@ -271,7 +301,7 @@ class SoftAttention(Attention):
     def _inverse(self, landmarks: Tensor) -> Tensor:
         """Return the inverse of the landmarks' kernel (batch, heads, landmarks, landmarks), normalized or not."""
         with torch.autocast(landmarks.device.type, enabled=False):
-            square = _gaussian(landmarks, landmarks, self.head_dim**-0.5)
+            square = gaussian_kernel(landmarks, landmarks, self.head_dim**-0.5)
             eye = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
             inverse = symmetric_inverse(
                 square + self.config.jitter * eye,
@@ -317,7 +347,7 @@ class SoftAttention(Attention):
             mean = tokens.detach().mean(dim=1, keepdim=True) @ weight.detach()
             projected = torch.baddbmm(-mean.to(tokens.dtype), tokens, weight[None].expand(tokens.shape[0], -1, -1))
             projected = with_zero_gradient(projected, self.shared.bias)
-            cells = _pooled(projected[:, prefix:], grid, self._landmark_grid(grid))
+            cells = pool_cells(projected[:, prefix:], grid, self._landmark_grid(grid))
             landmarks = torch.cat([projected[:, :prefix], cells], dim=1) if prefix else cells
             points, landmarks = (split_heads(part, 1, self.num_heads)[0] for part in (projected, landmarks))
             return points, landmarks
@@ -355,44 +385,3 @@ class SoftAttention(Attention):
         units = torch.eye(count, dtype=like.dtype, device=like.device).view(count, 1, *grid)
         found = self.local(units.expand(-1, self.num_heads, -1, -1)).flatten(2)
         return F.pad(found.permute(1, 2, 0), (self.num_prefix_tokens, 0, self.num_prefix_tokens, 0))[None]
-
-
-def _gaussian(left: Tensor, right: Tensor, power: float) -> Tensor:
-    """Return ``exp(-power |l_a - r_i|^2 / 2)``, from one product; rounding must not make an exponent positive."""
-    of_left = 0.5 * power * left.square().sum(dim=-1, keepdim=True)
-    scaled = (left * power).flatten(0, 1)
-    others = right.flatten(0, 1).transpose(1, 2)
-    if torch.is_grad_enabled() or torch.compiler.is_exporting():
-        of_right = -0.5 * power * right.square().sum(dim=-1)[:, :, None]
-        exponents = (scaled @ others).unflatten(0, left.shape[:2]) + of_right - of_left
-        return exponents.clamp(max=0.0).exp()
-    of_right = -0.5 * power * torch.linalg.vector_norm(right, dim=-1).square()[:, :, None]
-    exponents = torch.baddbmm(of_right.flatten(0, 1), scaled, others).unflatten(0, left.shape[:2])
-    return exponents.sub_(of_left).clamp_(max=0.0).exp_()
-
-
-def _pooled(tokens: Tensor, grid: Grid, cells: Grid) -> Tensor:
-    """Return the mean of each cell (batch, cells, dim); cells are those of adaptive average pooling.
-
-    A cell is a product of intervals, so each axis is averaged by itself, without bringing the channels to the front.
-    """
-    means = tokens.unflatten(1, grid)
-    for axis, (side, count) in enumerate(zip(grid, cells, strict=True), start=1):
-        if torch.compiler.is_exporting():
-            means = (means.movedim(axis, -1) @ _cell_means(side, count, tokens)).movedim(-1, axis)
-        elif side % count == 0:
-            means = means.unflatten(axis, (count, side // count)).mean(dim=axis + 1)
-        else:
-            bounds = [(cell * side // count, -(-(cell + 1) * side // count)) for cell in range(count)]
-            parts = [means.narrow(axis, begin, end - begin).mean(dim=axis) for begin, end in bounds]
-            means = torch.stack(parts, dim=axis)
-    return means.flatten(1, -2)
-
-
-def _cell_means(side: int, count: int, like: Tensor) -> Tensor:
-    """Return the matrix (side, count) that averages the cells of adaptive pooling, for exporters without it."""
-    places = torch.arange(side, device=like.device)[:, None]
-    numbers = torch.arange(count, device=like.device)[None]
-    begins, ends = numbers * side // count, ((numbers + 1) * side + count - 1) // count
-    inside = ((places >= begins) & (places < ends)).to(like.dtype)
-    return inside / inside.sum(dim=0, keepdim=True)

@@ -11,7 +11,16 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.nn.attention.base import Attention, AttentionConfig, Grid, Host, masked_softmax, split_heads, zero_padding
+from gossamer.nn.attention.base import (
+    Attention,
+    AttentionConfig,
+    Grid,
+    Host,
+    MechanismNote,
+    masked_softmax,
+    split_heads,
+    zero_padding,
+)
 from gossamer.nn.cost import Cost, linear_cost
 
 
@@ -20,6 +29,16 @@ class SoftmaxConfig(AttentionConfig):
     """Softmax attention has no parameters of its own; the scale is ``head_dim ** -0.5``."""
 
     name: ClassVar[str] = "softmax"
+    note: ClassVar[MechanismNote] = MechanismNote(
+        source="Vaswani et al., arXiv 1706.03762",
+        equation="softmax(Q Kᵀ / √d) V",
+        cost="4 N C² + 2 N² C",
+        use=(
+            "For up to a few hundred tokens, with published weights, or as the baseline that other mechanisms are "
+            "compared with."
+        ),
+        departures="None. PyTorch's fused kernel evaluates it and never stores the N × N matrix.",
+    )
 
     def make(self, host: Host) -> SoftmaxAttention:
         """Return the mechanism for a network that decided ``host``."""
