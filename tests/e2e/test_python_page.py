@@ -12,13 +12,16 @@ from docs_pages import run_page
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 
+CHECK = """
+assert fault.where == "split", fault
+assert evaluation.to_dict()["split"] == "test"
+assert quantized.to_dict()["out"] == "bundles/chest-int8"
+"""
+
+
 @pytest.mark.slow
-def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = run_page(PAGE, tmp_path)
-    assert names["fault"].where == "split"
-    assert names["evaluation"].to_dict()["split"] == "test"
-    assert names["quantized"].to_dict()["out"] == "bundles/chest-int8"
+def test_examples_run(tmp_path: Path) -> None:
+    run_page(PAGE, tmp_path, check=CHECK)
 
 
 def test_every_public_function_is_on_the_page() -> None:
