@@ -28,7 +28,7 @@ from gossamer.profiling.latency import measure_latencies
 from gossamer.profiling.macs import count_macs
 from gossamer.training.run_folder import RunConfig, RunFolder
 from gossamer.training.run_predictor import segmentation_predictor
-from gossamer.training.slices import middle_window
+from gossamer.training.segmentation.items import middle_window
 
 VARIANTS = {"nothing": (False, False), "queries": (True, False), "dependencies": (False, True), "both": (True, True)}
 """Whether queries and dependencies are pruned."""

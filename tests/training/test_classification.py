@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from gossamer.nn.models import model_config
-from gossamer.training.classification import HEAVIEST_POSITIVE, ClassificationModule, class_weights
+from gossamer.training.classification.module import (
+    LARGEST_POSITIVE_WEIGHT,
+    ClassificationModule,
+    compute_class_weights,
+)
 from gossamer.training.recipe import Recipe
 
 
@@ -23,17 +27,17 @@ def module(weights: list[float], *, multi_label: bool) -> ClassificationModule:
 
 
 def test_a_positive_weighs_as_many_times_as_there_are_negatives() -> None:
-    found = class_weights([10, 150, 100, 0, 1], 200, "balanced", multi_label=True)
-    assert found == [19.0, pytest.approx(1 / 3), 1.0, 1.0, HEAVIEST_POSITIVE]
+    found = compute_class_weights([10, 150, 100, 0, 1], 200, "balanced", multi_label=True)
+    assert found == [19.0, pytest.approx(1 / 3), 1.0, 1.0, LARGEST_POSITIVE_WEIGHT]
     assert found[0] > 1  # a rare finding pulls towards "present"; 1 / count would pull towards "absent"
     for count, weight in zip([10, 150, 100], found, strict=False):
         assert count * weight == pytest.approx(200 - count)  # those with the label weigh as much as those without
-    assert class_weights([10, 150], 200, "none", multi_label=True) == [1.0, 1.0]
+    assert compute_class_weights([10, 150], 200, "none", multi_label=True) == [1.0, 1.0]
 
 
 def test_single_labels_weigh_the_same_in_total() -> None:
     counts = [10, 150, 40]
-    found = class_weights(counts, 200, "balanced", multi_label=False)
+    found = compute_class_weights(counts, 200, "balanced", multi_label=False)
     assert [count * weight for count, weight in zip(counts, found, strict=True)] == pytest.approx([200 / 3] * 3)
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+import gossamer
 from gossamer.cli.main import run
 from gossamer.data import open_dataset
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.training.initial_weights import read_initial
+from gossamer.training.initial_weights import read_initial, reload_initial
 from gossamer.training.options import TrainOptions
-from gossamer.training.plan import plan_run, run_name
+from gossamer.training.plan import name_run, plan_run
 from gossamer.training.plan_memory import plan_memory
-from gossamer.training.recipe import Recipe
+from gossamer.training.resolve_model import choose_network
+from gossamer.training.run_folder import InitialWeightsSource
 
 
 def plan(data: Path, **wishes: object):
@@ -57,31 +59,27 @@ def test_what_the_weights_have_decided_is_not_decided_again(trained: Path, phant
     assert made.init is not None
     assert made.init.query == "mean"
     assert [note.text for note in notes if note.where.startswith("weights of")]
-    assert run_name(open_dataset(phantom), TrainOptions(init=trained, attention="kv")).startswith(
-        f"{phantom.name}-vit_nano-kv"
-    )
+    choice = choose_network("classify", TrainOptions(init=trained, attention="kv"))
+    assert name_run(open_dataset(phantom), choice, 3) == f"{phantom.name}-vit_nano-kv-3"
 
 
 def test_a_choice_of_queries_that_would_change_nothing_is_refused(trained: Path, phantom: Path) -> None:
     for wanted in ("sima", "softmax"):
-        with pytest.raises(GossamerError, match=f"{wanted} attention has its own") as caught:
-            run_name(open_dataset(phantom), TrainOptions(init=trained, attention=wanted, query="mean"))
-        assert caught.value.code is ErrorCode.CONFIG
+        with pytest.raises(GossamerError) as caught:
+            choose_network("classify", TrainOptions(init=trained, attention=wanted, query="mean"))
+        assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "query")
 
 
 def test_a_bundle_has_nothing_to_train_on(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(GossamerError, match="name the run that it was exported from"):
+    with pytest.raises(GossamerError) as caught:
         read_initial(tmp_path)
+    assert caught.value.code is ErrorCode.UNSUPPORTED
 
 
-def test_weights_that_changed_since_the_plan_are_refused(trained: Path, phantom: Path, tmp_path: Path) -> None:
-    from gossamer.training.initial_weights import start_from
-    from gossamer.training.run_folder import InitialWeights
-
-    made, _ = plan(phantom, init=trained)
-    with pytest.raises(GossamerError, match="other weights than when the run was planned") as caught:
-        start_from(InitialWeights(str(trained), "0" * 64), made.model.build())
+def test_changed_initial_weights_are_refused(trained: Path) -> None:
+    with pytest.raises(GossamerError) as caught:
+        reload_initial(InitialWeightsSource(str(trained), "0" * 64))
     assert caught.value.code is ErrorCode.INTEGRITY
 
 
@@ -112,15 +110,17 @@ def test_a_run_that_does_not_fit_says_what_would(phantom: Path) -> None:
         plan_memory(made.model, made.recipe, 0, available=2**20)
 
 
-def test_what_cannot_be_trained_is_refused_before_images_are_read_at_its_size(
-    phantom: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gossamer.training import plan as module
+def test_memory_is_planned_before_preprocessing_is_fitted(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gossamer.api import train as module
+    from gossamer.training.classification import plan as twin
 
-    monkeypatch.setattr(module, "fit_preprocessing", lambda *_: pytest.fail("was read"))
+    monkeypatch.setattr(twin, "fit_preprocessing", lambda *_: pytest.fail("images were read at the network's size"))
 
-    def refuse(model: object, recipe: object) -> Recipe:
+    def refuse(*_: object, **__: object) -> None:
         raise GossamerError(ErrorCode.BUSY, "memory", "too large", "use less")
 
-    with pytest.raises(GossamerError, match="too large"):
-        plan_run(open_dataset(phantom), TrainOptions(), refuse)
+    monkeypatch.setattr(module, "plan_memory", refuse)
+    with pytest.raises(GossamerError) as caught:
+        gossamer.train(phantom, out=phantom.parent / "refused")
+    assert caught.value.code is ErrorCode.BUSY
+    assert not (phantom.parent / "refused").exists()

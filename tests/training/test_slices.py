@@ -16,9 +16,9 @@ from gossamer.data.preparation.segmentation import PreparedCase, PreparedCases
 from gossamer.data.windows import add_neighbours, blend_bands, cut_window
 from gossamer.inference.segmentation import SlidingWindow
 from gossamer.training.augment import MaskAugmenter
-from gossamer.training.batches import Batch, Draw, EpochBatches
+from gossamer.training.batches import Batch, DrawnItem, EpochBatches
 from gossamer.training.recipe import Augmentation, Flips
-from gossamer.training.slices import TrainingSlices, ValidationCases, planes_of
+from gossamer.training.segmentation.items import TrainingSlices, ValidationCases, decode_planes
 
 STILL = Augmentation(0, 0, 0, 0, 0, 0, foreground=0.5)
 MOVING = dataclasses.replace(Augmentation(flips="both"), contrast=0, brightness=0, noise=0)
@@ -68,16 +68,16 @@ def test_a_draw_is_a_function_of_seed_epoch_and_slice() -> None:
     one, other = (drawn_from(data, (24, 32), Augmentation(flips="both"), 3) for _ in range(2))
     another = drawn_from(data, (24, 32), Augmentation(flips="both"), 3, seed=1)
     assert len(one) == 5
-    assert one.names() == ["case0 slice 0", "case0 slice 1", "case0 slice 2", "case1 slice 0", "case1 slice 1"]
+    assert one.slice_names() == ["case0 slice 0", "case0 slice 1", "case0 slice 2", "case1 slice 0", "case1 slice 1"]
     for index in reversed(range(5)):
-        first = one[Draw(4, index, 0.25)]
-        other[Draw(1, index, 1.0)]  # what was drawn before does not matter
-        assert equal(first, other[Draw(4, index, 0.25)])
+        first = one[DrawnItem(4, index, 0.25)]
+        other[DrawnItem(1, index, 1.0)]  # what was drawn before does not matter
+        assert equal(first, other[DrawnItem(4, index, 0.25)])
         assert first.images.shape == (3, 24, 32)
         assert first.targets.shape == (1, 24, 32)
         assert (float(first.shares), int(first.indices)) == (0.25, index)
-        assert not torch.equal(first.images, one[Draw(5, index, 0.25)].images)
-        assert not torch.equal(first.images, another[Draw(4, index, 0.25)].images)
+        assert not torch.equal(first.images, one[DrawnItem(5, index, 0.25)].images)
+        assert not torch.equal(first.images, another[DrawnItem(4, index, 0.25)].images)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -87,7 +87,7 @@ def test_the_asked_share_of_windows_holds_a_class(share: float) -> None:
     codes = np.where(disc((150, 170), (50.0, 120.0), 2.5), 2, 0)[None].astype(np.uint8)
     data = PreparedCases((dataclasses.replace(data.cases[0], codes=codes),), ())
     slices = drawn_from(data, (16, 12), dataclasses.replace(STILL, foreground=share))
-    found = [np.argwhere(slices[Draw(epoch, 0, 1.0)].targets[0].numpy()) for epoch in range(400)]
+    found = [np.argwhere(slices[DrawnItem(epoch, 0, 1.0)].targets[0].numpy()) for epoch in range(400)]
     held = [len(places) > 0 for places in found]
     by_chance = 20 * 16 / (135 * 159)
     wanted = share + (1 - share) * by_chance
@@ -108,7 +108,7 @@ def test_windows_reach_every_corner_and_never_leave_the_slice() -> None:
         slices = drawn_from(PreparedCases((case,), ()), (16, 12))
         corners = Counter()
         for epoch in range(500):
-            image = slices[Draw(epoch, 0, 1.0)].images
+            image = slices[DrawnItem(epoch, 0, 1.0)].images
             corner = int(image[0, 0, 0]), int(image[1, 0, 0])
             corners[corner] += 1
             assert torch.equal(image, torch.from_numpy(cut_window(stack[0], corner, (16, 12)).astype(np.float32)))
@@ -128,7 +128,7 @@ def test_a_slice_smaller_than_the_window_lies_where_evaluation_puts_it(size: tup
     list(blend_bands(ones.slices.astype(np.float32), (16, 20), look))
     for foreground in (0.0, 1.0):
         slices = drawn_from(PreparedCases((ones,), ()), (16, 20), dataclasses.replace(STILL, foreground=foreground))
-        np.testing.assert_array_equal(slices[Draw(0, 0, 1.0)].images, seen[0])
+        np.testing.assert_array_equal(slices[DrawnItem(0, 0, 1.0)].images, seen[0])
 
 
 @pytest.mark.parametrize("window", [(48, 40), (24, 36)])
@@ -137,7 +137,7 @@ def test_image_and_mask_move_together(window: tuple[int, int]) -> None:
     slices = drawn_from(prepared([(4, 48, 40)]), window, MOVING)
     changed, agree, elsewhere = 0, [], []
     for epoch, index in itertools.product(range(15), range(4)):
-        batch = slices[Draw(epoch, index, 1.0)]
+        batch = slices[DrawnItem(epoch, index, 1.0)]
         painted = batch.images[0].round()
         agree.append(float((painted == batch.targets[0]).double().mean()))
         elsewhere.append(float((painted == batch.targets[0].roll((2, 2), (0, 1))).double().mean()))
@@ -153,7 +153,7 @@ def test_overlapping_classes_become_a_map_each() -> None:
     slices = drawn_from(prepared([(3, 40, 34)], bits=True), (40, 34), MOVING, overlapping=True)
     both = 0
     for epoch, index in itertools.product(range(8), range(3)):
-        batch = slices[Draw(epoch, index, 1.0)]
+        batch = slices[DrawnItem(epoch, index, 1.0)]
         assert batch.targets.shape == (2, 40, 34)
         painted = batch.targets[0].int() + 2 * batch.targets[1].int()
         assert (batch.images[0].round() == painted).double().mean() > 0.95
@@ -165,13 +165,13 @@ def test_neighbouring_slices_are_the_channels_and_stay_aligned() -> None:
     data = prepared([(4, 30, 26), (1, 30, 26)], channels=2)
     slices = drawn_from(data, (30, 26), stack=3)
     for index in range(4):
-        images = slices[Draw(0, index, 1.0)].images.numpy()
+        images = slices[DrawnItem(0, index, 1.0)].images.numpy()
         wanted = [data.cases[0].slices[min(max(index + step, 0), 3)] for step in (-1, 0, 1)]
         np.testing.assert_array_equal(images, np.concatenate(wanted).astype(np.float32))
         np.testing.assert_array_equal(
             images, add_neighbours(data.cases[0].slices.astype(np.float32), 3)[index], "as in evaluation"
         )
-    np.testing.assert_array_equal(slices[Draw(0, 4, 1.0)].images[2:4], slices[Draw(0, 4, 1.0)].images[:2])
+    np.testing.assert_array_equal(slices[DrawnItem(0, 4, 1.0)].images[2:4], slices[DrawnItem(0, 4, 1.0)].images[:2])
     case = ValidationCases(data, 3)[0]
     np.testing.assert_array_equal(case.slices, add_neighbours(data.cases[0].slices.astype(np.float32), 3))
     np.testing.assert_array_equal(case.codes, data.cases[0].codes)
@@ -269,10 +269,10 @@ def test_an_epoch_draws_as_many_slices_as_asked_and_other_ones_each_time() -> No
 
 def test_planes_and_windows() -> None:
     codes = torch.tensor([[[0, 1, 2], [3, 2, 0]], [[1, 0, 0], [0, 0, 3]]])
-    numbers = planes_of(codes, 3, overlapping=False)
+    numbers = decode_planes(codes, 3, overlapping=False)
     assert numbers.shape == (2, 3, 2, 3)
     assert torch.equal((numbers * torch.arange(1, 4)[None, :, None, None]).sum(dim=1), codes)
-    bits = planes_of(codes, 2, overlapping=True)
+    bits = decode_planes(codes, 2, overlapping=True)
     assert torch.equal(bits[:, 0].int() + 2 * bits[:, 1].int(), codes.int())
     plane = np.arange(12).reshape(1, 3, 4) + 1
     np.testing.assert_array_equal(cut_window(plane, (1, 2), (2, 2)), [[[7, 8], [11, 12]]])

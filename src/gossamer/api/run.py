@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gossamer.api.tasks import task_of
 from gossamer.errors import Note
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.evaluation.classification import ClassificationEvaluation
-from gossamer.evaluation.segmentation import SegmentationEvaluation
-from gossamer.report import classification_page, segmentation_page
-from gossamer.report.labels import describe_decisions
 from gossamer.summary import Result, SummaryTable
-from gossamer.training.conclusion import ClassificationConclusion
-from gossamer.training.mask_conclusion import SegmentationConclusion
+from gossamer.training.conclusion import Conclusion, Evaluation
 from gossamer.training.run_folder import RunConfig, RunFolder
 
 
@@ -30,7 +26,7 @@ class Run(Result):
 
     path: Path
     config: RunConfig
-    conclusion: ClassificationConclusion | SegmentationConclusion | None
+    conclusion: Conclusion | None
 
     @property
     def report(self) -> Path:
@@ -38,8 +34,8 @@ class Run(Result):
         return RunFolder(self.path).report
 
     @property
-    def evaluation(self) -> ClassificationEvaluation | SegmentationEvaluation:
-        """Evaluation of the test split, or of the validation split where there is no test split."""
+    def evaluation(self) -> Evaluation:
+        """Evaluation of the test split, or of the validation split if there is no test split."""
         assert self.conclusion is not None, "only the first process of torchrun evaluates"
         return self.conclusion.evaluation
 
@@ -61,15 +57,4 @@ class Run(Result):
         """Return the metrics with their intervals, a verdict in words, and the path of the report."""
         if self.conclusion is None:
             return ()
-        *first, last = self.conclusion.evaluation.tables(self.config.data)
-        return (*first, replace(last, caption="\n".join([*self._remarks(), f"report: {self.report}"])))
-
-    def _remarks(self) -> list[str]:
-        """Return what the metrics mean, in words."""
-        if isinstance(self.conclusion, SegmentationConclusion):
-            return [segmentation_page.describe_quality(self.conclusion)]
-        assert self.conclusion is not None
-        single = len(self.config.classes) == 2 and not self.config.multi_label
-        lines = [f"positive class: {self.config.classes[1]}"] if single else []
-        decided = describe_decisions(self.conclusion.evaluation)
-        return [*lines, decided, classification_page.describe_quality(self.conclusion)]
+        return task_of(self.config.task).summarize_run(RunFolder(self.path), self.conclusion)

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cyclopts import Parameter
 
@@ -21,11 +22,11 @@ class TrainArguments(TrainOptions):
 
     attention: str | None = None
     image_size: str | None = None
+    seed: int | None = None  # type: ignore[assignment]
 
-    def given_options(self) -> dict[str, object]:
+    def typed_options(self) -> dict[str, Any]:
         """Return the options that were typed."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value != getattr(TrainOptions, name)}
+        return self.given(*(field.name for field in dataclasses.fields(self)))
 
 
 TrainArguments.__doc__ = TrainOptions.__doc__
@@ -36,6 +37,7 @@ def train(
     /,
     *,
     out: Path | None = None,
+    config: Path | None = None,
     resume: Path | None = None,
     threads: int | None = None,
     options: TrainArguments = TrainArguments(),
@@ -53,6 +55,8 @@ def train(
     Args:
         data: Labelled images.
         out: Run folder, which must not exist (default: runs/<data>-<model>-<attention>-<seed>).
+        config: config.yaml of another run, or its folder, whose network, recipe and seed are taken; options replace
+            single values (default: everything is chosen from the data).
         resume: Folder of a stopped run to finish, with its own data and options.
         threads: Number of CPU threads (default: all available, or as many as the resumed run had).
         options: Options of training.
@@ -63,7 +67,9 @@ def train(
     from gossamer.api.train import train as train_model
 
     try:
-        run = train_model(data, out=out, resume=resume, threads=threads, progress=True, **options.given_options())
+        run = train_model(
+            data, out=out, config=config, resume=resume, threads=threads, progress=True, **options.typed_options()
+        )
     except TrainingInterrupted as stop:
         say(f"gossamer: {stop}")
         sys.exit(128 + stop.signal_number)

@@ -16,9 +16,10 @@ from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.training_memory import forecast_training_memory
 from gossamer.profiling.training_step import training_loss
 from gossamer.training.augment import Augmenter, MaskAugmenter
-from gossamer.training.batches import Draw, TrainingImages
+from gossamer.training.batches import DrawnItem
+from gossamer.training.classification.items import TrainingImages
 from gossamer.training.run_folder import RunConfig
-from gossamer.training.slices import TrainingSlices
+from gossamer.training.segmentation.items import TrainingSlices
 
 START_S = 15.0
 """Of a training besides its epochs: the start of a process, reading, evaluation and report."""
@@ -146,7 +147,7 @@ def _time_reading(run: RunConfig, dataset: ClassificationDataset | SegmentationD
             seed=run.seed,
         )
         slices = len(items)
-    seconds = _measure_seconds(lambda: items[Draw(0, int(rng.integers(len(items))), 1.0)])
+    seconds = _measure_seconds(lambda: items[DrawnItem(0, int(rng.integers(len(items))), 1.0)])
     drawn = len(train) * slices
     return seconds, min(drawn, run.recipe.draws or drawn), len(val) * slices
 

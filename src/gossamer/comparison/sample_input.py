@@ -8,7 +8,7 @@ from gossamer.data import ClassificationDataset, SegmentationDataset
 from gossamer.data.preparation.classification import prepare_split
 from gossamer.data.preparation.segmentation import prepare_split as prepare_cases
 from gossamer.training.run_folder import RunConfig
-from gossamer.training.slices import middle_window
+from gossamer.training.segmentation.items import middle_window
 
 
 def read_sample_input(run: RunConfig, dataset: ClassificationDataset | SegmentationDataset) -> np.ndarray:

@@ -18,10 +18,10 @@ from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.attention import attention_config
 from gossamer.nn.models import PRESETS, NetworkConfig, ViTConfig, list_models
 from gossamer.task import TaskName
+from gossamer.training.classification.plan import build_model, choose_input_size
 from gossamer.training.options import TrainOptions
-from gossamer.training.plan import choose_model, choose_size
-from gossamer.training.plan_segmentation import STACK
-from gossamer.training.resolve_model import Choice, choose_network
+from gossamer.training.resolve_model import NetworkChoice, choose_network
+from gossamer.training.segmentation.plan import DEFAULT_STACK
 from gossamer.variants import Variant
 
 SMALL = ("_nano", "_tiny", "_small")
@@ -139,7 +139,7 @@ def _at_sizes(
     dataset: ClassificationDataset | SegmentationDataset,
     found: ClassificationSurvey | SegmentationSurvey,
     variant: Variant,
-    choice: Choice,
+    choice: NetworkChoice,
     sizes: list[Size] | None,
     refused: list[str],
 ) -> Iterator[ModelCandidate]:
@@ -151,13 +151,14 @@ def _at_sizes(
                 yield _segmentation_candidate(dataset, found, variant, choice, size)
             else:
                 assert isinstance(found, ClassificationSurvey)
-                yield ModelCandidate(variant=variant, network=choose_model(dataset, found, {}, size, choice)[0])
+                network, _ = build_model(dataset, found, TrainOptions(), choice, size)
+                yield ModelCandidate(variant=variant, network=network)
         except GossamerError as error:
             if sizes is not None:
                 refused.append(f"{variant.name} at {size[0]}x{size[1]}: {error.problem}")
 
 
-def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Choice) -> list[Size]:
+def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: NetworkChoice) -> list[Size]:
     """Return the recipe's size, half and twice of it, each a multiple of what the network wants."""
     first = choice.described
     if isinstance(found, SegmentationSurvey):
@@ -165,7 +166,7 @@ def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Cho
         # A window that holds the largest image already gains nothing but empty border.
         larger = any(side > window for side, window in zip(found.largest, usual, strict=True))
     else:
-        usual, step = choose_size(first, found, TrainOptions(), choice), first.input_requirements.multiple
+        usual, step = choose_input_size(found, TrainOptions(), choice), first.input_requirements.multiple
         if isinstance(first, ViTConfig):
             step = 4 if max(usual) <= 64 else 16
         larger = True
@@ -177,10 +178,10 @@ def _default_sizes(found: ClassificationSurvey | SegmentationSurvey, choice: Cho
 
 
 def _segmentation_candidate(
-    dataset: SegmentationDataset, found: SegmentationSurvey, variant: Variant, choice: Choice, size: Size
+    dataset: SegmentationDataset, found: SegmentationSurvey, variant: Variant, choice: NetworkChoice, size: Size
 ) -> ModelCandidate:
-    inference = SlidingWindow(size, STACK if dataset.volumes else 1)
-    network = choice.config(
+    inference = SlidingWindow(size, DEFAULT_STACK if dataset.volumes else 1)
+    network = choice.build_config(
         image_size=size,
         in_channels=found.channels * inference.stack,
         num_classes=len(dataset.classes) + (0 if dataset.overlapping else 1),

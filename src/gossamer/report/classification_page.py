@@ -16,7 +16,7 @@ from gossamer.profiling.figure import format_quantity
 from gossamer.report import figures
 from gossamer.report.labels import describe_decisions, describe_labels, plot_label_intervals, sort_by_auroc
 from gossamer.summary import list_some
-from gossamer.training.conclusion import ClassificationConclusion
+from gossamer.training.classification.conclusion import ClassificationConclusion
 
 COST_ROWS = {
     "parameters": "Parameters",

@@ -10,21 +10,12 @@ from markupsafe import Markup
 from gossamer import __version__
 from gossamer.evaluation.segmentation import SegmentationEvaluation
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS
-from gossamer.files import write_json, write_text
 from gossamer.report import figures, overlays
 from gossamer.report.classification_page import COST_ROWS, environment
-from gossamer.training.mask_conclusion import SegmentationConclusion
-from gossamer.training.run_folder import RunFolder
+from gossamer.training.segmentation.conclusion import SegmentationConclusion
 
 FEW_GROUPS = 10
 """With fewer patients than these, a bootstrap interval is too narrow."""
-
-
-def write_run(folder: RunFolder, conclusion: SegmentationConclusion) -> None:
-    """Write cases, report and summary of a run."""
-    conclusion.evaluation.write_csv(folder.cases)
-    write_text(folder.report, render_run(conclusion))
-    write_json(folder.summary, conclusion.to_json())
 
 
 def render_run(conclusion: SegmentationConclusion) -> str:

@@ -1,7 +1,7 @@
-"""Which images make a batch, on which process, and how they are changed: all of it a function of seed and epoch.
+"""Which samples make a batch, on which process: a function of seed and epoch.
 
 Nothing here keeps random state, so a resumed run, another number of workers and another number of processes see the
-same images in the same order with the same changes.
+same samples in the same order with the same changes.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
-
-from gossamer.data.preparation.classification import PreparedImages
-from gossamer.training.augment import Augmenter
+from torch.utils.data import Sampler
 
 
-class Draw(NamedTuple):
-    """One image of one epoch: its number in the split, and its share of the batch's loss."""
+class DrawnItem(NamedTuple):
+    """One training item of one epoch.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        index: Number of the item in the training split.
+        share: Share of the item in the loss of its batch.
+    """
 
     epoch: int
     index: int
@@ -27,7 +29,14 @@ class Draw(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a training step reads."""
+    """What a training step reads.
+
+    Attributes:
+        images: ``(batch, channels, rows, columns)``.
+        targets: Truth of each image, in the form of the task.
+        shares: Share of each image in the loss.
+        indices: Number of each image in the training split.
+    """
 
     images: Tensor
     targets: Tensor
@@ -35,20 +44,20 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
-class EpochBatches(Sampler[list[Draw]]):
+class EpochBatches(Sampler[list[DrawnItem]]):
     """The batches of an epoch, as one of ``world_size`` processes sees them.
 
-    Every image is drawn once an epoch, or as many of them as ``draws`` says. The shuffled split is cut into batches
-    whose sizes differ by one at most, and each batch is dealt out to the processes; where a process would get none, it
-    repeats an image with a share of zero.
+    Every item is drawn once in an epoch, or ``draws`` of them. The shuffled split is cut into batches whose sizes
+    differ by one at most, and each batch is dealt out to the processes; a process that would get none repeats an item
+    with a share of zero.
 
     Args:
-        count: images of the split.
-        batch_size: largest number of images of a batch, over all processes.
-        seed: of the run.
-        rank: which process this is.
-        world_size: number of processes.
-        draws: images of an epoch, at most ``count``; all of them if left out.
+        count: Number of items in the split.
+        batch_size: Largest number of items in a batch, over all processes.
+        seed: Seed of the run.
+        rank: Number of this process.
+        world_size: Number of processes.
+        draws: Number of items in an epoch, at most ``count`` (default: all).
     """
 
     def __init__(
@@ -68,40 +77,22 @@ class EpochBatches(Sampler[list[Draw]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iteration is."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[DrawnItem]]:
         order = np.random.default_rng([self.seed, self.epoch, 0]).permutation(self.count)[: self.draws]
         for batch in np.array_split(order, self.batches):
             own = batch[self.rank :: self.world_size]
             share = 1 / len(batch)
-            yield [Draw(self.epoch, int(i), share) for i in own] or [Draw(self.epoch, int(batch[0]), 0.0)]
-
-
-class TrainingImages(Dataset[Batch]):
-    """The prepared training images, changed at random as each is drawn."""
-
-    def __init__(self, split: PreparedImages, augmenter: Augmenter, seed: int) -> None:
-        self.split = split
-        self.augmenter = augmenter
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.split.samples)
-
-    def __getitem__(self, draw: Draw) -> Batch:
-        image = torch.from_numpy(self.split.images[draw.index])
-        changed = self.augmenter(image, np.random.SeedSequence([self.seed, draw.epoch, 1, draw.index]))
-        target = torch.from_numpy(self.split.targets[draw.index])
-        return Batch(changed, target, torch.tensor(draw.share), torch.tensor(draw.index))
+            yield [DrawnItem(self.epoch, int(i), share) for i in own] or [DrawnItem(self.epoch, int(batch[0]), 0.0)]
 
 
 class ValidationShard(Sampler[int]):
-    """Every ``world_size``-th image, from ``rank`` on; together the processes see each image once."""
+    """Every ``world_size``-th sample from ``rank`` on; together the processes see each sample once."""
 
     def __init__(self, count: int, rank: int, world_size: int) -> None:
         self.indices = range(rank, count, world_size)
@@ -111,17 +102,3 @@ class ValidationShard(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
-
-
-class ValidationImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """The prepared validation images as they are, with their targets and numbers."""
-
-    def __init__(self, split: PreparedImages) -> None:
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.split.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        image, target = self.split.images[index], self.split.targets[index]
-        return torch.from_numpy(image), torch.from_numpy(target), torch.tensor(index)

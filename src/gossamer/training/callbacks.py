@@ -1,4 +1,4 @@
-"""What happens between the steps: events for whoever watches, checkpoints, and the answer to a signal."""
+"""Callbacks between training steps: events for observers, checkpoints and signals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ _SAVING_SHARE = 0.05
 
 @dataclass(frozen=True)
 class StepDone:
-    """An optimizer step is done: the number of steps so far, and their planned total."""
+    """An optimizer step is done.
+
+    Attributes:
+        step: Number of steps so far.
+        steps: Planned number of steps.
+    """
 
     step: int
     steps: int
@@ -32,7 +37,13 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is done: the metrics of all epochs so far, and which of them is the best."""
+    """An epoch is done.
+
+    Attributes:
+        history: Metrics of each epoch so far.
+        epochs: Planned number of epochs.
+        best_epoch: Index of the best epoch so far.
+    """
 
     history: tuple[dict[str, float], ...]
     epochs: int
@@ -105,16 +116,16 @@ class SignalGuard(Callback):
         self._received = number
 
 
-class Record(Callback):
-    """Keeps the history, the best weights and the state to resume from; tells observers.
+class HistoryRecorder(Callback):
+    """Keeps the history, the best weights and the state to resume from, and informs observers.
 
-    Its state travels in the checkpoint, so that a resumed run goes on with the same history and the same best epoch.
+    Its own state is part of the checkpoint, so that a resumed run continues the same history with the same best epoch.
     The state to resume from is written at the end of an epoch, unless writing would take more than 5 % of the time.
 
     Args:
-        folder: of the run.
-        monitor: metric that chooses the best epoch; the lower loss decides between equals.
-        observers: called with every event, on the first process.
+        folder: Run folder.
+        monitor: Validation metric that chooses the best epoch; the lower loss decides between equal values.
+        observers: Functions that are called with every event, on the first process.
     """
 
     def __init__(self, folder: RunFolder, monitor: str, observers: tuple[Observer, ...]) -> None:
@@ -128,27 +139,32 @@ class Record(Callback):
         self._saved_at = 0.0
         self._saving_takes = 0.0
 
+    @property
+    def state_key(self) -> str:
+        """Name of the state in the checkpoint."""
+        return "Record"
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
+        """Return the state that a resumed run needs."""
         return {"history": self.history, "best_epoch": self.best_epoch, "finals": self._finals}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Restore the state of a checkpoint."""
         self.history = list(state_dict["history"])
         self.best_epoch = state_dict["best_epoch"]
         self._finals = list(state_dict["finals"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of the epoch."""
+        """Note the time at which the epoch begins."""
         self._epoch_began = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Tell observers of the step."""
+        """Inform observers of the step."""
         assert isinstance(pl_module, TrainingModule)
-        self._tell(trainer, StepDone(trainer.global_step, pl_module.steps))
+        self._inform(trainer, StepDone(trainer.global_step, pl_module.steps))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the epoch to the history, and write what it changed."""
+        """Add the epoch to the history and write the files that it changed."""
         assert isinstance(pl_module, TrainingModule)
         loss = pl_module.train_loss()
         row = {
@@ -175,10 +191,10 @@ class Record(Callback):
                 save_weights(pl_module.network.state_dict(), self.folder.path)
             self.folder.write_history(self.history)
             assert trainer.max_epochs is not None
-            self._tell(trainer, EpochDone(tuple(self.history), trainer.max_epochs, self.best_epoch))
+            self._inform(trainer, EpochDone(tuple(self.history), trainer.max_epochs, self.best_epoch))
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write the state to resume from, if it is time; called last, when all other state of the epoch is final."""
+        """Write the state to resume from if it is due; called last, when all other state of the epoch is final."""
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
         due = time.monotonic() - self._saved_at >= self._saving_takes / _SAVING_SHARE
         if trainer.world_size > 1:
@@ -190,29 +206,29 @@ class Record(Callback):
             self._saving_takes = self._saved_at - began
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep the names of a batch that could not be trained on."""
+        """Write the names of the images of a batch whose loss or gradient is not finite."""
         if isinstance(pl_module, TrainingModule) and pl_module.bad_batch:
             write_json(
                 self.folder.path / "bad_batch.json", {"step": trainer.global_step, "images": pl_module.bad_batch}
             )
 
     def _rank(self, row: dict[str, float], number: int) -> tuple[bool, float, float]:
-        """Order epochs: a network in its last stage before one that is not, then by the metric, then by the loss."""
+        """Return a key to order epochs by: last stage of the network first, then the metric, then the loss."""
         monitored = -row[self.monitor] if self.monitor == "val_loss" else row[self.monitor]
         return (self._finals[number], round(monitored, 6), -row["val_loss"])
 
-    def _tell(self, trainer: pl.Trainer, event: Event) -> None:
+    def _inform(self, trainer: pl.Trainer, event: Event) -> None:
         if trainer.is_global_zero:
             for observer in self.observers:
                 observer(event)
 
 
-class SaveLast(Callback):
-    """Calls ``Record.save`` after every other callback has seen the end of the epoch."""
+class CheckpointWriter(Callback):
+    """Calls ``HistoryRecorder.save`` after every other callback has seen the end of the epoch."""
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
+    def __init__(self, recorder: HistoryRecorder) -> None:
+        self.recorder = recorder
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the state to resume from."""
-        self.record.save(trainer)
+        self.recorder.save(trainer)

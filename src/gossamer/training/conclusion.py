@@ -1,83 +1,156 @@
-"""A finished run as a value: everything that its report shows."""
+"""What the conclusions of all tasks share: a finished run as a value, everything that its report shows."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, ClassVar, Protocol
 
 from gossamer import __version__, config
-from gossamer.data import SPLITS, ClassificationDataset
-from gossamer.data.transforms import Standardize
-from gossamer.errors import Note
-from gossamer.evaluation.classification import ClassificationEvaluation
-from gossamer.evaluation.predictions import Predictions
+from gossamer.data import SPLITS, Dataset, Sample
+from gossamer.errors import ErrorCode, Note
+from gossamer.evaluation.bootstrap import Estimate
 from gossamer.profiling.network import Costs
-from gossamer.training.loop import Fitted
+from gossamer.task import TaskName
+from gossamer.training.job import FitResult
 from gossamer.training.run_folder import RunConfig
 
-WORST_CASES = 12
+
+class Evaluation(Protocol):
+    """The evaluation of a split, whatever the task."""
+
+    @property
+    def metrics(self) -> dict[str, Estimate]:
+        """Each metric by its name."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as data."""
+        ...
 
 
-@dataclass(frozen=True)
-class ClassificationConclusion:
+class Prepared(Protocol):
+    """The prepared samples of a split, whatever the task."""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The samples."""
+        ...
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of the stored pixels of each sample."""
+        ...
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Notes on reading the samples."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
     """A finished run, with everything that its report shows.
 
     Attributes:
-        run: its config.
-        dataset: what it was trained on.
-        fitted: how training went.
-        predictions: of the evaluated split.
-        images: the evaluated images, as the network saw them.
-        evaluation: metrics of the evaluated split.
-        profile: what the network costs here.
-        machine: where that was measured.
-        notes: everything a reader should know.
+        run: Config of the run.
+        dataset: Data that the network was trained on.
+        fitted: Course of the training.
+        evaluation: Metrics of the evaluated split.
+        profile: Cost of the network on this machine.
+        machine: Description of this machine.
+        notes: Everything that a reader of the report should know.
     """
 
+    task: ClassVar[TaskName]
+
     run: RunConfig
-    dataset: ClassificationDataset
-    fitted: Fitted
-    predictions: Predictions
-    images: np.ndarray
-    evaluation: ClassificationEvaluation
+    dataset: Dataset
+    fitted: FitResult
+    evaluation: Evaluation
     profile: Costs
     machine: dict[str, Any]
     notes: tuple[Note, ...]
 
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Return the summary that is kept beside the run."""
-        history = self.fitted.history
+        """Return the summary that is kept in the run folder."""
+
+    def describe_run(self) -> dict[str, Any]:
+        """Return the entries of the summary on network and data."""
         return {
-            "gossamer": __version__,
             "data": self.run.data,
             "preset": self.run.preset,
             "model": config.to_json(self.run.model),
             "seed": self.run.seed,
             "splits": {split: sum(s.split == split for s in self.dataset.samples) for split in SPLITS},
-            "training": {
-                "epochs": len(history),
-                "planned_epochs": self.run.recipe.epochs,
-                "best_epoch": int(history[self.fitted.best_epoch]["epoch"]),
-                "stopped_early": self.fitted.stopped_early,
-                "monitor": self.run.monitor,
-                "class_weights": dict(zip(self.run.classes, self.fitted.class_weights, strict=True)),
-                "seconds": sum(row["seconds"] for row in history),
-            },
+        }
+
+    def describe_training(self) -> dict[str, Any]:
+        """Return the entries of the summary on the course of the training."""
+        history = self.fitted.history
+        return {
+            "epochs": len(history),
+            "planned_epochs": self.run.recipe.epochs,
+            "best_epoch": int(history[self.fitted.best_epoch]["epoch"]),
+            "stopped_early": self.fitted.stopped_early,
+            "monitor": self.run.monitor,
+            "seconds": sum(row["seconds"] for row in history),
+        }
+
+    def describe_result(self) -> dict[str, Any]:
+        """Return the entries of the summary on metrics, cost, machine and notes."""
+        return {
             **self.evaluation.to_json(),
             "cost": {name: figure.to_json() for name, figure in self.profile.items()},
             "machine": self.machine,
             "notes": [note.to_json() for note in self.notes],
         }
 
-    def worst_cases(self) -> list[tuple[int, float]]:
-        """Return the row and the loss of the cases that the model got most wrong, worst first."""
-        loss = self.predictions.loss()
-        return [(int(row), float(loss[row])) for row in np.argsort(-loss, kind="stable")[:WORST_CASES]]
+    @property
+    def version(self) -> str:
+        """Version of Gossamer that concluded the run."""
+        return __version__
 
-    def picture(self, row: int) -> np.ndarray:
-        """Return an evaluated image for display: ``(rows, columns[, 3])`` with values 0..1."""
-        step = next(step for step in self.run.preprocessing.steps if isinstance(step, Standardize))
-        picture = self.images[row] * step.std + step.mean
-        return picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
+
+def choose_split(splits: Mapping[str, Prepared]) -> str:
+    """Return the split to evaluate: ``test``, or ``val`` where there is no test split."""
+    return "test" if "test" in splits else "val"
+
+
+def collect_notes(
+    run: RunConfig, dataset: Dataset, splits: Mapping[str, Prepared], notes: Sequence[Note], optimism: str
+) -> list[Note]:
+    """Return the notes of data, planning and reading.
+
+    Args:
+        run: Config of the run.
+        dataset: Data that the network was trained on.
+        splits: Prepared samples of every split.
+        notes: Notes of planning.
+        optimism: Text of the note that is added where the validation split has to serve as the test split.
+    """
+    collected = [*dataset.notes, *notes]
+    if choose_split(splits) == "val":
+        collected.append(Note(ErrorCode.LABEL, run.data, f"there is no test split; {optimism}"))
+    collected += [note for part in splits.values() for note in part.notes]
+    return collected + note_shared_pixels(run.data, splits.values())
+
+
+def note_shared_pixels(source: str, parts: Iterable[Prepared]) -> list[Note]:
+    """Return a note if images of different splits have equal pixels.
+
+    Args:
+        source: Path of the data.
+        parts: Prepared samples of every split.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for part in parts:
+        for sample, fingerprint in zip(part.samples, part.fingerprints, strict=True):
+            splits[fingerprint].add(sample.split)
+    shared = sum(len(found) > 1 for found in splits.values())
+    if not shared:
+        return []
+    return [Note(ErrorCode.LABEL, source, f"{shared} images occur in several splits; the metrics are too good for it")]

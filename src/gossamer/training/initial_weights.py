@@ -1,82 +1,48 @@
-"""Weights that training starts from, in place of fresh ones: a run's, or imported ones."""
+"""Weights that training starts from in place of fresh ones: those of a run, or imported ones."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from gossamer.checkpoint import WEIGHTS, load_model
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes, read_json, sha256_hexdigest
 from gossamer.inference.bundle_files import is_bundle
-from gossamer.nn.attention import AttentionConfig, attention_config
-from gossamer.nn.models import Network, NetworkConfig
-from gossamer.nn.transfer import Query, Transfer, has_queries, transfer_weights
-from gossamer.training.run_folder import InitialWeights, RunFolder
+from gossamer.nn.models import Network
+from gossamer.nn.transfer import Query, Transfer, transfer_weights
+from gossamer.training.run_folder import InitialWeightsSource, RunFolder
 
 
 @dataclass(frozen=True)
-class Initial:
+class InitialWeights:
     """A trained network to start from.
 
     Attributes:
-        network: with its weights.
-        preset: name that it was made from.
-        weights: where they are, for the run's config.
+        network: Network with its weights.
+        preset: Name of the preset that the network was made from.
+        source: Folder and digest of the weights, for the run's config.
     """
 
     network: Network
     preset: str
-    weights: InitialWeights
+    source: InitialWeightsSource
 
-    def config(self, attention: Any = None, **changes: Any) -> NetworkConfig:
-        """Return the network's config with the given values changed; None keeps the network's own.
-
-        Raises:
-            GossamerError: ``E-CONFIG`` or ``E-UNSUPPORTED``, where they do not fit it.
-        """
-        given = {key: value for key, value in changes.items() if value is not None}
-        if attention is not None:
-            if self.network.config.attention is None:
-                problem = f"{self.preset} has no attention to choose"
-                raise GossamerError(ErrorCode.CONFIG, "attention", problem, "leave it out")
-            given["attention"] = attention_config(attention)
-        return dataclasses.replace(self.network.config, **given).fitted()
-
-    def require_query(self, attention: AttentionConfig) -> None:
-        """Raise unless ``attention`` lacks queries that the network has, so that something must take their place.
+    def transfer_to(self, network: Network) -> Transfer:
+        """Copy into ``network`` every weight that it can take over, and return what was done.
 
         Raises:
-            GossamerError: ``E-CONFIG``, where a choice of what replaces queries would change nothing.
+            GossamerError: ``E-VALUE`` or ``E-CONFIG`` if the weights do not fit.
         """
-        with torch.device("meta"):
-            target = self.config(attention).build()
-        if has_queries(self.network) and not has_queries(target):
-            return
-        own, name = self.network.config.attention, attention.name
-        lacking = f"the weights' own {own.name} has none" if own and not has_queries(self.network) else None
-        problem = f"says what takes the place of queries, but {lacking or f'{name} attention has its own'}"
-        raise GossamerError(ErrorCode.CONFIG, "query", problem, "leave it out")
-
-    def given_to(self, model: NetworkConfig) -> Transfer:
-        """Return what a network of this config takes over.
-
-        Raises:
-            GossamerError: ``E-VALUE`` or ``E-CONFIG``, where the weights do not fit.
-        """
-        return transfer_weights(self.network, model.build(), self.weights.query)
+        return transfer_weights(self.network, network, self.source.query)
 
 
-def read_initial(folder: Path, query: Query = "key") -> Initial:
+def read_initial(folder: Path, query: Query = "key") -> InitialWeights:
     """Return the network of a run folder, or of a folder that ``gossamer import-weights`` wrote.
 
     Args:
-        folder: with ``model.safetensors`` and ``config.json``.
-        query: what takes the place of queries in a mechanism without, as in ``convert_attention``.
+        folder: Folder with ``model.safetensors`` and ``config.json``.
+        query: Source of the queries for a mechanism that has none, as in ``convert_attention``.
 
     Raises:
         GossamerError: ``E-UNSUPPORTED`` for a bundle; the folder cannot be read.
@@ -90,17 +56,18 @@ def read_initial(folder: Path, query: Query = "key") -> Initial:
         preset = run.read_config().preset
     else:
         preset = str(read_json(report).get("model")) if report.is_file() else network.config.name
-    return Initial(network, preset, InitialWeights(str(folder), sha256_hexdigest(read_bytes(folder / WEIGHTS)), query))
+    digest = sha256_hexdigest(read_bytes(folder / WEIGHTS))
+    return InitialWeights(network, preset, InitialWeightsSource(str(folder), digest, query))
 
 
-def start_from(weights: InitialWeights, network: Network) -> None:
-    """Load into ``network`` what it can take over.
+def reload_initial(source: InitialWeightsSource) -> InitialWeights:
+    """Return the weights that a run was planned with.
 
     Raises:
-        GossamerError: ``E-INTEGRITY``, where the weights are not those that the run was planned with.
+        GossamerError: ``E-INTEGRITY`` if the folder now holds other weights.
     """
-    initial = read_initial(Path(weights.path), weights.query)
-    if initial.weights.sha256 != weights.sha256:
-        problem = "holds other weights than when the run was planned"
-        raise GossamerError(ErrorCode.INTEGRITY, weights.path, problem, "start a new run")
-    transfer_weights(initial.network, network, weights.query)
+    initial = read_initial(Path(source.path), source.query)
+    if initial.source.sha256 != source.sha256:
+        problem = "the weights have changed since the run was planned"
+        raise GossamerError(ErrorCode.INTEGRITY, source.path, problem, "restore them, or start a new run")
+    return initial

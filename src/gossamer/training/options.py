@@ -58,7 +58,7 @@ class TrainOptions:
         stack: Number of neighbouring slices of a volume seen together in segmentation, odd (default: 3 for volumes,
             1 for pictures).
         loss: Loss of segmentation (default: dice_ce).
-        seed: Seed of splits, initial weights, order and augmentation, 0 or more.
+        seed: Seed of splits, initial weights, order and augmentation, 0 or more (default: 0).
 
     Raises:
         GossamerError: ``E-CONFIG`` for a negative seed, an image size that is not rows x columns, or an option that
@@ -87,7 +87,7 @@ class TrainOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
+        if self.seed is not None and self.seed < 0:  # None: not typed on the command line
             raise GossamerError(ErrorCode.CONFIG, "seed", f"{self.seed} is negative", "use 0 or more")
         for key in ("model", "patch_size", "stem"):
             if self.init is not None and getattr(self, key) is not None:

@@ -38,7 +38,7 @@ from gossamer.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class InitialWeights:
+class InitialWeightsSource:
     """Weights that a run started from.
 
     Attributes:
@@ -86,7 +86,7 @@ class RunConfig:
     monitor: str
     task: TaskName = "classify"
     inference: SlidingWindow | None = None
-    init: InitialWeights | None = None
+    init: InitialWeightsSource | None = None
 
     @property
     def title(self) -> str:
@@ -231,6 +231,23 @@ class RunFolder:
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
         write_text(self.history, table.getvalue())
+
+
+def read_base_config(path: Path) -> RunConfig:
+    """Return the config that a run starts from.
+
+    Args:
+        path: ``config.yaml`` of another run, or its folder.
+
+    Raises:
+        GossamerError: ``E-MISSING`` or ``E-CONFIG``.
+    """
+    file = RunFolder(path).config if path.is_dir() else path
+    try:
+        text = read_bytes(file).decode()
+    except UnicodeDecodeError as error:
+        raise GossamerError(ErrorCode.CONFIG, file, "is not text", "use the config.yaml of a run") from error
+    return RunConfig.from_yaml(text, file)
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:

@@ -1,37 +1,42 @@
-"""Segmentation: the loss of each batch of crops, Dice of each validation case."""
+"""Loss and validation of segmentation: the loss of each batch of windows, Dice of each validation case."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.data.windows import blend_bands
 from gossamer.evaluation.segmentation_metrics import overlap_metrics
 from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import AuxiliaryHead, Network
-from gossamer.training.batches import Batch
+from gossamer.training.batches import Batch, EpochBatches, ValidationShard
+from gossamer.training.job import TrainingJob, count_processes, process_rank
 from gossamer.training.losses import LOSSES, cross_entropy
 from gossamer.training.module import TrainingModule
 from gossamer.training.recipe import Recipe
-from gossamer.training.slices import ValidationCase, planes_of
+from gossamer.training.run_folder import RunConfig
+from gossamer.training.segmentation.items import ValidationCase, ValidationCases, decode_planes, training_items
 
 
 class SegmentationModule(TrainingModule):
     """A network with the loss of segmentation.
 
     Args:
-        network: what is trained.
-        recipe: how.
-        inference: how the network comes to a whole case.
-        foreground: number of classes besides the background.
-        overlapping: whether a pixel may belong to several of them.
-        seed: of the run.
-        sample_ids: names of the training slices.
-        steps: optimizer steps of the whole training.
+        network: Network to train.
+        recipe: Recipe of training.
+        inference: Windows through which the network sees a case.
+        foreground: Number of classes besides the background.
+        overlapping: Whether a pixel may belong to several classes.
+        seed: Seed of the run.
+        sample_ids: Names of the training slices.
+        steps: Number of optimizer steps of the whole training.
     """
 
     def __init__(
@@ -52,9 +57,9 @@ class SegmentationModule(TrainingModule):
         self.overlapping = overlapping
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """Return the loss of the task and what the network's paper adds to it.
+        """Return the loss of the task, of the auxiliary heads and of the penalty of the network.
 
-        The soft Dice is that of the images of this process.
+        Soft Dice is computed over the images of this process.
         """
         real = batch.shares > 0
         output = self.network.training_output(batch.images)
@@ -68,19 +73,19 @@ class SegmentationModule(TrainingModule):
         return output.add_penalty(loss) * share
 
     def validation_step(self, batch: ValidationCase, batch_idx: int) -> None:
-        """Segment a case, and keep its counts until the epoch is whole."""
+        """Segment a case, and keep its counts until the end of the epoch."""
         counts = torch.zeros(3, self.foreground, dtype=torch.float64)
         loss, pixels = 0.0, 0
-        # Windows side by side choose the epoch as well as overlapping ones, in half the time or less.
-        for band in blend_bands(batch.slices, self.inference.window, self._probabilities, overlap=0.0):
+        # Adjacent windows choose the epoch as well as overlapping ones, in half the time or less.
+        for band in blend_bands(batch.slices, self.inference.window, self._predict_windows, overlap=0.0):
             codes = torch.from_numpy(batch.codes[band.slices, band.rows].astype(np.int64))
             probabilities = torch.from_numpy(band.values).clamp(1e-7, 1 - 1e-7)
-            truth = planes_of(codes, self.foreground, self.overlapping)
+            truth = decode_planes(codes, self.foreground, self.overlapping)
             if self.overlapping:
                 chosen = probabilities > 0.5
                 loss -= float(torch.where(truth, probabilities, 1 - probabilities).log().sum()) / self.foreground
             else:
-                chosen = planes_of(probabilities.argmax(dim=1), self.foreground, overlapping=False)
+                chosen = decode_planes(probabilities.argmax(dim=1), self.foreground, overlapping=False)
                 loss -= float(probabilities.gather(1, codes[:, None]).log().sum())
             pixels += codes.numel()
             counts += torch.stack([(part.sum(dim=(0, 2, 3))) for part in (chosen & truth, chosen, truth)])
@@ -96,11 +101,13 @@ class SegmentationModule(TrainingModule):
         metrics["val_loss"] = float(losses.mean())
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})
 
-    def _probabilities(self, windows: np.ndarray) -> np.ndarray:
+    def _predict_windows(self, windows: np.ndarray) -> np.ndarray:
+        """Return the probabilities of windows."""
         logits = self.network(torch.from_numpy(windows)).float()
         return (torch.sigmoid(logits) if self.overlapping else torch.softmax(logits, dim=1)).numpy()
 
     def _head_loss(self, head: AuxiliaryHead, real: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of an auxiliary head over the images that count."""
         logits = head.logits.float()[real]
         measure = cross_entropy if head.loss == "cross_entropy" else LOSSES[self.recipe.loss]
         if head.target == "foreground":
@@ -109,6 +116,45 @@ class SegmentationModule(TrainingModule):
         if logits.shape[2:] != targets.shape[2:]:
             logits = F.interpolate(logits, targets.shape[2:], mode="bilinear", align_corners=False)
         return measure(logits, targets, self.overlapping)
+
+
+def build_job(run: RunConfig, network: Network, train: PreparedCases, val: PreparedCases) -> TrainingJob:
+    """Return the module and the batches of a training.
+
+    Args:
+        run: Config of the run.
+        network: Network to train.
+        train: Prepared training cases.
+        val: Prepared validation cases.
+    """
+    recipe, inference, rank, processes = run.recipe, run.inference, process_rank(), count_processes()
+    assert inference is not None
+    slices = training_items(run, train)
+    batches = EpochBatches(len(slices), recipe.batch_size, run.seed, rank, processes, draws=recipe.draws)
+    module = SegmentationModule(
+        network,
+        recipe,
+        inference,
+        foreground=len(run.classes),
+        overlapping=run.multi_label,
+        seed=run.seed,
+        sample_ids=slices.slice_names(),
+        steps=recipe.epochs * len(batches),
+    )
+    return TrainingJob(
+        module,
+        DataLoader(slices, batch_sampler=batches),
+        DataLoader(
+            ValidationCases(val, inference.stack),
+            batch_size=None,
+            sampler=ValidationShard(len(val.cases), rank, processes),
+            collate_fn=_keep_case,
+        ),
+    )
+
+
+def _keep_case(case: Any) -> Any:
+    return case
 
 
 def _mean(values: list[np.ndarray]) -> float:
