@@ -1,25 +1,20 @@
-"""Metrics of classification, by torchmetrics.
+"""Metrics of classification.
 
 With two classes the second is the positive one. With more classes, and with several labels, AUROC, average precision
 and F1 are macro averages over the classes for which they are defined. A metric that is undefined, such as the AUROC of
 a single class, is NaN and never a number that looks like one.
 
-Each class is also measured by itself, against all others where there are more than two.
+Each class is also measured by itself, against all others if there are more than two.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import torch
-import torchmetrics.functional.classification as tm
-from torch import Tensor
 
 CALIBRATION_BINS = 15
 
-# Name: how it is shown, and whether larger is better.
 METRICS: dict[str, tuple[str, bool]] = {
     "auroc": ("AUROC", True),
     "average_precision": ("Average precision", True),
@@ -29,8 +24,8 @@ METRICS: dict[str, tuple[str, bool]] = {
     "brier": ("Brier score", False),
     "ece": ("Expected calibration error", False),
 }
+"""Label of each metric, and whether larger is better."""
 
-# Of one label. The last three depend on its threshold; labels of which the largest probability decides have none.
 LABEL_METRICS: dict[str, str] = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
@@ -38,6 +33,8 @@ LABEL_METRICS: dict[str, str] = {
     "specificity": "Specificity",
     "f1": "F1",
 }
+"""Label of each metric of one class. The last three depend on its threshold; a class that is predicted as the most
+probable one has none."""
 
 
 def classification_metrics(
@@ -46,11 +43,11 @@ def classification_metrics(
     """Return every metric of ``METRICS``.
 
     Args:
-        probabilities: ``(samples, classes)``; rows sum to 1 unless multi-label.
-        targets: ``(samples, classes)`` of 0 and 1.
-        multi_label: whether a sample may have any number of classes.
-        thresholds: ``(classes,)``, of multi-label accuracy, balanced accuracy and F1; one half if left out. Of single
-            labels the largest probability decides.
+        probabilities: Probabilities ``(samples, classes)``; rows sum to 1 unless multi-label.
+        targets: Array ``(samples, classes)`` of 0 and 1.
+        multi_label: Whether a sample may have any number of classes.
+        thresholds: Thresholds ``(classes,)`` of multi-label accuracy, balanced accuracy and F1 (default: one half).
+            Single labels are decided by the largest probability.
     """
     return metrics_and_labels(probabilities, targets, multi_label=multi_label, thresholds=thresholds)[0]
 
@@ -58,100 +55,124 @@ def classification_metrics(
 def metrics_and_labels(
     probabilities: np.ndarray, targets: np.ndarray, *, multi_label: bool, thresholds: np.ndarray | None = None
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Return every metric of ``METRICS``, and those of ``LABEL_METRICS`` for each label.
+    """Return every metric of ``METRICS``, and those of ``LABEL_METRICS`` for each class.
 
     Args:
-        probabilities: as of ``classification_metrics``.
-        targets: the same.
-        multi_label: the same.
-        thresholds: the same; with two classes ``(1,)``, for the label alone: the whole is that of the larger one.
+        probabilities: Probabilities ``(samples, classes)``; rows sum to 1 unless multi-label.
+        targets: Array ``(samples, classes)`` of 0 and 1.
+        multi_label: Whether a sample may have any number of classes.
+        thresholds: Thresholds as for ``classification_metrics``; with two classes ``(1,)``, which moves the metrics of
+            the label alone: those of the whole follow the larger probability.
 
     Returns:
-        the metrics; and one entry a class, or one alone, the second, of two.
+        The metrics; and one entry for each class, or with two classes one entry for the second.
     """
-    predicted, truth = torch.from_numpy(probabilities).float(), torch.from_numpy(targets).long()
+    scores, truth = probabilities.astype(np.float32), targets > 0
     count = truth.shape[1]
     if multi_label:
-        called = probabilities.astype(np.float64) > (0.5 if thresholds is None else thresholds)
-        columns = [_binary_metrics(predicted[:, k].contiguous(), called[:, k], truth[:, k]) for k in range(count)]
+        decided = probabilities.astype(np.float64) > (0.5 if thresholds is None else thresholds)
+        columns = [_binary_metrics(scores[:, k], decided[:, k], truth[:, k]) for k in range(count)]
         whole = {name: _mean_of_defined([column[name] for column in columns]) for name in METRICS}
         both = [column["balanced_accuracy"] for column in columns if not math.isnan(column["auroc"])]
-        whole["balanced_accuracy"] = _mean_of_defined(both)  # how many negatives are right is not balanced by itself
+        whole["balanced_accuracy"] = _mean_of_defined(both)  # the share of correct negatives alone is not balanced
         return whole, [{name: column[name] for name in LABEL_METRICS} for column in columns]
     if count == 2:
-        scores = predicted[:, 1].contiguous()
-        whole = _binary_metrics(scores, probabilities[:, 1] > 0.5, truth[:, 1])
-        called = probabilities[:, 1].astype(np.float64) > (0.5 if thresholds is None else thresholds[0])
-        label = whole | _decisions(torch.from_numpy(called).long(), truth[:, 1])
+        whole = _binary_metrics(scores[:, 1], probabilities[:, 1] > 0.5, truth[:, 1])
+        decided = probabilities[:, 1].astype(np.float64) > (0.5 if thresholds is None else thresholds[0])
+        label = whole | _decision_metrics(decided, truth[:, 1])
         return {name: whole[name] for name in METRICS}, [{name: label[name] for name in LABEL_METRICS}]
-    labels = [_ranks(predicted[:, k].contiguous(), truth[:, k]) for k in range(count)]
-    return _multiclass_metrics(predicted, truth, labels), labels
+    labels = [_rank_metrics(scores[:, k], truth[:, k]) for k in range(count)]
+    return _multiclass_metrics(scores, truth, labels), labels
 
 
-def validation_metrics(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:
-    """Return the AUROC and the accuracy of logits, under names that begin with ``val_``."""
-    probabilities = torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
-    metrics = classification_metrics(probabilities.cpu().numpy(), targets.cpu().numpy(), multi_label=multi_label)
+def validation_metrics(probabilities: np.ndarray, targets: np.ndarray, *, multi_label: bool) -> dict[str, float]:
+    """Return the AUROC and the accuracy, under names that begin with ``val_``."""
+    metrics = classification_metrics(probabilities, targets, multi_label=multi_label)
     return {"val_auroc": metrics["auroc"], "val_accuracy": metrics["accuracy"]}
 
 
-def _ranks(scores: Tensor, truth: Tensor) -> dict[str, float]:
+def _rank_metrics(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return the area under the ROC curve and the average precision; equal scores are one step of the curves."""
     positives = int(truth.sum())
-    both = 0 < positives < len(truth)
-    options: Any = {"validate_args": False}
+    negatives = len(truth) - positives
+    order = np.argsort(scores)[::-1]
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    hits = np.cumsum(truth[order])[ends].astype(np.float64)
+    called = ends + 1.0
+    false_alarms = called - hits
+    gains, losses = np.diff(hits, prepend=0.0), np.diff(false_alarms, prepend=0.0)
+    both = positives and negatives
     return {
-        "auroc": float(tm.binary_auroc(scores, truth, **options)) if both else math.nan,
-        "average_precision": float(tm.binary_average_precision(scores, truth, **options)) if positives else math.nan,
+        "auroc": float(((hits - gains / 2) * losses).sum()) / (positives * negatives) if both else math.nan,
+        "average_precision": float((gains * hits / called).sum()) / positives if positives else math.nan,
     }
 
 
-def _decisions(called: Tensor, truth: Tensor) -> dict[str, float]:
-    positives, hits = int(truth.sum()), int((called * truth).sum())
-    negatives, rejected = len(truth) - positives, int(((1 - called) * (1 - truth)).sum())
+def _decision_metrics(decided: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    positives, hits = int(truth.sum()), int((decided & truth).sum())
+    negatives, rejected = len(truth) - positives, int((~decided & ~truth).sum())
     return {
         "sensitivity": hits / positives if positives else math.nan,
         "specificity": rejected / negatives if negatives else math.nan,
-        "f1": 2 * hits / (positives + int(called.sum())) if positives else math.nan,
+        "f1": 2 * hits / (positives + int(decided.sum())) if positives else math.nan,
     }
 
 
-def _binary_metrics(scores: Tensor, called: np.ndarray, truth: Tensor) -> dict[str, float]:
-    chosen = torch.from_numpy(called).long()
-    decided = _decisions(chosen, truth)
-    recalls = [value for name in ("specificity", "sensitivity") if not math.isnan(value := decided[name])]
+def _binary_metrics(scores: np.ndarray, decided: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    decisions = _decision_metrics(decided, truth)
+    recalls = [value for name in ("specificity", "sensitivity") if not math.isnan(value := decisions[name])]
     return (
-        _ranks(scores, truth)
-        | decided
+        _rank_metrics(scores, truth)
+        | decisions
         | {
-            "accuracy": float((chosen == truth).float().mean()),
+            "accuracy": float((decided == truth).mean()),
             "balanced_accuracy": float(np.mean(recalls)),
-            "brier": float((scores - truth).square().mean()),
-            "ece": float(tm.binary_calibration_error(scores, truth, n_bins=CALIBRATION_BINS, validate_args=False)),
+            "brier": float(np.square(scores - truth.astype(np.float64)).mean()),
+            "ece": _calibration_error(scores, truth),
         }
     )
 
 
-def _multiclass_metrics(probabilities: Tensor, truth: Tensor, labels: list[dict[str, float]]) -> dict[str, float]:
-    classes = truth.shape[1]
-    wanted = truth.argmax(dim=1)
-    chosen = probabilities.argmax(dim=1)
-    present = [k for k in range(classes) if bool((wanted == k).any())]
-    options: Any = {"validate_args": False}
-    hits = (chosen == wanted).float()
-    f1 = tm.multiclass_f1_score(chosen, wanted, num_classes=classes, average="none", **options)
+def _multiclass_metrics(
+    probabilities: np.ndarray, truth: np.ndarray, labels: list[dict[str, float]]
+) -> dict[str, float]:
+    wanted, chosen = truth.argmax(axis=1), probabilities.argmax(axis=1)
+    hits = chosen == wanted
+    sizes, called, right = (
+        np.bincount(numbers, minlength=truth.shape[1]) for numbers in (wanted, chosen, wanted[hits])
+    )
+    present = sizes > 0
     return {
         "auroc": _mean_of_defined([label["auroc"] for label in labels]),
         "average_precision": _mean_of_defined([label["average_precision"] for label in labels]),
         "accuracy": float(hits.mean()),
-        "balanced_accuracy": float(np.mean([float(hits[wanted == k].mean()) for k in present])),
-        "f1": _mean_of_defined([float(f1[k]) for k in present]),
-        "brier": float((probabilities - truth).square().sum(dim=1).mean()),
-        "ece": float(
-            tm.multiclass_calibration_error(
-                probabilities, wanted, num_classes=classes, n_bins=CALIBRATION_BINS, **options
-            )
-        ),
+        "balanced_accuracy": float((right[present] / sizes[present]).mean()),
+        "f1": float((2 * right[present] / (sizes[present] + called[present])).mean()),
+        "brier": float(np.square(probabilities - truth.astype(np.float64)).sum(axis=1).mean()),
+        "ece": _calibration_error(probabilities.max(axis=1), hits),
     }
+
+
+def _calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float:
+    """Return the mean difference of confidence and accuracy over equally wide bins, weighted by their samples."""
+    bins = np.searchsorted(_BIN_STARTS, confidences, side="right")
+    size = CALIBRATION_BINS + 2
+    differences = np.bincount(bins, confidences, size) - np.bincount(bins, correct, size)
+    return float(np.abs(differences).sum() / len(confidences))
+
+
+def _bin_starts() -> np.ndarray:
+    """Return the limits of the bins in float32, rounded as torch.linspace rounds them.
+
+    A score that equals a limit must fall into the same bin everywhere.
+    """
+    step = float(np.float32(1) / np.float32(CALIBRATION_BINS))
+    upward = np.arange(CALIBRATION_BINS + 1)
+    limits = np.where(upward < (CALIBRATION_BINS + 1) // 2, step * upward, 1 - step * upward[::-1])
+    return limits.astype(np.float32)
+
+
+_BIN_STARTS = _bin_starts()
 
 
 def _mean_of_defined(values: list[float]) -> float:

@@ -1,11 +1,11 @@
-"""Metrics of segmentation, a class and a case at a time; distances by MONAI.
+"""Metrics of segmentation, a class and a case at a time.
 
-A case is a picture, or a volume with all its slices pooled. Conventions for empty masks, since every choice flatters
-someone: a class that neither the truth nor the prediction holds says nothing, and is left out (NaN). Where only one of
-them holds it, overlaps are 0 and the Hausdorff distance is the diagonal of the image.
+A case is a picture, or a volume with all its slices pooled. Conventions for empty masks, since every choice favours
+some model: a class that is in neither the truth nor the prediction has no value (NaN). A class that is in only one of
+them has overlaps of 0 and the diagonal of the image as its Hausdorff distance.
 
-*Weighted Jaccard* is the mean over classes weighted by their share of the truth; arXiv 2503.18862 reports a measure of
-that name without a definition, and figures must not be compared with it.
+*Weighted Jaccard* is the mean over classes weighted by their share of the truth. arXiv 2503.18862 reports a measure of
+that name without a definition; values must not be compared with it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-from monai.metrics.surface_dice import compute_surface_dice
 
 from gossamer.data.label_map import LabelMap
+from gossamer.evaluation.surfaces import surface_metrics
 
-# Name: how it is shown, and whether larger is better. Distances are in mm, or in pixels where there is no spacing.
 MASK_METRICS: dict[str, tuple[str, bool]] = {
     "dice": ("Dice", True),
     "jaccard": ("Jaccard", True),
@@ -28,10 +25,11 @@ MASK_METRICS: dict[str, tuple[str, bool]] = {
     "hd95": ("95th percentile Hausdorff distance", False),
     "surface_dice": ("Surface Dice", True),
 }
+"""Label of each metric, and whether larger is better. Distances are in mm, or in pixels where there is no spacing."""
 WHOLE_CASE = frozenset({"jaccard_weighted"})
 """Metrics with one figure for all classes of a case."""
 TOLERANCE = 1.0
-"""Of surface Dice, in mm, or in pixels where there is no spacing."""
+"""Default tolerance of surface Dice, in mm, or in pixels where there is no spacing."""
 
 
 def case_metrics(
@@ -42,14 +40,14 @@ def case_metrics(
     *,
     distances: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Return each metric of ``MASK_METRICS`` for one case: one value a class, NaN where it says nothing.
+    """Return each metric of ``MASK_METRICS`` for one case: one value for each class, NaN where it is undefined.
 
     Args:
-        prediction: masks on the grid of the truth.
-        truth: masks.
-        spacing_mm: of the grid, or None for pixels.
-        tolerance: how far apart surfaces may lie and still agree, in mm or pixels.
-        distances: whether to compute the metrics of surfaces too, which take most of the time.
+        prediction: Predicted masks on the grid of the truth.
+        truth: True masks.
+        spacing_mm: Distance of neighbouring pixels along each axis in mm, or None for pixels.
+        tolerance: Largest distance at which surfaces agree, in mm or pixels.
+        distances: Whether to compute the metrics of surfaces too, which take most of the time.
     """
     common = (prediction.planes & truth.planes).reshape(len(truth.classes), -1).sum(axis=1)
     predicted = prediction.planes.reshape(len(truth.classes), -1).sum(axis=1)
@@ -58,7 +56,7 @@ def case_metrics(
     if distances:
         spacing = tuple(spacing_mm) if spacing_mm is not None else (1.0,) * len(truth.spatial_shape)
         surfaces = [
-            _surface_metrics(prediction.planes[k], truth.planes[k], spacing, tolerance)
+            _class_surface_metrics(prediction.planes[k], truth.planes[k], spacing, tolerance)
             for k in range(len(truth.classes))
         ]
         values["hd95"], values["surface_dice"] = (np.array(column) for column in zip(*surfaces, strict=True))
@@ -66,9 +64,9 @@ def case_metrics(
 
 
 def overlap_metrics(common: np.ndarray, predicted: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarray]:
-    """Return Dice, Jaccard and weighted Jaccard from counts of pixels, one value a class.
+    """Return Dice, Jaccard and weighted Jaccard from counts of pixels, one value for each class.
 
-    Weighted Jaccard has one value a case; it stands in the place of each class, NaN where the truth is empty.
+    Weighted Jaccard has one value for a case; it is repeated for each class, NaN where the truth is empty.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         dice = 2 * common / (predicted + wanted)
@@ -78,25 +76,12 @@ def overlap_metrics(common: np.ndarray, predicted: np.ndarray, wanted: np.ndarra
     return {"dice": dice, "jaccard": jaccard, "jaccard_weighted": np.full(len(dice), weighted)}
 
 
-def _surface_metrics(
-    predicted: np.ndarray, wanted: np.ndarray, spacing: tuple[float, ...], tolerance: float
+def _class_surface_metrics(
+    predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], tolerance: float
 ) -> tuple[float, float]:
     """Return the 95th percentile Hausdorff distance and the surface Dice of one class."""
-    if not predicted.any() and not wanted.any():
+    if not predicted.any() and not truth.any():
         return math.nan, math.nan
-    if not predicted.any() or not wanted.any():
-        return math.hypot(*(size * mm for size, mm in zip(wanted.shape, spacing, strict=True))), 0.0
-    box = _box(predicted | wanted)
-    a, b = (torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (predicted, wanted))
-    hausdorff = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=spacing)
-    agreement = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=spacing)
-    return float(hausdorff), float(agreement)
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Return the smallest box around a mask, one pixel wider on every side that has room, so that edges stay edges."""
-    box = []
-    for axis in range(mask.ndim):
-        found = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(max(0, int(found[0]) - 1), int(found[-1]) + 2))
-    return tuple(box)
+    if not predicted.any() or not truth.any():
+        return math.hypot(*(size * step for size, step in zip(truth.shape, spacing, strict=True))), 0.0
+    return surface_metrics(predicted, truth, spacing, tolerance)

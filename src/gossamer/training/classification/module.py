@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from gossamer.data.preparation.classification import PreparedImages
 from gossamer.evaluation.classification_metrics import validation_metrics
+from gossamer.inference.decisions import compute_probabilities
 from gossamer.nn.models import Network
 from gossamer.training.batches import Batch, EpochBatches, ValidationShard
 from gossamer.training.classification.items import ValidationImages, training_items
@@ -77,7 +78,8 @@ class ClassificationModule(TrainingModule):
         indices, logits, targets = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
         self._validation = []
         logits, targets = self.gathered(indices, logits, targets)
-        metrics = validation_metrics(logits, targets, multi_label=self.multi_label)
+        probabilities = compute_probabilities(logits.float().cpu().numpy(), multi_label=self.multi_label)
+        metrics = validation_metrics(probabilities, targets.cpu().numpy(), multi_label=self.multi_label)
         metrics["val_loss"] = float(self.sample_losses(logits, targets).mean())
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})
 
