@@ -81,7 +81,8 @@ def nearest_distances(edges: np.ndarray, others: np.ndarray, spacing: tuple[floa
         if begin < len(costs):
             active = active[nearest[active] > costs[begin]]
     if active.size and len(costs) == _LINES:
-        nearest[active] = _far_squares(gaps, (slices[active], row[active], column[active]), (*coarse, fine))
+        points = (slices[active], row[active], column[active])
+        nearest[active] = _far_squares(gaps, points, (coarse[0], coarse[1], fine))
     return np.sqrt(nearest).astype(np.float32)
 
 
