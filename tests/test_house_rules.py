@@ -110,8 +110,7 @@ def test_tables_are_complete() -> None:
         kind.__module__ for kind in MECHANISMS.values()
     }
     assert files("nn/models", {"base"}) == {type(preset).__module__.rsplit(".", 1)[-1] for preset in PRESETS.values()}
-    no_layouts = {"case_table", "channel_files", "mask_values", "rle_order", "studies"}
-    assert files("data/layouts", no_layouts) == set(LAYOUTS) - {"manifest"} | {"csv_manifest"}
+    assert files("data/layouts", set()) == set(LAYOUTS)
     verbs = {name.replace("_", "-") for name in files("cli", {"main", "output", "numbers"})}
     assert verbs == set(VERBS)
 

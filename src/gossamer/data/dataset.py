@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gossamer.data.image import Image
-from gossamer.data.io import read_image
+from gossamer.data.io import read_picture
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import sha256_hexdigest
 from gossamer.task import TaskName
@@ -41,7 +41,7 @@ class FileReader:
 
     def __call__(self, sample: Sample) -> Image:
         """Return the pixels of ``sample``."""
-        return read_image(self.root / sample.id)
+        return read_picture(self.root / sample.id)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,6 @@ class Geometry:
         flips: whether memory runs against the stored index along slices, rows and columns.
         oriented: whether the file says which way the axes point.
         unit_mm: length of the stored unit, in mm.
-        units_code: the stored code of the units of space and time, NIfTI's ``xyzt_units``.
-        qform_code: what the stored quaternion refers to; 0 for nothing.
-        sform_code: what the stored matrix refers to; 0 for nothing.
-        pixdim: sign of the third axis, then the spacing along ``i``, ``j`` and ``k``, as stored.
-        quaternion: ``b, c, d`` and the offsets ``x, y, z`` as stored.
     """
 
     affine: Affine
@@ -43,17 +38,18 @@ class Geometry:
     flips: tuple[bool, bool, bool] = (False, False, False)
     oriented: bool = True
     unit_mm: float = 1.0
-    units_code: int = 2
-    qform_code: int = 0
-    sform_code: int = 1
-    pixdim: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    quaternion: tuple[float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
     @property
     def memory_shape(self) -> tuple[int, int, int]:
         """Sizes along slices, rows and columns."""
         slices, rows, columns = (self.stored_shape[axis] for axis in self.axes)
         return slices, rows, columns
+
+    @property
+    def stored_spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along ``i``, ``j`` and ``k``, in the stored unit."""
+        i, j, k = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0)
+        return float(i), float(j), float(k)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -25,8 +25,9 @@ class Image:
         spacing_mm: distance of neighbouring samples along each spatial axis, or None where the file does not say.
         source: where the image came from, for messages.
         notes: what was decided while reading.
-        geometry: where the volume that was read lies and how its file stores it, or None for what is no volume.
-            Transforms keep it, so that a result can be put back.
+        geometry: Place of the volume in space and the order of its voxels in the file, or None for pictures. It is that
+            of the file even after a transform, so that a result can be put back.
+        header: Header of the file, which only the reader and the writer of its format understand, or None.
 
     Raises:
         ValueError: axes or spacing do not fit the array.
@@ -38,6 +39,7 @@ class Image:
     spacing_mm: tuple[float, ...] | None = None
     notes: tuple[Note, ...] = ()
     geometry: Geometry | None = None
+    header: object = None
 
     def __post_init__(self) -> None:
         allowed = (*SPATIAL_AXES, "channels")
@@ -66,6 +68,14 @@ class Image:
         spatial = tuple(axis for axis in self.axes if axis in SPATIAL_AXES)
         axes = spatial if array.ndim == len(spatial) else (*spatial, "channels")
         return replace(self, array=array, axes=axes, spacing_mm=spacing_mm or self.spacing_mm)
+
+    def grid_difference(self, other: Image) -> str | None:
+        """Return how the grid of ``other`` differs from this one, in words, or None where it is the same."""
+        if self.geometry is not None and other.geometry is not None:
+            return self.geometry.difference(other.geometry)
+        if self.spatial_shape != other.spatial_shape:
+            return f"{self.spatial_shape} pixels against {other.spatial_shape}"
+        return None
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the pixels with their shape and type: equal for exact duplicates only."""

@@ -11,6 +11,15 @@ import numpy as np
 
 from gossamer.data.dataset import Sample
 
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""Split of each name that folders and tables use, in lower case."""
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.15
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.data.io import RASTER_SUFFIXES
+from gossamer.data.io.formats import PICTURES, has_suffix, list_suffixes
 from gossamer.data.io.rle import Order
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import require_place, write_text
@@ -90,11 +90,9 @@ def find_inputs(predictor: ClassificationPredictor, paths: Sequence[Path]) -> li
     for path in paths:
         require_image_path(path)
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files += [
-            file for file in inside if file.is_file() and (file == path or file.suffix.lower() in RASTER_SUFFIXES)
-        ]
+        files += [file for file in inside if file.is_file() and (file == path or has_suffix(file, PICTURES))]
     if not files:
-        raise no_images(paths, RASTER_SUFFIXES)
+        raise no_images(paths, list_suffixes(PICTURES))
     return files
 
 

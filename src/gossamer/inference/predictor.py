@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from gossamer.data.image import Image
-from gossamer.data.io import read_image
+from gossamer.data.io import read_picture
 from gossamer.data.transforms import Preprocessing
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.inference.decisions import Thresholds, compute_probabilities
@@ -78,8 +78,8 @@ class Predictor(ABC):
         return compute_probabilities(self.network(inputs), multi_label=self.multi_label)
 
     def read_image(self, path: Path) -> Image:
-        """Return the image in a file, with as many channels as the model takes where the format leaves that open."""
-        return read_image(path)
+        """Return the picture in a file."""
+        return read_picture(path)
 
     def as_image(self, image: ImageLike) -> Image:
         """Return an image, an array or a file as an image.

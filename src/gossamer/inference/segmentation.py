@@ -11,7 +11,6 @@ import numpy as np
 
 from gossamer.data.image import Image
 from gossamer.data.io import read_image
-from gossamer.data.io.nifti import is_nifti, read_nifti
 from gossamer.data.label_map import LabelMap
 from gossamer.data.transforms import resample_planes
 from gossamer.data.windows import add_neighbours, blend_bands
@@ -125,10 +124,8 @@ class SegmentationPredictor(Predictor):
         return numbers
 
     def read_image(self, path: Path) -> Image:
-        """Return the image in a file; the fourth axis of a NIfTI holds channels if the model takes several."""
-        if is_nifti(path):
-            return read_nifti(path, channels=self.channels > 1)
-        return read_image(path)
+        """Return the image in a file; the fourth axis of a volume holds channels if the model takes several."""
+        return read_image(path, channels=self.channels > 1)
 
     def _image_of_array(self, array: np.ndarray) -> Image:
         if array.ndim == 3 and self.channels == 1:

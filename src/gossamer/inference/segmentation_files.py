@@ -9,15 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gossamer.data.cases.channel_files import numbered_channel, read_channels
+from gossamer.data.cases.studies import Study, find_studies
 from gossamer.data.image import Image
-from gossamer.data.io import RASTER_SUFFIXES
-from gossamer.data.io.nifti import is_nifti
+from gossamer.data.io.formats import has_suffix, list_suffixes, split_suffix
+from gossamer.data.io.masks import write_masks
 from gossamer.data.io.rle import Order
-from gossamer.data.io.write_masks import mask_stem, write_masks
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts.channel_files import numbered_channel, read_channels
 from gossamer.data.layouts.rle_csv import write_run_lengths
-from gossamer.data.layouts.studies import Study, find_studies
 from gossamer.errors import ErrorCode, GossamerError, Note, from_os_error
 from gossamer.files import require_place, write_text
 from gossamer.inference.decisions import to_csv
@@ -137,14 +136,14 @@ def find_inputs(predictor: SegmentationPredictor, paths: Sequence[Path]) -> list
             files = _images_inside(path)
             found += [SegmentationInput(file, file.relative_to(path).as_posix().replace("/", "-")) for file in files]
     if not found:
-        raise no_images(paths, (".nii", ".nii.gz", *RASTER_SUFFIXES))
+        raise no_images(paths, list_suffixes())
     return _with_distinct_names(_join_channels(found, predictor.channels) if predictor.numbered else found)
 
 
 def _images_inside(folder: Path) -> list[Path]:
     """Return the images below a folder, without the masks of a data set that holds both."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    files = [file for file in files if is_nifti(file) or file.suffix.lower() in RASTER_SUFFIXES]
+    files = [file for file in files if has_suffix(file)]
     parts = {part.lower() for file in files for part in file.relative_to(folder).parts[:-1]}
     if not parts & _IMAGE_FOLDERS:
         return files
@@ -181,13 +180,15 @@ def _with_distinct_names(inputs: Sequence[SegmentationInput]) -> list[Segmentati
     )
     current = list(inputs)
     for rename in renamings:
-        counts = Counter(mask_stem(entry.name) for entry in current)
+        stems = [split_suffix(entry.name)[0] for entry in current]
+        counts = Counter(stems)
         current = [
-            replace(entry, name=rename(entry)) if counts[mask_stem(entry.name)] > 1 else entry for entry in current
+            replace(entry, name=rename(entry)) if counts[stem] > 1 else entry
+            for stem, entry in zip(stems, current, strict=True)
         ]
     seen: dict[str, Path] = {}
     for entry in current:
-        stem = mask_stem(entry.name)
+        stem, _ = split_suffix(entry.name)
         if stem in seen:
             problem = f"{seen[stem]} and {entry.path} would have masks of one name"
             raise GossamerError(ErrorCode.OUTPUT, entry.path, problem, "predict them into different folders")

@@ -11,8 +11,7 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from gossamer.data.io import read_image
-from gossamer.data.io.masks import read_mask
+from gossamer.data.io import read_image, read_labels
 from gossamer.errors import ErrorCode, GossamerError
 
 INDICES = np.random.default_rng(0).integers(0, 4, (7, 11), dtype=np.uint8)
@@ -36,7 +35,7 @@ def write_palette(path: Path, bits: int, indices: np.ndarray = INDICES) -> Path:
 
 def refused(path: Path, code: ErrorCode) -> str:
     with pytest.raises(GossamerError) as caught:
-        read_mask(path)
+        read_labels(path)
     assert caught.value.code is code, caught.value
     return str(caught.value)
 
@@ -44,7 +43,7 @@ def refused(path: Path, code: ErrorCode) -> str:
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_palette_gives_indices_here_and_colours_elsewhere(tmp_path: Path, bits: int) -> None:
     path = write_palette(tmp_path / "a.png", bits)
-    mask = read_mask(path)
+    mask = read_labels(path)
     np.testing.assert_array_equal(mask.array, INDICES)
     assert mask.axes == ("rows", "columns")
     assert read_image(path).array.shape == (7, 11, 3)
@@ -53,12 +52,12 @@ def test_a_palette_gives_indices_here_and_colours_elsewhere(tmp_path: Path, bits
 
 def test_one_bit_gives_0_and_1(tmp_path: Path) -> None:
     PillowImage.fromarray(INDICES > 1).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png").array, INDICES > 1)
-    assert read_mask(tmp_path / "grey.png").array.dtype == np.uint8
+    np.testing.assert_array_equal(read_labels(tmp_path / "grey.png").array, INDICES > 1)
+    assert read_labels(tmp_path / "grey.png").array.dtype == np.uint8
     tifffile.imwrite(tmp_path / "bit.tif", INDICES > 1, photometric="minisblack")
-    np.testing.assert_array_equal(read_mask(tmp_path / "bit.tif").array, INDICES > 1)
+    np.testing.assert_array_equal(read_labels(tmp_path / "bit.tif").array, INDICES > 1)
     write_palette(tmp_path / "palette.png", 1, np.minimum(INDICES, 1))
-    np.testing.assert_array_equal(read_mask(tmp_path / "palette.png").array, np.minimum(INDICES, 1))
+    np.testing.assert_array_equal(read_labels(tmp_path / "palette.png").array, np.minimum(INDICES, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -67,19 +66,19 @@ def test_grey_values_stay(tmp_path: Path, dtype: type) -> None:
     PillowImage.fromarray(array).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
     for name in ("a.png", "a.tif"):
-        mask = read_mask(tmp_path / name)
+        mask = read_labels(tmp_path / name)
         assert mask.array.dtype == dtype
         np.testing.assert_array_equal(mask.array, array)
 
 
 def test_tiff_is_as_stored_whatever_it_is_shown_as(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", INDICES, photometric="miniswhite")
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif").array, INDICES)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").array, INDICES)
     colours = np.random.default_rng(1).integers(0, 2**16, (3, 256), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "b.tif", INDICES, photometric="palette", colormap=colours)
-    np.testing.assert_array_equal(read_mask(tmp_path / "b.tif").array, INDICES)
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.tif").array, INDICES)
     tifffile.imwrite(tmp_path / "c.tif", INDICES.astype(np.float32), photometric="minisblack")
-    np.testing.assert_array_equal(read_mask(tmp_path / "c.tif").array, INDICES)
+    np.testing.assert_array_equal(read_labels(tmp_path / "c.tif").array, INDICES)
 
 
 def test_values_that_are_no_numbers_of_classes(tmp_path: Path) -> None:
@@ -101,6 +100,6 @@ def test_colours_and_jpeg_are_refused(tmp_path: Path) -> None:
 
 def test_equal_channels_are_one(tmp_path: Path) -> None:
     PillowImage.fromarray(np.repeat(INDICES[..., None], 3, axis=-1)).save(tmp_path / "a.png")
-    mask = read_mask(tmp_path / "a.png")
+    mask = read_labels(tmp_path / "a.png")
     np.testing.assert_array_equal(mask.array, INDICES)
     assert "equal channels" in mask.notes[0].text

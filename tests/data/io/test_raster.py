@@ -153,7 +153,7 @@ def test_content_decides_not_the_name(tmp_path: Path) -> None:
     PillowImage.fromarray(gradient(np.uint8)).save(tmp_path / "a.png", format="JPEG")
     assert "JPEG" in read_image(tmp_path / "a.png").notes[0].text
     (tmp_path / "b.png").write_text("patient has no fever")
-    assert "neither PNG, JPEG nor TIFF" in refused(tmp_path / "b.png", ErrorCode.FORMAT)
+    refused(tmp_path / "b.png", ErrorCode.FORMAT)
     (tmp_path / "c.png").touch()
     refused(tmp_path / "c.png", ErrorCode.TRUNCATED)
     refused(tmp_path / "d.png", ErrorCode.MISSING)
@@ -255,6 +255,8 @@ def test_mutated_headers_raise_our_exception_or_give_an_image(
     path.write_bytes(mutated)
     try:
         image = read_image(path)
-    except GossamerError:
-        return
-    assert image.array.size > 0
+    except GossamerError as error:
+        assert error.where == str(path)
+        assert error.code.exit_status == 65
+    else:
+        assert image.array.size > 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gossamer.data.layouts import open_dataset
-from gossamer.data.layouts.synapse import CLASS_NAMES, open_synapse, recognises
+from gossamer.data.layouts.synapse import CLASS_NAMES, is_synapse, open_synapse
 from gossamer.errors import GossamerError
 
 SIZE = (7, 5)
@@ -65,7 +65,7 @@ def fault(root: Path) -> str:
 
 @pytest.mark.parametrize("lists", ["lists/lists_Synapse", "lists_Synapse", "."])
 def test_lists_are_found_and_slices_stacked_in_order(lists: str, tmp_path: Path) -> None:
-    assert not recognises(tmp_path)
+    assert not is_synapse(tmp_path)
     dataset = open_dataset(synapse(tmp_path, lists), task="segment")
     assert dataset.layout == "synapse"
     assert dataset.classes == CLASS_NAMES

@@ -1,5 +1,9 @@
-"""Bytes to ``Image``: one file a format, recognised by content, never by name."""
+"""Bytes to ``Image`` and back: one file a format, and one table of them.
 
-from gossamer.data.io.raster import RASTER_SUFFIXES, read_image
+Owns file formats, their limits and the tables of text and arrays that layouts read. Does not own the meaning of folders
+and names.
+"""
 
-__all__ = ["RASTER_SUFFIXES", "read_image"]
+from gossamer.data.io.formats import read_image, read_labels, read_picture
+
+__all__ = ["read_image", "read_labels", "read_picture"]

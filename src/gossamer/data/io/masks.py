@@ -1,57 +1,57 @@
-"""Pictures whose values are classes or instances, not brightness: PNG and TIFF, values as stored."""
+"""Masks to files, in the geometry and the format of the image that they belong to."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gossamer.data.image import Image
-from gossamer.data.io import jpeg
-from gossamer.data.io.raster import decode_raster
-from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.files import read_bytes
-
-MASK_SUFFIXES = (".png", ".tif", ".tiff")
+from gossamer.data.io.formats import FORMATS, Format, split_suffix
+from gossamer.data.label_map import LabelMap
+from gossamer.errors import ErrorCode, GossamerError
 
 
-def read_mask(path: Path | str) -> Image:
-    """Read a PNG or TIFF whose pixels are whole numbers from 0: a label map, a binary mask, or instance numbers.
+def write_masks(labels: LabelMap, image: Image, folder: Path, name: str) -> list[Path]:
+    """Write the masks of an image into ``folder`` and return the files.
 
-    The values are those stored: the indices of a palette, never its colours; 0 and 1 for one bit; 8, 16 and 32 bits
-    as they are. A picture with three equal channels counts as one channel, with a note.
+    The format is that of the image where it can hold masks; else a volume becomes NIfTI, with the place and order of
+    the image, and a picture becomes PNG, with a palette that makes the numbers visible. Classes that exclude each other
+    are one file of class numbers, counted from 1; classes that may overlap are one file of 0 and 1 each, named
+    ``<name>_<class>``.
+
+    Args:
+        labels: Masks on the grid of the image.
+        image: Image that the masks belong to.
+        folder: Existing folder.
+        name: Name of the image's file, with its suffix.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED`` for colours or JPEG, ``E-LABEL`` for values that are negative or no whole
-            numbers, and what ``read_image`` raises.
+        GossamerError: ``E-UNSUPPORTED`` for a volume without a place in space, ``E-OUTPUT`` where a file of that name
+            exists, ``E-NOSPACE``.
     """
-    path = Path(path)
-    data = read_bytes(path)
-    if data.startswith(jpeg.SIGNATURE):
-        problem = "is a JPEG, whose compression changes the values of a mask"
-        raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, "export it as PNG from its source")
-    image = decode_raster(data, path, indices=True)
-    array, notes = image.array, image.notes
-    if array.ndim == 3:
-        if not np.all(array == array[..., :1]):
-            problem = f"is a mask in colours, such as {tuple(array[array.any(axis=-1)][0].tolist())}"
-            raise GossamerError(
-                ErrorCode.UNSUPPORTED, path, problem, "save the number of the class of each pixel, as grey or palette"
-            )
-        array = array[..., 0]
-        notes = (*notes, Note(ErrorCode.VALUE, str(path), "three equal channels, read as one"))
-    return replace(image, array=_whole(array, path), axes=("rows", "columns"), notes=notes)
+    stem, suffix = split_suffix(name)
+    if labels.overlapping:
+        named = zip(labels.classes, labels.planes, strict=True)
+        parts = {f"{stem}_{label}": plane.astype(np.uint8) for label, plane in named}
+    else:
+        parts = {stem: labels.indices()}
+    return [_write_part(indices, image, folder / part.replace("/", "-"), suffix) for part, indices in parts.items()]
 
 
-def _whole(array: np.ndarray, path: Path) -> np.ndarray:
-    """Return the values as unsigned numbers; 1-bit TIFF comes as booleans."""
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8)
-    if array.dtype.kind == "u":
-        return array
-    wrong = ~((array >= 0) & (array < 2**32)) | (array != np.floor(array))
-    if wrong.any():
-        problem = f"holds the value {array[wrong][0]}, a mask holds whole numbers from 0"
-        raise GossamerError(ErrorCode.LABEL, path, problem, "save the number of the class of each pixel")
-    return array.astype(np.uint32)
+def _write_part(indices: np.ndarray, image: Image, stem: Path, suffix: str) -> Path:
+    chosen, suffix = _choose_format(suffix, is_volume=indices.ndim == 3)
+    path = stem.with_name(stem.name + suffix)
+    if path.exists():
+        problem = "exists already: another image has a name and class that make the same file name"
+        raise GossamerError(ErrorCode.OUTPUT, path, problem, "rename one of the images")
+    assert chosen.write is not None
+    chosen.write(path, indices, image)
+    return path
+
+
+def _choose_format(suffix: str, *, is_volume: bool) -> tuple[Format, str]:
+    """Return the format of a mask and its suffix: those of the image if it can hold masks, else the first that can."""
+    able = [format for format in FORMATS if format.mask_suffixes and format.is_volume == is_volume]
+    own = next((format for format in able if suffix.lower() in format.mask_suffixes), None)
+    return (able[0], able[0].mask_suffixes[0]) if own is None else (own, suffix)

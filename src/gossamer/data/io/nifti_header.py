@@ -31,17 +31,44 @@ _MOST_DEGREES, _MOST_MM = 1.0, 0.5  # by which qform and sform may differ withou
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What is needed to find, scale and place the voxels.
+    """Fields that place a volume in space, as stored: masks of the volume are written with the same ones.
 
     Attributes:
-        shape: stored sizes, at least three, without axes of size 1 behind the third.
-        dtype: type of the stored values, with its byte order.
-        offset: byte at which they begin.
-        slope: by which they are multiplied; 1 for none.
-        inter: what is added then.
-        pair: whether the voxels are in a file of their own.
-        geometry: where they lie.
-        notes: what was decided.
+        units_code: Code of the units of space and time, ``xyzt_units``.
+        qform_code: Coordinate system of the stored quaternion; 0 for none.
+        sform_code: Coordinate system of the stored matrix; 0 for none.
+        pixdim: Sign of the third axis, then the spacing along ``i``, ``j`` and ``k``.
+        quaternion: ``b``, ``c`` and ``d``, then the offsets ``x``, ``y`` and ``z``.
+    """
+
+    units_code: int
+    qform_code: int
+    sform_code: int
+    pixdim: tuple[float, float, float, float]
+    quaternion: tuple[float, float, float, float, float, float]
+
+    @classmethod
+    def from_geometry(cls, geometry: Geometry) -> NiftiHeader:
+        """Return the fields of a volume that was not read from NIfTI."""
+        units_code = next(code for code, mm in reversed(_UNIT_MM.items()) if mm == geometry.unit_mm)
+        pixdim = (1.0, *geometry.stored_spacing)
+        return cls(units_code, 0, int(geometry.oriented), pixdim, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+
+
+@dataclass(frozen=True)
+class VoxelBlock:
+    """The voxels of a file as its header describes them: where they begin, their type, scale and place.
+
+    Attributes:
+        shape: Stored sizes, at least three, without axes of size 1 behind the third.
+        dtype: Type of the stored values, with its byte order.
+        offset: Byte at which the values begin.
+        slope: Factor of the stored values (1 for none).
+        inter: Number that is added to the scaled values.
+        pair: Whether the voxels are in a separate file.
+        geometry: Place of the voxels in space.
+        header: Fields that masks of the volume are written with.
+        notes: Decisions that were made.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +78,7 @@ class NiftiHeader:
     inter: float
     pair: bool
     geometry: Geometry
+    header: NiftiHeader
     notes: tuple[Note, ...]
 
     @property
@@ -59,7 +87,7 @@ class NiftiHeader:
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
 
-def parse_header(data: bytes, where: str) -> NiftiHeader:
+def parse_header(data: bytes, where: str) -> VoxelBlock:
     """Read and check the header at the start of ``data``.
 
     Raises:
@@ -83,9 +111,9 @@ def parse_header(data: bytes, where: str) -> NiftiHeader:
     if not (math.isfinite(slope) and math.isfinite(inter)):
         problem = f"scl_slope {slope:g} and scl_inter {inter:g} are not both finite"
         raise GossamerError(ErrorCode.VALUE, where, problem, "export the volume again")
-    geometry, decided = _geometry(fields, (shape[0], shape[1], shape[2]), where)
+    geometry, header, decided = _geometry(fields, (shape[0], shape[1], shape[2]), where)
     scale = (slope, inter) if slope else (1.0, 0.0)  # the standard: a slope of 0 means that there is no scale
-    return NiftiHeader(shape, dtype, int(offset), *scale, not single, geometry, (*notes, *decided))
+    return VoxelBlock(shape, dtype, int(offset), *scale, not single, geometry, header, (*notes, *decided))
 
 
 def _fields(data: bytes, where: str) -> tuple[Any, bool]:
@@ -143,7 +171,7 @@ def _shape(dim: list[int], where: str) -> tuple[tuple[int, ...], list[Note]]:
     return tuple(shape), notes
 
 
-def _geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geometry, list[Note]]:
+def _geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geometry, NiftiHeader, list[Note]]:
     qform_code, sform_code = int(fields["qform_code"]), int(fields["sform_code"])
     units = int(fields["xyzt_units"])
     if units & 7 not in _UNIT_MM:
@@ -176,6 +204,8 @@ def _geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geo
         flips=flips,
         oriented=bool(qform_code or sform_code),
         unit_mm=unit_mm,
+    )
+    header = NiftiHeader(
         units_code=units,
         qform_code=qform_code,
         sform_code=sform_code,
@@ -184,7 +214,7 @@ def _geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geo
             float(fields[name]) for name in (*(f"quatern_{i}" for i in "bcd"), *(f"qoffset_{i}" for i in "xyz"))
         ),  # type: ignore[arg-type]
     )
-    return geometry, notes
+    return geometry, header, notes
 
 
 def _scale(pixdim: list[float], where: str) -> np.ndarray:

@@ -7,19 +7,28 @@ the array must be.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from PIL import Image as PillowImage
 
+from gossamer.data.image import Image
 from gossamer.data.io.limits import check_frame
+from gossamer.data.io.pictures import make_picture
 from gossamer.data.io.pillow import open_picture
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.files import write_bytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+# Black, then colours that the colour-blind can tell apart (Okabe and Ito), repeated.
+_COLOURS = ((86, 180, 233), (230, 159, 0), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178))
+_MASK_PALETTE = [0, 0, 0, *(part for number in range(255) for part in _COLOURS[number % len(_COLOURS)])]
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 
 
@@ -38,24 +47,36 @@ class PngHeader:
         return self.colour in (_GREY_ALPHA, _RGBA)
 
 
-def decode_png(data: bytes, where: str, *, indices: bool = False) -> tuple[np.ndarray, PngHeader]:
-    """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, and the header.
+def read_png(path: Path, data: bytes, *, labels: bool, channels: bool) -> Image:
+    """Return the picture in a PNG file.
 
-    A palette is expanded to its colours. Values are those stored: a 4-bit image holds 0..15.
-
-    Args:
-        data: the whole file.
-        where: its name, for messages.
-        indices: keep the indices of a palette instead.
+    A palette is expanded to its colours; of a mask, its indices are kept. Values are those stored: a 4-bit image holds
+    0..15.
 
     Raises:
-        GossamerError: ``E-TRUNCATED``, ``E-INTEGRITY``, ``E-SYNTAX`` or ``E-LIMIT``.
+        GossamerError: ``E-TRUNCATED``, ``E-INTEGRITY``, ``E-SYNTAX`` or ``E-LIMIT``, and the errors of
+            ``make_picture``.
     """
+    array, header = _decode_png(data, str(path), keep_indices=labels)
+    return make_picture(array, path, labels=labels, has_alpha=header.has_alpha)
+
+
+def write_png(path: Path, indices: np.ndarray, image: Image) -> None:
+    """Write label numbers with a palette that makes them visible: the values stay, viewers show colours."""
+    picture = PillowImage.fromarray(indices).convert("P")
+    picture.putpalette(bytes(_MASK_PALETTE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def _decode_png(data: bytes, where: str, *, keep_indices: bool) -> tuple[np.ndarray, PngHeader]:
+    """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, and the header."""
     header = _check_chunks(data, where)
     if header.depth == 16 and header.colour != _GREY:
         return _decode_deep_colour(data, header), header
     with open_picture(data, "PNG", where) as picture:
-        if header.colour == _PALETTE and not indices:
+        if header.colour == _PALETTE and not keep_indices:
             transparent = "transparency" in picture.info
             array = np.asarray(picture.convert("RGBA" if transparent else "RGB"))[..., :3]
         else:

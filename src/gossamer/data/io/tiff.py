@@ -6,12 +6,16 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gossamer.data.image import Image
 from gossamer.data.io.limits import check_frame, check_inflated
+from gossamer.data.io.pictures import make_picture
 from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.files import write_bytes
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
@@ -19,18 +23,29 @@ _ORIENTATION = 274
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 
 
-def decode_tiff(data: bytes, where: str, *, indices: bool = False) -> tuple[np.ndarray, int, list[Note]]:
-    """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, the orientation 1..8, and notes.
-
-    Args:
-        data: the whole file.
-        where: its name, for messages.
-        indices: keep the stored values, whatever palette or polarity they are shown with.
+def read_tiff(path: Path, data: bytes, *, labels: bool, channels: bool) -> Image:
+    """Return the picture in a TIFF file; of a mask the stored values, whatever palette or polarity shows them.
 
     Raises:
-        GossamerError: the file is cut, too large, uses a compression whose decoder is not installed, or holds more
-            than one page.
+        GossamerError: ``E-TRUNCATED``, ``E-SYNTAX`` or ``E-LIMIT``; ``E-CODEC`` for a compression whose decoder is not
+            installed, ``E-UNSUPPORTED`` for several pages, and the errors of ``make_picture``.
     """
+    array, orientation, notes = _decode_tiff(data, str(path), keep_stored=labels)
+    has_alpha = array.ndim == 3 and array.shape[-1] in (2, 4)
+    return make_picture(array, path, labels=labels, has_alpha=has_alpha, orientation=orientation, notes=notes)
+
+
+def write_tiff(path: Path, indices: np.ndarray, image: Image) -> None:
+    """Write label numbers."""
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, indices, photometric="minisblack", compression="deflate")
+    write_bytes(path, buffer.getvalue())
+
+
+def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndarray, int, list[Note]]:
+    """Return the pixels, ``(rows, columns)`` or ``(rows, columns, samples)``, the orientation 1..8, and notes."""
     import tifffile
 
     try:
@@ -48,7 +63,7 @@ def decode_tiff(data: bytes, where: str, *, indices: bool = False) -> tuple[np.n
             if array.shape[:2] != (page.imagelength, page.imagewidth) or array.ndim not in (2, 3):
                 problem = f"decodes to {array.shape}, its header says {page.imagelength}x{page.imagewidth} pixels"
                 raise GossamerError(ErrorCode.SYNTAX, where, problem, "export the image again")
-            array, notes = (array, []) if indices else _photometric(array, page, where)
+            array, notes = (array, []) if keep_stored else _photometric(array, page, where)
             return array, int(page.tags.valueof(_ORIENTATION, 1)), notes
     except GossamerError:
         raise

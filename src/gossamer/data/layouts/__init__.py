@@ -14,8 +14,8 @@ from typing import Literal, overload
 from gossamer.data.classification import ClassificationDataset
 from gossamer.data.layouts import (
     class_folders,
-    csv_manifest,
     decathlon,
+    manifest,
     mask_archive,
     medmnist,
     paired_folders,
@@ -33,13 +33,13 @@ class Layout:
 
     Attributes:
         looks_like: what a user would write to describe it.
-        recognises: whether a path holds this layout; it looks at names only.
+        is_recognized: Function that tells whether a path holds this layout, from names only.
         open: reads the labels and returns the data set; the seed decides splits that the data do not state.
         task: ``classify`` where a label is that of an image, ``segment`` where it is that of a pixel.
     """
 
     looks_like: str
-    recognises: Callable[[Path], bool]
+    is_recognized: Callable[[Path], bool]
     open: Callable[[Path, int], ClassificationDataset | SegmentationDataset]
     task: TaskName
 
@@ -48,44 +48,44 @@ class Layout:
 LAYOUTS: dict[str, Layout] = {
     "decathlon": Layout(
         "a Medical Segmentation Decathlon or nnU-Net folder with a dataset.json, imagesTr and labelsTr",
-        decathlon.recognises,
+        decathlon.is_decathlon,
         decathlon.open_decathlon,
         "segment",
     ),
     "synapse": Layout(
         "TransUNet's Synapse folder with train.txt, train_npz and test_vol_h5",
-        synapse.recognises,
+        synapse.is_synapse,
         synapse.open_synapse,
         "segment",
     ),
     "paired_folders": Layout(
         "a folder with images/<name> and masks/<name>",
-        paired_folders.recognises,
+        paired_folders.is_paired_folders,
         paired_folders.open_paired_folders,
         "segment",
     ),
     "rle_csv": Layout(
         "a folder with a train.csv (id,class,segmentation) and train/<case>/<study>/scans/slice_*.png",
-        rle_csv.recognises,
+        rle_csv.is_rle_csv,
         rle_csv.open_rle_csv,
         "segment",
     ),
     "mask_archive": Layout(
         "a .npz file with train_images and train_masks",
-        mask_archive.recognises,
+        mask_archive.is_mask_archive,
         mask_archive.open_mask_archive,
         "segment",
     ),
-    "medmnist": Layout("a MedMNIST .npz file", medmnist.recognises, medmnist.open_medmnist, "classify"),
+    "medmnist": Layout("a MedMNIST .npz file", medmnist.is_medmnist, medmnist.open_medmnist, "classify"),
     "manifest": Layout(
         "a .csv file with the columns path,label[,patient,split], or a folder with a manifest.csv",
-        csv_manifest.recognises,
-        csv_manifest.open_manifest,
+        manifest.is_manifest,
+        manifest.open_manifest,
         "classify",
     ),
     "class_folders": Layout(
         "a folder <class>/<image>, or train|val|test/<class>/<image>",
-        class_folders.recognises,
+        class_folders.is_class_folders,
         class_folders.open_class_folders,
         "classify",
     ),
@@ -122,7 +122,7 @@ def open_dataset(
         raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
     if path.is_dir() and not any(path.iterdir()):
         raise GossamerError(ErrorCode.MISSING, path, "the folder is empty", f"fill it as {_layouts(task)}")
-    found = [name for name, layout in LAYOUTS.items() if layout.recognises(path)]
+    found = [name for name, layout in LAYOUTS.items() if layout.is_recognized(path)]
     if len(found) > 1 and "class_folders" in found:
         found.remove("class_folders")  # any folders of images look like classes: images/ and masks/ do as well
     for name in found:

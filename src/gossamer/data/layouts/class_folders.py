@@ -9,21 +9,12 @@ from pathlib import Path
 
 from gossamer.data.classification import ClassificationDataset
 from gossamer.data.dataset import FileReader, Sample, patient_faults
-from gossamer.data.io import RASTER_SUFFIXES
-from gossamer.data.split import complete_splits, sort_samples
+from gossamer.data.io.formats import PICTURES, has_suffix
+from gossamer.data.split import SPLIT_NAMES, complete_splits, sort_samples
 from gossamer.errors import ErrorCode, Note
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
-
-def recognises(path: Path) -> bool:
+def is_class_folders(path: Path) -> bool:
     """Return whether ``path`` is a folder whose folders hold images."""
     return path.is_dir() and any(_images(folder) for folder in _folders(path))
 
@@ -31,7 +22,7 @@ def recognises(path: Path) -> bool:
 def open_class_folders(path: Path, seed: int) -> ClassificationDataset:
     """Return the data set of a tree of class folders."""
     splits = {
-        folder: SPLIT_FOLDERS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in SPLIT_FOLDERS
+        folder: SPLIT_NAMES[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in SPLIT_NAMES
     }
     has_splits = "train" in splits.values() and all(_folders(folder) for folder in splits)
     roots = splits if has_splits else {path: ""}
@@ -67,7 +58,7 @@ def _images(folder: Path) -> list[Path]:
     return sorted(
         entry
         for entry in folder.rglob("*")
-        if entry.suffix.lower() in RASTER_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+        if has_suffix(entry, PICTURES) and not entry.name.startswith(".") and entry.is_file()
     )
 
 

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.data.cases.channel_files import read_channels
 from gossamer.data.dataset import Sample, patient_faults
-from gossamer.data.io.masks import MASK_SUFFIXES, read_mask
-from gossamer.data.io.nifti import NIFTI_SUFFIXES, is_nifti, read_nifti_labels
+from gossamer.data.io import read_labels
+from gossamer.data.io.formats import FORMATS, has_suffix, is_volume_name, list_suffixes, split_suffix
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts.channel_files import read_channels
 from gossamer.data.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.split import complete_splits, sort_samples
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import read_json
 
 TABLE = "dataset.json"
+MASK_SUFFIXES = list_suffixes([format for format in FORMATS if format.is_lossless])
 
 # Channels whose stored values mean the same in every image; others have a scale that each case sets for itself.
 _ABSOLUTE = {"ct", "rescale_to_0_1", "nonorm", "r", "g", "b", "red", "green", "blue"}
@@ -36,7 +37,7 @@ _PATIENT = re.compile(
 )
 
 
-def recognises(path: Path) -> bool:
+def is_decathlon(path: Path) -> bool:
     """Return whether ``path`` is a folder with a ``dataset.json`` beside ``imagesTr`` or ``labelsTr``."""
     return (path / TABLE).is_file() and any((path / folder).is_dir() for folder in ("imagesTr", "labelsTr"))
 
@@ -71,7 +72,7 @@ def open_decathlon(path: Path, seed: int) -> SegmentationDataset:
         classes=tuple(names.values()),
         samples=final,
         overlapping=False,
-        volumes=all(is_nifti(case.mask) for case in found.cases),
+        volumes=all(is_volume_name(case.mask) for case in found.cases),
         normalize="dataset" if all(name.lower() in _ABSOLUTE for name in channels) else "case",
         reader=_Reader({case.id: case for case in found.cases}, channels, names),
         faults=(*found.faults, *patient_faults(str(path), final)),
@@ -121,15 +122,12 @@ class _Reader:
         case = self.cases[sample.id]
         law = f"{TABLE} names {len(self.channels)}: {', '.join(self.channels)}"
         image = read_channels(case.images, len(self.channels), law)
-        if is_nifti(case.mask):
-            values, geometry = read_nifti_labels(case.mask)
-            apart = image.geometry.difference(geometry) if image.geometry else None
-            if apart:
-                problem = f"the mask does not lie on the grid of {case.images[0].name}: {apart}"
-                raise GossamerError(ErrorCode.GEOMETRY, case.mask, problem, "export both on one grid")
-        else:
-            values = read_mask(case.mask).array
-        return LabelledCase(image, self._labels(values, case.mask))
+        mask = read_labels(case.mask)
+        apart = image.grid_difference(mask)
+        if apart:
+            problem = f"the mask is not on the grid of {case.images[0].name}: {apart}"
+            raise GossamerError(ErrorCode.GEOMETRY, case.mask, problem, "export both on one grid")
+        return LabelledCase(image, self._labels(mask.array, case.mask))
 
     def _labels(self, values: np.ndarray, mask: Path) -> LabelMap:
         numbers = np.array(list(self.names), dtype=np.int64).reshape(-1, *[1] * values.ndim)
@@ -201,8 +199,8 @@ def _listed_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
 
 def _channel_files(image: Path, channels: int) -> tuple[Path, ...]:
     """Return the file that is listed, or, as nnU-Net's first version has it, the numbered ones beside it."""
-    if not is_nifti(image):
-        raise GossamerError(ErrorCode.UNSUPPORTED, image, "is not a NIfTI file", "convert it to .nii.gz")
+    if not is_volume_name(image):
+        raise GossamerError(ErrorCode.UNSUPPORTED, image, "is not a volume", "convert it to .nii.gz")
     stem = _name(image.name)
     numbered = tuple(
         image.with_name(f"{stem}_{number:04d}{image.name.removeprefix(stem)}") for number in range(channels)
@@ -213,9 +211,9 @@ def _channel_files(image: Path, channels: int) -> tuple[Path, ...]:
 def _find_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
     """Return the cases that nnU-Net's second version finds by name."""
     ending = table.get("file_ending")
-    if ending not in (".nii", ".nii.gz", *MASK_SUFFIXES) or "dataset" in table:
+    if ending not in MASK_SUFFIXES or "dataset" in table:
         problem = "lists its files under 'dataset'" if "dataset" in table else f"file_ending is {ending!r}"
-        remedy = f"keep them in imagesTr and labelsTr, as .nii, .nii.gz, {', '.join(MASK_SUFFIXES)}"
+        remedy = f"keep them in imagesTr and labelsTr, as {', '.join(MASK_SUFFIXES)}"
         raise GossamerError(ErrorCode.UNSUPPORTED, path / TABLE, problem, remedy)
     found = _Found(path)
     splits = _fold(path)
@@ -249,7 +247,7 @@ def _add_folder(
             files[match[1]][int(match[2])] = file
     for case in sorted({*files, *(_stem(file, ending) for file in _files(masks, ending))}):
         # One picture may hold all its colours; volumes have a file a channel.
-        count = 1 if ending in MASK_SUFFIXES and len(files[case]) == 1 else channels
+        count = 1 if not is_volume_name(ending) and len(files[case]) == 1 else channels
         expected = tuple(images / f"{case}_{number:04d}{ending}" for number in range(count))
         split = "test" if part == "Ts" else (splits or {}).get(case, "")
         found.add(_Case(f"{images.name}/{case}{ending}", expected, masks / f"{case}{ending}", split))
@@ -282,8 +280,7 @@ def _samples(cases: list[_Case]) -> list[Sample]:
 
 def _name(file: str) -> str:
     """Return the name of a file without the ending of its format."""
-    ending = next((ending for ending in (*NIFTI_SUFFIXES, *MASK_SUFFIXES) if file.lower().endswith(ending)), "")
-    return file[: len(file) - len(ending)]
+    return split_suffix(file)[0] if has_suffix(file) else file
 
 
 def _inside(root: Path, name: Any) -> Path:

@@ -13,18 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from gossamer.data.cases.mask_values import NAMES_FILE, MaskValues, decide_values, read_names, value_note
 from gossamer.data.dataset import SPLITS, Sample
 from gossamer.data.io.npz import member_shapes, read_arrays
-from gossamer.data.layouts.mask_values import NAMES_FILE, MaskValues, decide_values, read_names, value_note
 from gossamer.data.layouts.medmnist import ArchiveReader, archive_id, check_images
 from gossamer.data.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.split import complete_splits, sort_samples
 from gossamer.errors import ErrorCode, GossamerError, Note
 
-PARTS = ("masks", "labels")
 
-
-def recognises(path: Path) -> bool:
+def is_mask_archive(path: Path) -> bool:
     """Return whether ``path`` is an npz file with ``train_masks``, or ``train_labels`` of the shape of images.
 
     A damaged one is taken too, so that opening it says what is wrong.

@@ -33,7 +33,7 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def recognises(path: Path) -> bool:
+def is_medmnist(path: Path) -> bool:
     """Return whether ``path`` is an npz file, and not one with masks for labels."""
     if not path.is_file() or path.suffix.lower() != ".npz":
         return False

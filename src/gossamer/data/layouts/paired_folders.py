@@ -13,15 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
+from gossamer.data.cases.case_table import read_case_table
+from gossamer.data.cases.mask_values import NAMES_FILE, MaskValues, decide_values, read_names, value_note
 from gossamer.data.dataset import Sample, patient_faults
-from gossamer.data.io import RASTER_SUFFIXES, read_image
-from gossamer.data.io.masks import read_mask
+from gossamer.data.io import read_image, read_labels
+from gossamer.data.io.formats import (
+    PICTURES,
+    VOLUMES,
+    Format,
+    has_suffix,
+    is_partner_file,
+    is_volume_name,
+    split_suffix,
+)
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts.case_table import read_case_table
-from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
-from gossamer.data.layouts.mask_values import NAMES_FILE, MaskValues, decide_values, read_names, value_note
 from gossamer.data.segmentation import LabelledCase, SegmentationDataset
-from gossamer.data.split import complete_splits, sort_samples
+from gossamer.data.split import SPLIT_NAMES, complete_splits, sort_samples
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 IMAGE_FOLDERS = ("images",)
@@ -32,10 +39,10 @@ _LABEL_MAP = ""
 """Stands for the class of a mask that holds all classes."""
 
 
-def recognises(path: Path) -> bool:
-    """Return whether ``path`` holds a folder of images beside one of masks, with pictures in them or nothing at all."""
+def is_paired_folders(path: Path) -> bool:
+    """Return whether ``path`` holds a folder of images next to one of masks, with images in them or nothing at all."""
     return path.is_dir() and any(
-        any(file.suffix.lower() in RASTER_SUFFIXES for file in _files(place.images, place.masks))
+        any(has_suffix(file) for file in _files(place.images, place.masks))
         or not any(_files(place.images, place.masks))
         for place in _places(path)
     )
@@ -50,8 +57,9 @@ def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
     """
     places = _places(path)
     faults: list[GossamerError] = []
-    images = [_by_stem(place.images, faults) for place in places]
-    masks = [_by_stem(place.masks, faults) for place in places]
+    formats = _choose_formats(places)
+    images = [_by_stem(place.images, formats, faults) for place in places]
+    masks = [_by_stem(place.masks, formats, faults) for place in places]
     pairs = _pairs(path, places, images, masks, faults)
     samples = [
         Sample(image.relative_to(path).as_posix(), (), place.split, key.rpartition("/")[0] or None)
@@ -81,7 +89,8 @@ def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
         classes=classes,
         samples=final,
         overlapping=one_a_class,
-        volumes=False,
+        volumes=formats == VOLUMES,
+        normalize="case" if formats == VOLUMES else "dataset",
         reader=_Reader(
             path, {image.relative_to(path).as_posix(): group for image, group in pairs.items()}, values, classes
         ),
@@ -99,8 +108,13 @@ class _Reader:
 
     def __call__(self, sample: Sample) -> LabelledCase:
         image = read_image(self.root / sample.id)
-        group = {name: read_mask(path) for name, path in self.masks[sample.id].items()}
+        group = {name: read_labels(path) for name, path in self.masks[sample.id].items()}
         image = replace(image, notes=(*image.notes, *(note for mask in group.values() for note in mask.notes)))
+        for mask in group.values():
+            apart = image.grid_difference(mask) if mask.geometry is not None else None
+            if apart:
+                problem = f"the mask is not on the grid of {Path(image.source).name}: {apart}"
+                raise GossamerError(ErrorCode.GEOMETRY, mask.source, problem, "export both on one grid")
         if self.values is not None:
             mask = group[_LABEL_MAP]
             return LabelledCase(image, self.values.label_map(mask.array, mask.source))
@@ -145,8 +159,8 @@ def _child(folder: Path, names: Sequence[str]) -> Path | None:
 
 def _splits(folder: Path) -> Iterator[tuple[str, Path]]:
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and entry.name.lower() in SPLIT_FOLDERS:
-            yield SPLIT_FOLDERS[entry.name.lower()], entry
+        if entry.is_dir() and entry.name.lower() in SPLIT_NAMES:
+            yield SPLIT_NAMES[entry.name.lower()], entry
 
 
 def _files(*folders: Path) -> Iterator[Path]:
@@ -156,12 +170,19 @@ def _files(*folders: Path) -> Iterator[Path]:
                 yield entry
 
 
-def _by_stem(folder: Path, faults: list[GossamerError]) -> dict[str, Path]:
-    """Return the pictures below ``folder`` by their path without suffix."""
+def _choose_formats(places: Sequence[_Place]) -> tuple[Format, ...]:
+    """Return the formats of pictures or those of volumes: volumes count where there are no pictures."""
+    files = [file for place in places for file in _files(place.images, place.masks)]
+    has_volumes = any(has_suffix(file, VOLUMES) for file in files)
+    return VOLUMES if has_volumes and not any(has_suffix(file, PICTURES) for file in files) else PICTURES
+
+
+def _by_stem(folder: Path, formats: Sequence[Format], faults: list[GossamerError]) -> dict[str, Path]:
+    """Return the images below ``folder`` by their path without suffix."""
     found: dict[str, Path] = {}
     for file in sorted(_files(folder)):
-        if file.suffix.lower() in RASTER_SUFFIXES:
-            key = file.relative_to(folder).with_suffix("").as_posix()
+        if has_suffix(file, formats) and not is_partner_file(file):
+            key = split_suffix(file.relative_to(folder).as_posix())[0]
             if key in found:
                 problem = f"has the name of {found[key].name}, so masks cannot be told apart"
                 faults.append(GossamerError(ErrorCode.LABEL, file, problem, "rename one of them"))
@@ -210,8 +231,8 @@ def _pairs(
     for found, kind in ((images, "images"), (masks, "masks")):
         if not any(found):
             folder = (places[0].images if kind == "images" else places[0].masks).relative_to(path).as_posix()
-            problem = f"{folder}/ holds no pictures"
-            raise GossamerError(ErrorCode.MISSING, path, problem, f"put {kind} there as PNG or TIFF")
+            problem = f"{folder}/ holds no images"
+            raise GossamerError(ErrorCode.MISSING, path, problem, f"put {kind} there as PNG, TIFF or NIfTI")
 
     def matched(form: _Form) -> list[list[tuple[Path, tuple[str, str] | None]]]:
         return [[(file, form(key, a)) for key, file in b.items()] for a, b in zip(images, masks, strict=True)]
@@ -235,7 +256,8 @@ def _pairs(
         for key, file in a.items():
             if file not in pairs:
                 expected = (place.masks / key).relative_to(path).as_posix()
-                problem = f"has no mask {expected}.png"
+                suffix = split_suffix(file.name)[1] if is_volume_name(file) else ".png"
+                problem = f"has no mask {expected}{suffix}"
                 faults.append(GossamerError(ErrorCode.MISSING, file, problem, "add the mask, or leave the image out"))
     return pairs
 
@@ -249,13 +271,15 @@ def _values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
     wide, refused, read = False, None, 0
     for index in sorted(chosen.tolist()):
         try:
-            array = read_mask(masks[index]).array
+            array = read_labels(masks[index]).array
         except GossamerError as error:
             refused = refused or error  # the check names each of them
             continue
         read += 1
-        wide |= array.dtype.itemsize > 1
-        values |= set(np.unique(array).tolist())
+        found = set(np.unique(array).tolist())
+        # A volume is often stored in a wider type than its values need.
+        wide |= max(found, default=0) > 255 if is_volume_name(masks[index]) else array.dtype.itemsize > 1
+        values |= found
     if refused is not None and not read:
         raise refused
     return decide_values(values, eight_bits=not wide)

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gossamer.data.cases.rle_order import MarkedSlice, settle_order
+from gossamer.data.cases.studies import Study, find_studies, names_a_square
 from gossamer.data.dataset import Sample
 from gossamer.data.io import rle
 from gossamer.data.io.rle import Order
 from gossamer.data.io.table import read_table
 from gossamer.data.label_map import LabelMap
-from gossamer.data.layouts.rle_order import MarkedSlice, settle_order
-from gossamer.data.layouts.studies import Study, find_studies, names_a_square
 from gossamer.data.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.split import complete_splits, sort_samples
 from gossamer.errors import ErrorCode, GossamerError, Note
@@ -34,7 +34,7 @@ COLUMNS = ("id", "class", "segmentation")
 _STUDIES_LOOKED_AT = 64
 
 
-def recognises(path: Path) -> bool:
+def is_rle_csv(path: Path) -> bool:
     """Return whether ``path`` holds a ``train.csv`` with these columns beside a folder ``train`` of studies."""
     table = path / TABLE
     if not path.is_dir() or not table.is_file() or not (path / PICTURES).is_dir():

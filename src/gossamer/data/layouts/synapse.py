@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SLICE = re.compile(r"(.+)_slice(\d+)")
 
 
-def recognises(path: Path) -> bool:
+def is_synapse(path: Path) -> bool:
     """Return whether ``path`` is a folder with ``train_npz`` and a list ``train.txt`` of TransUNet's."""
     return (path / "train_npz").is_dir() and _lists(path) is not None
 

@@ -15,7 +15,7 @@ from gossamer.data.image import Image
 from gossamer.data.transforms.channels import Channels
 from gossamer.data.transforms.intensity import ScaleIntensity, Standardize, StandardizeEach
 from gossamer.data.transforms.spatial import FitWithin, Pad, Resize, Respace, nearest_planes, resample_planes
-from gossamer.errors import GossamerError
+from gossamer.errors import ErrorCode, GossamerError
 
 
 class Step(Protocol):
@@ -48,6 +48,9 @@ class Preprocessing:
 
     def network_input(self, image: Image) -> np.ndarray:
         """Return the prepared pixels as float32 ``(channels, rows, columns)``."""
+        if "slices" in image.axes:
+            problem = f"is a volume of {image.spatial_shape[0]} slices, the network takes pictures"
+            raise GossamerError(ErrorCode.UNSUPPORTED, image.source, problem, "save each slice as a picture")
         array = self(image).array
         array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
         return np.ascontiguousarray(array, dtype=np.float32)

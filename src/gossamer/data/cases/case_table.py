@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gossamer.data.dataset import Sample
-from gossamer.data.io import RASTER_SUFFIXES
+from gossamer.data.io.formats import has_suffix, split_suffix
 from gossamer.data.io.table import Row, read_table
-from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
+from gossamer.data.split import SPLIT_NAMES
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.summary import list_some
 
@@ -82,10 +82,10 @@ def _completed(path: Path, sample: Sample, row: Row | None) -> Sample:
         return sample
     patient = next((row.cells[column] for column in _PATIENTS if row.cells.get(column)), sample.patient)
     split = row.cells.get("split", "").lower()
-    if split and split not in SPLIT_FOLDERS:
+    if split and split not in SPLIT_NAMES:
         problem = f"row {row.number}: split {split!r} is not train, val or test"
         raise GossamerError(ErrorCode.LABEL, path, problem, "correct the row")
-    return replace(sample, patient=patient, split=sample.split or SPLIT_FOLDERS.get(split, ""))
+    return replace(sample, patient=patient, split=sample.split or SPLIT_NAMES.get(split, ""))
 
 
 def _gaps(
@@ -137,5 +137,4 @@ def _names_of(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 def _without_suffix(name: str) -> str:
-    suffix = PurePosixPath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in RASTER_SUFFIXES else name
+    return split_suffix(name)[0] if has_suffix(name) else name

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.data.image import Image
-from gossamer.data.io import read_image
+from gossamer.data.io import read_picture
 from gossamer.errors import ErrorCode, GossamerError
 
 SLICE_MM = 3.0
@@ -46,7 +46,7 @@ class Study:
             GossamerError: a slice cannot be read, ``E-GEOMETRY`` where shapes differ, ``E-VALUE`` where types do,
                 ``E-UNSUPPORTED`` for colours.
         """
-        images = [read_image(path) for path in self.slices.values()]
+        images = [read_picture(path) for path in self.slices.values()]
         first = images[0]
         for image in images:
             if image.channels > 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.data.io import read_image, rle
+from gossamer.data.io import read_picture, rle
 from gossamer.data.io.rle import ORDERS, Order
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes
@@ -58,7 +58,7 @@ def settle_order(folder: Path, slices: Sequence[MarkedSlice]) -> tuple[Order, st
     votes, outside, refused = [], [], None
     for marked in slices:
         try:
-            picture = read_image(marked.picture).array
+            picture = read_picture(marked.picture).array
             masks = [_union(marked, picture.shape[:2], order) for order in ORDERS]
         except GossamerError as error:
             refused = refused or error  # whoever reads the study meets it again

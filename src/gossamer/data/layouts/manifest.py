@@ -12,15 +12,14 @@ from pathlib import Path
 from gossamer.data.classification import ClassificationDataset
 from gossamer.data.dataset import FileReader, Sample, patient_faults
 from gossamer.data.io.table import read_table
-from gossamer.data.layouts.class_folders import SPLIT_FOLDERS
-from gossamer.data.split import complete_splits, sort_samples
+from gossamer.data.split import SPLIT_NAMES, complete_splits, sort_samples
 from gossamer.errors import ErrorCode, GossamerError, Note
 
 COLUMNS = ("path", "label", "patient", "split")
 NO_LABEL = "-"
 
 
-def recognises(path: Path) -> bool:
+def is_manifest(path: Path) -> bool:
     """Return whether ``path`` is a CSV file, or a folder with a ``manifest.csv``."""
     return path.suffix.lower() == ".csv" if path.is_file() else (path / "manifest.csv").is_file()
 
@@ -110,9 +109,9 @@ def _read_rows(path: Path) -> tuple[list[_Row], list[GossamerError]]:
 
 def _row(table: Path, number: int, cells: dict[str, str]) -> _Row:
     path, label, patient, split = (cells.get(column, "") for column in COLUMNS)
-    if split and split.lower() not in SPLIT_FOLDERS:
+    if split and split.lower() not in SPLIT_NAMES:
         raise _fault(table, number, f"split {split!r} is not train, val or test", "correct the row")
-    return _Row(number, path, label, patient, SPLIT_FOLDERS.get(split.lower(), ""))
+    return _Row(number, path, label, patient, SPLIT_NAMES.get(split.lower(), ""))
 
 
 def _label_names(cell: str, multi_label: bool) -> list[str]:

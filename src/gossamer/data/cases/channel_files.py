@@ -11,16 +11,17 @@ import numpy as np
 
 from gossamer.data.image import Image
 from gossamer.data.io import read_image
-from gossamer.data.io.nifti import is_nifti, read_nifti
+from gossamer.data.io.formats import split_suffix
 from gossamer.errors import ErrorCode, GossamerError
 
-_NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})(?P<ending>\.nii\.gz|\.[^.]+)")
+_NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def numbered_channel(name: str) -> tuple[str, int] | None:
     """Return the case's file name and the channel's number of ``<case>_0000.nii.gz``; None for other names."""
-    found = _NUMBERED.fullmatch(name)
-    return None if found is None else (found["case"] + found["ending"], int(found["channel"]))
+    stem, suffix = split_suffix(name)
+    found = _NUMBERED.fullmatch(stem) if suffix else None
+    return None if found is None else (found["case"] + suffix, int(found["channel"]))
 
 
 def read_channels(files: Sequence[Path], count: int, law: str) -> Image:
@@ -35,13 +36,12 @@ def read_channels(files: Sequence[Path], count: int, law: str) -> Image:
         GossamerError: a file cannot be read; ``E-GEOMETRY`` where grids differ, or the channels are not as many.
     """
     in_one_file = len(files) == 1 and count > 1
-    images = [read_nifti(file, channels=in_one_file) if is_nifti(file) else read_image(file) for file in files]
+    images = [read_image(file, channels=in_one_file) for file in files]
     image = images[0]
     for file, other in zip(files[1:], images[1:], strict=True):
-        apart = image.geometry.difference(other.geometry) if image.geometry and other.geometry else None
-        if apart or image.spatial_shape != other.spatial_shape:
-            apart = apart or f"{image.spatial_shape} pixels against {other.spatial_shape}"
-            problem = f"the channel does not lie on the grid of {files[0].name}: {apart}"
+        apart = image.grid_difference(other)
+        if apart:
+            problem = f"the channel is not on the grid of {files[0].name}: {apart}"
             raise GossamerError(ErrorCode.GEOMETRY, file, problem, "export all channels on one grid")
     if len(images) > 1:
         planes = [each.array if "channels" in each.axes else each.array[..., None] for each in images]
