@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL import ImageFile
 
-from gossamer.data import read_image
+from gossamer.data import Image, read_image
 from gossamer.errors import ErrorCode, GossamerError
 
 ROWS, COLUMNS = 7, 11
@@ -253,10 +253,9 @@ def test_mutated_headers_raise_our_exception_or_give_an_image(
         mutated[data.draw(st.integers(4, min(699, len(mutated) - 1)))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / f"mutated.{kind}"
     path.write_bytes(mutated)
+    found: Image | GossamerError
     try:
-        image = read_image(path)
+        found = read_image(path)
     except GossamerError as error:
-        assert error.where == str(path)
-        assert error.code.exit_status == 65
-    else:
-        assert image.array.size > 0
+        found = error
+    assert found.where == str(path) if isinstance(found, GossamerError) else found.array.size > 0

@@ -250,7 +250,7 @@ FAULTS: list[tuple[str, Change, str, str]] = [
      "E-GEOMETRY", "0.4 mm apart"),
     ("channel elsewhere", lambda r: save(nnunet(r, ("a",)) / "imagesTr/a_0001.nii.gz", pixels(1), np.eye(4)),
      "E-GEOMETRY", "/imagesTr/a_0001.nii.gz"),
-    ("4-D image", lambda r: save(msd(r) / "imagesTr/liver_1.nii.gz", pixels(1, 2)), "E-GEOMETRY", "/imagesTr/liver_1.nii.gz"),
+    ("4-D image", lambda r: save(msd(r) / "imagesTr/liver_1.nii.gz", pixels(1, 2)), "E-GEOMETRY", "imagesTr/liver_1"),
     ("3-D image", lambda r: save(msd(r, channels=2) / "imagesTr/liver_1.nii.gz", pixels(1)), "E-GEOMETRY",
      "has 1 channels"),
 ]  # fmt: skip
