@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gossamer.api.check_data import check_data
     from gossamer.api.draw_phantom import draw_phantom
     from gossamer.api.evaluate import evaluate
+    from gossamer.api.import_weights import import_weights
     from gossamer.api.load import load
     from gossamer.api.predict import predict
     from gossamer.api.run import Run
@@ -36,6 +37,7 @@ _PUBLIC = {
     "create_attention": "gossamer.api.attention",
     "create_model": "gossamer.nn.models",
     "evaluate": "gossamer.api.evaluate",
+    "import_weights": "gossamer.api.import_weights",
     "list_models": "gossamer.nn.models",
     "load": "gossamer.api.load",
     "load_model": "gossamer.checkpoint",
@@ -55,6 +57,7 @@ __all__ = [
     "create_model",
     "draw_phantom",
     "evaluate",
+    "import_weights",
     "list_models",
     "load",
     "load_model",

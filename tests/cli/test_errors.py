@@ -273,12 +273,12 @@ def test_predictions_need_a_place_before_they_are_made(
 def test_memory_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import gossamer.pretrained.source
+    import gossamer.api.import_weights
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 32212254720 bytes.")
 
-    monkeypatch.setattr(gossamer.pretrained.source, "read_source", fail)
+    monkeypatch.setattr(gossamer.api.import_weights, "read_published", fail)
     assert run(["import-weights", "a", "--model", "vit_tiny", "--out", str(tmp_path / "new")]) == 75
     line = capsys.readouterr().err
     assert "30.0 GiB" in line

@@ -11,10 +11,12 @@ import pytest
 import safetensors.torch
 import torch
 
+import gossamer
 from gossamer import load_model
 from gossamer.cli.main import run
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import sha256_hexdigest
-from gossamer.pretrained import source
+from gossamer.pretrained import published_file
 
 SHAPES = names.timm_vit(128, 6, side=3, classes=7)
 """Of ``vit_nano``."""
@@ -76,9 +78,9 @@ def test_a_pickle_needs_trust(
     weights, pickled = names.drawn(SHAPES), tmp_path / "model.pth"
     torch.save(weights, pickled)
     assert call(pickled, tmp_path / "a") == 77
-    assert "--trust-pickle" in capsys.readouterr().err
+    assert "E-SECURITY" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
-    monkeypatch.setattr(source, "read_pickle", lambda data, path: (weights, ("as if a child had read it",)))
+    monkeypatch.setattr(published_file, "read_pickle", lambda data, path: (weights, ("as if a child had read it",)))
     assert call(pickled, tmp_path / "a", "--trust-pickle") == 0
     assert call(file, tmp_path / "b") == 0
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
@@ -103,19 +105,19 @@ def unknown(file: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "model", "status", "text"),
+    ("make", "options", "model", "status", "code", "where"),
     [
-        (truncated, [], "vit_nano", 65, "E-TRUNCATED"),
-        (unknown, [], "vit_nano", 65, "E-UNSUPPORTED: more.safetensors"),
-        (as_it_is, [], "vit_tiny", 78, "use --model vit_nano"),
-        (as_it_is, [], "unet", 78, "use --model vit_nano"),
-        (as_it_is, [], "vit_nanno", 78, "did you mean vit_nano"),
-        (as_it_is, ["--image-size", "50"], "vit_nano", 78, "pad to 64x64"),
-        (as_it_is, ["--image-size", "wide"], "vit_nano", 78, "224x224"),
-        (as_it_is, ["--num-classes", "0"], "vit_nano", 78, "num_classes"),
-        (as_it_is, ["--attention", "soft"], "vit_nano", 65, "--init FOLDER --attention soft"),
-        (as_it_is, ["--attention", "sotf"], "vit_nano", 65, "sotf"),
-        (lambda file, folder: folder / "absent", [], "vit_nano", 66, "E-MISSING"),
+        (truncated, [], "vit_nano", 65, "E-TRUNCATED", "cut.safetensors"),
+        (unknown, [], "vit_nano", 65, "E-UNSUPPORTED", "more.safetensors"),
+        (as_it_is, [], "vit_tiny", 78, "E-CONFIG", "model.safetensors"),
+        (as_it_is, [], "unet", 78, "E-CONFIG", "model.safetensors"),
+        (as_it_is, [], "vit_nanno", 78, "E-CONFIG", "model"),
+        (as_it_is, ["--image-size", "50"], "vit_nano", 78, "E-CONFIG", "image_size"),
+        (as_it_is, ["--image-size", "wide"], "vit_nano", 78, "E-CONFIG", "image_size"),
+        (as_it_is, ["--num-classes", "0"], "vit_nano", 78, "E-CONFIG", "num_classes"),
+        (as_it_is, ["--attention", "soft"], "vit_nano", 65, "E-UNSUPPORTED", "attention"),
+        (as_it_is, ["--attention", "sotf"], "vit_nano", 65, "E-UNSUPPORTED", "attention"),
+        (lambda file, folder: folder / "absent", [], "vit_nano", 66, "E-MISSING", "absent"),
     ],
 )
 def test_one_line_and_nothing_written(
@@ -123,7 +125,8 @@ def test_one_line_and_nothing_written(
     options: list[str],
     model: str,
     status: int,
-    text: str,
+    code: str,
+    where: str,
     file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -134,7 +137,8 @@ def test_one_line_and_nothing_written(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert text in captured.err
+    assert captured.err.startswith(f"gossamer: {code}: ")
+    assert where in captured.err.split(": ")[2].replace("-", "_")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -145,3 +149,25 @@ def test_a_folder_with_something_in_it_is_left_alone(
     assert call(file, tmp_path) == 73
     assert "E-OUTPUT" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_python_gives_what_the_verb_gives(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(file, tmp_path / "verb", "--image-size", "64x96", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    report = gossamer.import_weights(file, tmp_path / "verb2", model="vit_nano", image_size=(64, 96))
+    assert json.loads(json.dumps(report.to_dict())) == answer | {"out": str(tmp_path / "verb2")}
+    assert capsys.readouterr().out == ""
+    assert "vit_nano" in repr(report)
+    for name in ("config.json", "model.safetensors", "import.json"):
+        assert (tmp_path / "verb" / name).read_bytes() == (tmp_path / "verb2" / name).read_bytes()
+
+
+def test_the_one_preset_that_fits_is_found(file: Path, tmp_path: Path) -> None:
+    assert gossamer.import_weights(file, tmp_path / "found").model == "vit_nano"
+    both = tmp_path / "soft.safetensors"
+    safetensors.torch.save_file(names.drawn(names.soft((64, 128, 320, 512), (1, 2, 3, 2), (2, 4, 10, 16))), both)
+    with pytest.raises(GossamerError) as caught:
+        gossamer.import_weights(both, tmp_path / "soft")
+    assert caught.value.code is ErrorCode.CONFIG
+    assert "soft_norm_tiny_official" in caught.value.problem
+    assert not (tmp_path / "soft").exists()

@@ -1,7 +1,7 @@
-"""A pickle, read in a process of its own that has little time, little memory and, where the kernel allows, no network.
+"""Reading of a pickle in a separate process with little time, little memory and, if the kernel allows, no network.
 
-None of this is a boundary (docs/decisions/0002-no-pickle.md): it turns mistakes and crude attacks into one line, and
-keeps a crash out of this process. The child hands back a safetensors file; nothing of the pickle is read here.
+None of this is a security boundary (docs/decisions/0002-no-pickle.md): it turns mistakes and crude attacks into one
+line, and keeps a crash out of this process. The child returns a safetensors file; nothing of the pickle is read here.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from torch import Tensor
 from gossamer.errors import ErrorCode, GossamerError, from_os_error
 
 SECONDS = 120.0
-"""Of the whole child; its processor time is limited to as much."""
+"""Time limit of the child, for elapsed time and for CPU time."""
 SPARE_BYTES = 1 << 30
 COPIES = 4
-"""The child may take ``SPARE_BYTES`` and this many times the file: data, storages, tensors, result."""
+"""The child may allocate ``SPARE_BYTES`` plus this many times the file: data, storages, tensors, result."""
 TENSORS, VERDICT = "tensors.safetensors", "verdict.json"
 
 _CHILD = Path(__file__).with_name("unpickle.py")
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL")
-"""What the child sees of ours: nothing that could be a secret."""
+"""Environment variables that the child receives: none that could be a secret."""
 _MAX_VERDICT_BYTES = 1 << 16
 
 
 def read_pickle(data: bytes, path: Path, seconds: float = SECONDS) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors of a pickled state dict, and what was done to reach them.
+    """Return the tensors of a pickled state dict, and notes on how they were found.
 
     Args:
-        data: the whole file.
-        path: where it came from, for errors.
-        seconds: after which the child is ended.
+        data: Content of the file.
+        path: Path of the file, for errors.
+        seconds: Time after which the child is killed.
 
     Raises:
-        GossamerError: ``E-SECURITY`` where it holds more than tensors or the child broke a limit, ``E-TRUNCATED`` or
-            ``E-FORMAT`` where it cannot be read, ``E-UNSUPPORTED`` on a system without limits of processes.
+        GossamerError: ``E-SECURITY`` if it holds more than tensors or the child exceeded a limit; ``E-TRUNCATED`` or
+            ``E-FORMAT`` if it cannot be read; ``E-UNSUPPORTED`` on a system that cannot limit processes.
     """
     if importlib.util.find_spec("resource") is None:
-        problem = "a pickle is only read where a process can be limited, which this system cannot do"
+        problem = "is a pickle, which is only read on systems that can limit a process"
         raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, "convert it to safetensors elsewhere")
     try:
         with tempfile.TemporaryDirectory(prefix="gossamer-") as name:
             folder = Path(name)
-            status = _run(data, folder, path, seconds)
-            return _result(folder, status, path, 2 * len(data) + _MAX_VERDICT_BYTES)
+            status = _run_child(data, folder, path, seconds)
+            return _read_result(folder, status, path, 2 * len(data) + _MAX_VERDICT_BYTES)
     except OSError as error:
         raise from_os_error(error, tempfile.gettempdir()) from error
 
 
-def _run(data: bytes, folder: Path, path: Path, seconds: float) -> int:
+def _run_child(data: bytes, folder: Path, path: Path, seconds: float) -> int:
     """Return the exit status of the child."""
     limits = json.dumps({"seconds": int(seconds) + 1, "bytes": SPARE_BYTES + COPIES * len(data)})
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
@@ -84,13 +84,13 @@ def _run(data: bytes, folder: Path, path: Path, seconds: float) -> int:
     return child.returncode
 
 
-def _result(folder: Path, status: int, path: Path, limit: int) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return what the child wrote, believing none of it."""
+def _read_result(folder: Path, status: int, path: Path, limit: int) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the result that the child wrote, trusting none of it."""
     died = GossamerError(
         ErrorCode.SECURITY,
         path,
-        f"the process that read it ended with status {status}, out of its limits of time or memory",
-        "do not use it, or convert it to safetensors where it was made",
+        f"the process that read it exceeded its limits of time or memory (status {status})",
+        "do not use it, or convert it to safetensors where it was written",
     )
     verdict = _read_verdict(folder)
     if verdict is None:
@@ -100,10 +100,12 @@ def _result(folder: Path, status: int, path: Path, limit: int) -> tuple[dict[str
             str(verdict["code"]), ErrorCode.SECURITY
         )
         remedy = (
-            "use a file of tensors alone, as safetensors" if code is ErrorCode.SECURITY else "copy or download it again"
+            "use a file with tensors only, as safetensors"
+            if code is ErrorCode.SECURITY
+            else "copy or download it again"
         )
         if isinstance(inner := verdict.get("inner"), str):
-            remedy = f"save its [{inner[:40]!r}] alone, as a file of its own"
+            remedy = f"save its [{inner[:40]!r}] alone, as a separate file"
         raise GossamerError(code, path, str(verdict.get("problem", "cannot be read"))[:200], remedy)
     tensors = folder / TENSORS
     if not tensors.is_file() or tensors.is_symlink() or tensors.stat().st_size > limit:

@@ -1,6 +1,7 @@
-"""TransUNet as its authors' code names it (Chen et al., arXiv 2102.04306): R50-ViT-B/16 and the cascaded upsampler.
+"""TransUNet with the names of its authors' code (Chen et al., arXiv 2102.04306).
 
-Queries, keys and values are three layers, which become one. There is no class token.
+It is R50-ViT-B/16 with the cascaded upsampler. Queries, keys and values are three layers, which become one. There is no
+class token.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from typing import Any
 
 from gossamer.nn.models.transunet import TransUNetConfig
 from gossamer.pretrained.family import (
-    Family,
-    Made,
-    Rules,
+    TensorRule,
+    TensorRules,
     Tensors,
-    batch_norm,
-    joined_layers,
+    WeightFamily,
+    axis_length,
+    batch_norm_rules,
+    joined_layer_rules,
     layer_rules,
-    size_of,
     square_grid,
 )
 
@@ -26,39 +27,39 @@ _POSITIONS = f"{_EMBEDDINGS}.position_embeddings"
 _CLASSIFIER = "segmentation_head.0"
 
 
-def _described(tensors: Tensors, preset: TransUNetConfig, image_size: tuple[int, int] | None) -> dict[str, Any]:
+def _read_fields(tensors: Tensors, preset: TransUNetConfig, image_size: tuple[int, int] | None) -> dict[str, Any]:
     side = preset.input_requirements.multiple
     wanted = None if image_size is None else (image_size[0] // side, image_size[1] // side)
-    rows, columns = square_grid(size_of(tensors, _POSITIONS, 1, 3), _POSITIONS, wanted)
+    rows, columns = square_grid(axis_length(tensors, _POSITIONS, 1, 3), _POSITIONS, wanted)
     found = {
         "image_size": (rows * side, columns * side),
-        "in_channels": size_of(tensors, f"{_ROOT}.conv.weight", 1, 4),
+        "in_channels": axis_length(tensors, f"{_ROOT}.conv.weight", 1, 4),
     }
     name = f"{_CLASSIFIER}.weight"
-    return found | ({"num_classes": size_of(tensors, name, 0, 4)} if name in tensors else {})
+    return found | ({"num_classes": axis_length(tensors, name, 0, 4)} if name in tensors else {})
 
 
-def _rules(tensors: Tensors, config: TransUNetConfig) -> Rules:
+def _list_rules(tensors: Tensors, config: TransUNetConfig) -> TensorRules:
     if config.stem != "resnet" or config.norm != "batch":
         return {}
     rules = {
-        "stem.root.0.weight": Made((f"{_ROOT}.conv.weight",)),
+        "stem.root.0.weight": TensorRule((f"{_ROOT}.conv.weight",)),
         **layer_rules(f"{_ROOT}.gn", "stem.root.1"),
         **layer_rules(f"{_EMBEDDINGS}.patch_embeddings", "embed"),
-        "encoder.position.table": Made((_POSITIONS,)),
+        "encoder.position.table": TensorRule((_POSITIONS,)),
         **layer_rules("transformer.encoder.encoder_norm", "map.norm"),
-        **_unit("decoder.conv_more", "decoder.entry"),
+        **_unit_rules("decoder.conv_more", "decoder.entry"),
         **layer_rules(_CLASSIFIER, "decoder.classifier"),
     }
     for stage, units in enumerate(config.stem_units):
         for unit in range(units):
             theirs = f"{_EMBEDDINGS}.hybrid_model.body.block{stage + 1}.unit{unit + 1}"
-            rules |= _bottleneck(theirs, f"stem.stages.{stage}.{unit}", shortcut=unit == 0)
+            rules |= _bottleneck_rules(theirs, f"stem.stages.{stage}.{unit}", shortcut=unit == 0)
     for index in range(config.depth):
         theirs, ours = f"transformer.encoder.layer.{index}", f"encoder.blocks.{index}"
         parts = tuple(f"{theirs}.attn.{part}" for part in ("query", "key", "value"))
         rules |= layer_rules(f"{theirs}.attention_norm", f"{ours}.attention_norm")
-        rules |= joined_layers(parts, f"{ours}.attention.qkv")
+        rules |= joined_layer_rules(parts, f"{ours}.attention.qkv")
         rules |= layer_rules(f"{theirs}.attn.out", f"{ours}.attention.output")
         rules |= layer_rules(f"{theirs}.ffn_norm", f"{ours}.feed_forward_norm")
         rules |= layer_rules(f"{theirs}.ffn.fc1", f"{ours}.feed_forward.expand")
@@ -66,33 +67,33 @@ def _rules(tensors: Tensors, config: TransUNetConfig) -> Rules:
     for index in range(config.doublings):
         for number in (1, 2):
             ours = f"decoder.steps.{index}.convolutions.{number - 1}"
-            rules |= _unit(f"decoder.blocks.{index}.conv{number}", ours)
+            rules |= _unit_rules(f"decoder.blocks.{index}.conv{number}", ours)
     return rules
 
 
-def _bottleneck(theirs: str, ours: str, *, shortcut: bool) -> Rules:
-    rules: Rules = {}
+def _bottleneck_rules(theirs: str, ours: str, *, shortcut: bool) -> TensorRules:
+    rules: TensorRules = {}
     for number in (1, 2, 3):
-        rules[f"{ours}.branch.{3 * number - 3}.weight"] = Made((f"{theirs}.conv{number}.weight",))
+        rules[f"{ours}.branch.{3 * number - 3}.weight"] = TensorRule((f"{theirs}.conv{number}.weight",))
         rules |= layer_rules(f"{theirs}.gn{number}", f"{ours}.branch.{3 * number - 2}")
     if shortcut:
-        rules[f"{ours}.shortcut.0.weight"] = Made((f"{theirs}.downsample.weight",))
+        rules[f"{ours}.shortcut.0.weight"] = TensorRule((f"{theirs}.downsample.weight",))
         rules |= layer_rules(f"{theirs}.gn_proj", f"{ours}.shortcut.1")
     return rules
 
 
-def _unit(theirs: str, ours: str) -> Rules:
-    weight = {f"{ours}.convolution.weight": Made((f"{theirs}.0.weight",))}
-    return weight | batch_norm(f"{theirs}.1", f"{ours}.norm")
+def _unit_rules(theirs: str, ours: str) -> TensorRules:
+    weight = {f"{ours}.convolution.weight": TensorRule((f"{theirs}.0.weight",))}
+    return weight | batch_norm_rules(f"{theirs}.1", f"{ours}.norm")
 
 
-FAMILY = Family(
+FAMILY = WeightFamily(
     name="transunet_released",
     title="TransUNet of its authors",
-    kind=TransUNetConfig,
+    network=TransUNetConfig,
     mark=r"transformer\.embeddings\.hybrid_model\.root\.conv\.weight",
-    described=_described,
-    rules=_rules,
+    read_fields=_read_fields,
+    list_rules=_list_rules,
     classifier="decoder.classifier.",
-    notes=("a file of weights does not say how many heads there are; those of the preset are taken",),
+    notes=("the file does not state the number of heads; that of the preset is used",),
 )

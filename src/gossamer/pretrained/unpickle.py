@@ -1,7 +1,7 @@
-"""The child of ``quarantine``: the one place of the package where a pickle is read, and never in our own process.
+"""The child process of ``quarantine``: the only place of the package where a pickle is read.
 
-It is run as a file, knows nothing of the package, gets the pickle on its standard input, and writes what it found into
-its working folder: ``tensors.safetensors`` and ``verdict.json``.
+It runs as a script, imports nothing of the package, receives the pickle on its standard input, and writes the result
+into its working folder: ``tensors.safetensors`` and ``verdict.json``.
 """
 
 from __future__ import annotations
@@ -33,28 +33,30 @@ def main() -> None:
 
     torch.set_num_threads(1)
     data = sys.stdin.buffer.read()
-    _limit(limits["seconds"], limits["bytes"])
+    _limit_process(limits["seconds"], limits["bytes"])
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        tensors, notes = _unwrapped(found)
-        problem, inner = _foreign(tensors), _inner(tensors)
+        tensors, notes = _unwrap_state_dict(found)
+        problem, inner = _describe_foreign(tensors), _find_inner_key(tensors)
         if problem is None:
             plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
             safetensors.torch.save_file(plain, "tensors.safetensors")
     except Exception as error:  # whatever a file of others may cause
-        _answer(_refusal(error))
+        _write_verdict(_describe_failure(error))
     else:
-        _answer({"notes": notes} if problem is None else {"code": "security", "problem": problem, "inner": inner})
+        _write_verdict(
+            {"notes": notes} if problem is None else {"code": "security", "problem": problem, "inner": inner}
+        )
 
 
 def _leave_the_network() -> None:
-    """Move into a network of one's own, without anything in it; a kernel that does not allow it is asked in vain."""
+    """Move into an empty network namespace, if the kernel allows it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).unshare(_NEW_USER | _NEW_NETWORK)
 
 
-def _limit(seconds: int, memory: int) -> None:
-    """Limit what comes after the imports, which are trusted and take more address space than memory."""
+def _limit_process(seconds: int, memory: int) -> None:
+    """Limit this process after its imports, which are trusted and take more address space than memory."""
     statm = Path("/proc/self/statm")
     mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 8 << 30
     used = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + 1
@@ -72,8 +74,8 @@ def _limit(seconds: int, memory: int) -> None:
         resource.setrlimit(kind, (allowed, allowed))
 
 
-def _unwrapped(found: Any) -> tuple[Any, list[str]]:
-    """Return the state dict, which may be the one entry of a dict, as training scripts save it."""
+def _unwrap_state_dict(found: Any) -> tuple[Any, list[str]]:
+    """Return the state dict, and a note if it was the only entry of a dict, as training scripts save it."""
     if isinstance(found, Mapping) and len(found) == 1:
         ((key, value),) = found.items()
         if key in _WRAPPERS and isinstance(value, Mapping):
@@ -81,41 +83,41 @@ def _unwrapped(found: Any) -> tuple[Any, list[str]]:
     return found, []
 
 
-def _foreign(found: Any) -> str | None:
-    """Return what is not a plain tensor under a name; None where all is well."""
+def _describe_foreign(found: Any) -> str | None:
+    """Return a description of the first entry that is not a plain tensor under a name; None if there is none."""
     import torch
 
     if not isinstance(found, Mapping):
-        return f"holds {type(found).__name__}, a dict of tensors is wanted"
+        return f"holds {type(found).__name__}, not a dict of tensors"
     for name, value in found.items():
         if not isinstance(name, str):
-            return f"has a key of type {type(name).__name__}, names are wanted"
+            return f"has a key of type {type(name).__name__}, not a name"
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_quantized:
             return f"holds more than tensors: {name[:60]!r} is {type(value).__name__}"
     return None
 
 
-def _inner(found: Any) -> str | None:
-    """Return under which key a dict of more than tensors has its state dict; None where there is none."""
+def _find_inner_key(found: Any) -> str | None:
+    """Return the key of the state dict in a dict that holds more than tensors; None if there is none."""
     held = found if isinstance(found, Mapping) else {}
     return next((key for key in _WRAPPERS if isinstance(held.get(key), Mapping)), None)
 
 
-def _refusal(error: Exception) -> dict[str, str]:
+def _describe_failure(error: Exception) -> dict[str, str]:
     text = str(error)
     if isinstance(error, EOFError | IndexError | struct.error) or any(word in text.lower() for word in _ENDS_EARLY):
         return {"code": "truncated", "problem": "the pickle ends early"}
     if _OTHER_WRITER in text:
-        return {"code": "format", "problem": "is a pickle, but none that torch.save wrote"}
+        return {"code": "format", "problem": "is a pickle that torch.save did not write"}
     if type(error).__name__ == "UnpicklingError":
         found = _UNEXPECTED.search(text)
         return {"code": "security", "problem": f"holds more than tensors{f': {found[1]}' if found else ''}"}
     if isinstance(error, MemoryError) or "allocate memory" in text:
-        return {"code": "security", "problem": "asks for more memory than a file of its size needs"}
+        return {"code": "security", "problem": "requests more memory than a file of its size needs"}
     return {"code": "format", "problem": f"cannot be read as a state dict ({type(error).__name__})"}
 
 
-def _answer(verdict: Mapping[str, Any]) -> None:
+def _write_verdict(verdict: Mapping[str, Any]) -> None:
     Path("verdict.json").write_text(json.dumps(verdict))
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from gossamer.checkpoint import write_tensors
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import sha256_hexdigest
-from gossamer.pretrained import quarantine, source, unpickle
-from gossamer.pretrained.source import read_source
+from gossamer.pretrained import published_file, quarantine, unpickle
+from gossamer.pretrained.published_file import read_published
 
 STATE = {"a.weight": torch.arange(15.0).reshape(3, 5), "a.bias": torch.ones(3)}
 
@@ -44,7 +44,7 @@ def saved(path: Path, value: Any, **options: Any) -> Path:
 
 def refusal(path: Path, *, trust_pickle: bool = False) -> GossamerError:
     with pytest.raises(GossamerError) as caught:
-        read_source(path, trust_pickle=trust_pickle)
+        read_published(path, trust_pickle=trust_pickle)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -56,7 +56,7 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
 def test_safetensors_of_others_need_no_digest_of_ours(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(STATE, path, metadata={"format": "pt"})
-    found = read_source(path)
+    found = read_published(path)
     assert same(found.tensors, STATE)
     assert (found.file, found.form, found.sha256) == (path.name, "safetensors", sha256_hexdigest(path.read_bytes()))
     assert found.size_bytes == path.stat().st_size
@@ -65,7 +65,7 @@ def test_safetensors_of_others_need_no_digest_of_ours(tmp_path: Path) -> None:
 def test_a_prefix_of_every_name_is_dropped_and_noted(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file({f"module.{name}": tensor for name, tensor in STATE.items()}, path)
-    found = read_source(path)
+    found = read_published(path)
     assert same(found.tensors, STATE)
     assert "module." in found.notes[0]
 
@@ -85,28 +85,28 @@ def archive(path: Path, *members: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "code", "text"),
+    ("make", "code"),
     [
-        (lambda p: p.with_name("absent"), ErrorCode.MISSING, "no such file"),
-        (lambda p: p.parent, ErrorCode.FORMAT, "is a folder"),
-        (lambda p: _bytes(p, b"the patient has no fever"), ErrorCode.FORMAT, "neither safetensors nor"),
-        (lambda p: _bytes(p, b"\x89HDF\r\n\x1a\n" + bytes(50)), ErrorCode.UNSUPPORTED, "HDF5"),
-        (lambda p: _bytes(p, b"version https://git-lfs.github.com"), ErrorCode.UNSUPPORTED, "Git LFS"),
-        (lambda p: _bytes(p, b"<!DOCTYPE html><html>"), ErrorCode.UNSUPPORTED, "a page"),
-        (lambda p: _bytes(p, struct.pack("<Q", 9) + b'{"a": 1}}'), ErrorCode.FORMAT, "not a safetensors file"),
-        (lambda p: _bytes(p, safetensors.torch.save(STATE) + b"x"), ErrorCode.FORMAT, "not a safetensors file"),
-        (lambda p: _bytes(p, safetensors.torch.save({})), ErrorCode.FORMAT, "holds no tensor"),
-        (lambda p: archive(p, "arr_0.npy"), ErrorCode.UNSUPPORTED, "npz"),
-        (lambda p: archive(p, "readme.txt"), ErrorCode.FORMAT, "no PyTorch file"),
-        (lambda p: archive(p, "a/data.pkl", "a/constants.pkl"), ErrorCode.SECURITY, "TorchScript"),
-        (lambda p: _bytes(p, saved(p, STATE).read_bytes()[:-40]), ErrorCode.TRUNCATED, "without its end"),
+        (lambda p: p.with_name("absent"), ErrorCode.MISSING),
+        (lambda p: p.parent, ErrorCode.FORMAT),
+        (lambda p: _bytes(p, b"the patient has no fever"), ErrorCode.FORMAT),
+        (lambda p: _bytes(p, b"\x89HDF\r\n\x1a\n" + bytes(50)), ErrorCode.UNSUPPORTED),
+        (lambda p: _bytes(p, b"version https://git-lfs.github.com"), ErrorCode.UNSUPPORTED),
+        (lambda p: _bytes(p, b"<!DOCTYPE html><html>"), ErrorCode.UNSUPPORTED),
+        (lambda p: _bytes(p, struct.pack("<Q", 9) + b'{"a": 1}}'), ErrorCode.FORMAT),
+        (lambda p: _bytes(p, safetensors.torch.save(STATE) + b"x"), ErrorCode.FORMAT),
+        (lambda p: _bytes(p, safetensors.torch.save({})), ErrorCode.FORMAT),
+        (lambda p: archive(p, "arr_0.npy"), ErrorCode.UNSUPPORTED),
+        (lambda p: archive(p, "readme.txt"), ErrorCode.FORMAT),
+        (lambda p: archive(p, "a/data.pkl", "a/constants.pkl"), ErrorCode.SECURITY),
+        (lambda p: _bytes(p, saved(p, STATE).read_bytes()[:-40]), ErrorCode.TRUNCATED),
     ],
 )
-def test_what_is_no_file_of_weights(make: Callable[[Path], Path], code: ErrorCode, text: str, tmp_path: Path) -> None:
+def test_other_files_are_refused(make: Callable[[Path], Path], code: ErrorCode, tmp_path: Path) -> None:
     for trust_pickle in (False, True):
-        error = refusal(make(tmp_path / "file"), trust_pickle=trust_pickle)
-        assert error.code is code
-        assert text in str(error)
+        path = make(tmp_path / "file")
+        error = refusal(path, trust_pickle=trust_pickle)
+        assert (error.code, error.where) == (code, str(path))
 
 
 def _bytes(path: Path, data: bytes) -> Path:
@@ -115,22 +115,22 @@ def _bytes(path: Path, data: bytes) -> Path:
 
 
 def test_a_file_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(published_file, "MAX_FILE_BYTES", 10)
     assert refusal(_bytes(tmp_path / "a", bytes(11))).code is ErrorCode.LIMIT
 
 
 @pytest.mark.parametrize("new", [True, False])
 def test_a_pickle_is_refused_and_no_child_starts(new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "read_pickle", lambda *_: pytest.fail("was read"))
+    monkeypatch.setattr(published_file, "read_pickle", lambda *_: pytest.fail("was read"))
     path = saved(tmp_path / "a.pth", STATE, _use_new_zipfile_serialization=new)
     error = refusal(path)
     assert error.code is ErrorCode.SECURITY
-    assert "--trust-pickle" in error.remedy
+    assert "trust_pickle" in error.remedy
 
 
 def test_a_state_dict_is_read_when_it_is_trusted(tmp_path: Path) -> None:
     tied = OrderedDict(STATE, c=nn.Parameter(STATE["a.weight"]), d=STATE["a.weight"].t(), e=torch.tensor(3))
-    found = read_source(saved(tmp_path / "a.pth", {"model": tied}), trust_pickle=True)
+    found = read_published(saved(tmp_path / "a.pth", {"model": tied}), trust_pickle=True)
     assert same(found.tensors, dict(tied))
     assert found.form == "pickle"
     assert "'model'" in found.notes[0]
@@ -158,14 +158,18 @@ def test_a_callable_in_an_older_form(form: str, tmp_path: Path) -> None:
     stream.seek(0)
     with pytest.raises(pickle.UnpicklingError) as caught:
         torch.load(stream, weights_only=True)
-    assert unpickle._refusal(caught.value) == {"code": "security", "problem": "holds more than tensors: posix.system"}
+    assert unpickle._describe_failure(caught.value) == {
+        "code": "security",
+        "problem": "holds more than tensors: posix.system",
+    }
     assert not (tmp_path / "marker").exists()
 
 
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     data = saved(tmp_path / "a.pth", STATE).read_bytes()
-    with pytest.raises(GossamerError, match="not read within"):
+    with pytest.raises(GossamerError) as caught:
         quarantine.read_pickle(data, tmp_path / "a.pth", seconds=0.05)
+    assert caught.value.code is ErrorCode.SECURITY
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:
@@ -190,7 +194,7 @@ def test_memory_is_limited(tmp_path: Path) -> None:
     ],
 )
 def test_only_tensors_under_names_are_handed_back(value: Any, text: str) -> None:
-    found = unpickle._foreign(unpickle._unwrapped(value)[0])
+    found = unpickle._describe_foreign(unpickle._unwrap_state_dict(value)[0])
     assert found is not None
     assert text in found
 
@@ -198,14 +202,14 @@ def test_only_tensors_under_names_are_handed_back(value: Any, text: str) -> None
 def test_a_checkpoint_says_what_to_save_alone(tmp_path: Path) -> None:
     error = refusal(saved(tmp_path / "a.pth", {"epoch": 3, "model": STATE}), trust_pickle=True)
     assert error.code is ErrorCode.SECURITY
-    assert error.remedy == "save its ['model'] alone, as a file of its own"
+    assert "['model']" in error.remedy
 
 
 def test_weights_of_our_own_are_not_imported(tmp_path: Path) -> None:
     write_tensors(tmp_path / "model.safetensors", STATE, {})
     error = refusal(tmp_path / "model.safetensors")
     assert error.code is ErrorCode.UNSUPPORTED
-    assert error.remedy == f"start from it with gossamer train --init {tmp_path}"
+    assert str(tmp_path) in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -218,7 +222,10 @@ def test_objects_are_named(value: Any, text: str) -> None:
     stream.seek(0)
     with pytest.raises(pickle.UnpicklingError) as caught:
         torch.load(stream, weights_only=True)
-    assert unpickle._refusal(caught.value) == {"code": "security", "problem": f"holds more than tensors: {text}"}
+    assert unpickle._describe_failure(caught.value) == {
+        "code": "security",
+        "problem": f"holds more than tensors: {text}",
+    }
 
 
 @pytest.mark.parametrize("keep", [2, 60, 254, 277, 461])
@@ -227,7 +234,7 @@ def test_the_legacy_form_that_ends_early(keep: int) -> None:
     torch.save(STATE, stream, _use_new_zipfile_serialization=False)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         torch.load(io.BytesIO(stream.getvalue()[:keep]), weights_only=True)
-    assert unpickle._refusal(caught.value)["code"] == "truncated"
+    assert unpickle._describe_failure(caught.value)["code"] == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +254,7 @@ def test_what_a_child_wrote_is_not_believed(verdict: bytes | None, tensors: byte
         if data is not None:
             (tmp_path / name).write_bytes(data)
     with pytest.raises(GossamerError) as caught:
-        quarantine._result(tmp_path, 1, tmp_path / "a.pth", 10_000)
+        quarantine._read_result(tmp_path, 1, tmp_path / "a.pth", 10_000)
     assert caught.value.code is ErrorCode.SECURITY
 
 
@@ -257,7 +264,7 @@ def test_a_result_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / quarantine.VERDICT).write_text("{}")
     (tmp_path / quarantine.TENSORS).symlink_to(target)
     with pytest.raises(GossamerError):
-        quarantine._result(tmp_path, 0, tmp_path / "a.pth", 10_000)
+        quarantine._read_result(tmp_path, 0, tmp_path / "a.pth", 10_000)
 
 
 def test_an_interrupt_leaves_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
