@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gossamer.comparison.compare_plan import read_plan
 from gossamer.comparison.folder import CompareFolder
 from gossamer.comparison.paired_tests import estimate_difference
-from gossamer.comparison.plan_file import read_plan
 from gossamer.comparison.results import collect_results
 from gossamer.variants import Variant
 
@@ -31,14 +31,14 @@ def main() -> None:
     parser.add_argument("variants", nargs=2, type=variant_of, metavar="MODEL:ATTENTION")
     options = parser.parse_args()
     folder = CompareFolder(options.folder)
-    results = collect_results(folder, read_plan(folder.plan))
+    results = collect_results(folder, read_plan(folder.plan_path))
     unknown = [variant.name for variant in options.variants if variant not in results.plan.variants]
     if unknown:
         parser.error(f"{unknown[0]} is not in {options.folder}")
-    ours, theirs = results.shared(*options.variants)
+    ours, theirs = results.pair_scores(*options.variants)
     if not ours:
         parser.error("the two have no seed in common")
-    found = estimate_difference(ours, theirs, results.weights(), test=True)
+    found = estimate_difference(ours, theirs, results.draw_weights(), test=True)
     estimate, p = found.estimate, "none" if found.p is None else f"{found.p:.4f}"
     each = ", ".join(f"{seed:+.3f}" for seed in found.seeds)
     first, second = (variant.name for variant in options.variants)

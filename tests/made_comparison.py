@@ -7,33 +7,66 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from gossamer.comparison.folder import CompareFolder, GrowthPoint, MeasuredCosts, Trial, TrialState
-from gossamer.comparison.plan_file import ComparePlan, RefusedVariant, write_plan
+from gossamer.comparison.compare_plan import (
+    ComparePlan,
+    DataSummary,
+    RefusedVariant,
+    TrainingForecast,
+    TrainingSummary,
+    write_plan,
+)
+from gossamer.comparison.folder import CompareFolder, CostAtSize, Trial, TrialState, VariantCosts
+from gossamer.comparison.request import CompareRequest
 from gossamer.files import write_json
 from gossamer.profiling.figure import Figure
+from gossamer.task import TaskName
 from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision, Variant
 
 CLASSES = ("benign", "malignant")
 
 
-def plan_of(
-    variants: Sequence[Variant], *, seeds: Sequence[int] = (0, 1), limits: CostLimits = CostLimits(), **more: Any
+def create_plan(
+    variants: Sequence[Variant],
+    *,
+    seeds: Sequence[int] = (0, 1),
+    limits: CostLimits = CostLimits(),
+    precisions: Sequence[RuntimePrecision] = PRECISIONS,
+    bundle_seeds: Sequence[int] | None = None,
+    task: TaskName = "classify",
+    classes: Sequence[str] = CLASSES,
+    epochs: int = 12,
+    refused: Sequence[RefusedVariant] = (),
 ) -> ComparePlan:
-    """A plan of a classification, unless ``more`` says otherwise."""
-    fields: dict[str, Any] = {
-        "data": "scans.npz",
-        "task": "classify",
-        "classes": CLASSES,
-        "epochs": 12,
-        "budget_minutes": 6.0,
-        "machine": {"processor": "A processor", "usable_cpus": 2},
-        "command": "gossamer compare scans.npz --models vit_tiny --out comparison",
-    }
-    return ComparePlan(variants=tuple(variants), seeds=tuple(seeds), limits=limits, **{**fields, **more})
+    """A plan, of a classification by default, whose bundles are of all seeds by default."""
+    forecast = TrainingForecast(step_s=0.1, epoch_s=2.0, train_s=1.0, memory_bytes=None, parameters=7)
+    return ComparePlan(
+        request=CompareRequest(
+            data="scans.npz",
+            models=("vit_tiny",),
+            seeds=len(seeds),
+            budget_minutes=6.0,
+            precisions=tuple(precisions),
+            threads=2,
+            limits=limits,
+        ),
+        data=DataSummary(source="scans.npz", task=task, classes=tuple(classes), fingerprint="f00d"),
+        training=TrainingSummary(
+            seeds=tuple(seeds),
+            bundle_seeds=tuple(seeds if bundle_seeds is None else bundle_seeds),
+            epochs=epochs,
+            image_size=(24, 28),
+            batch_size=5,
+            precision="float32",
+        ),
+        variants=tuple(variants),
+        refused=tuple(refused),
+        forecasts={each.key: forecast for each in variants},
+        machine={"processor": "A processor", "usable_cpus": 2},
+        command="gossamer compare scans.npz --models vit_tiny --out comparison",
+    )
 
 
 def variant(attention: str | None, model: str = "vit_tiny") -> Variant:
@@ -43,12 +76,12 @@ def variant(attention: str | None, model: str = "vit_tiny") -> Variant:
 
 def write_states(folder: CompareFolder, trial: Trial, *stages: str, failed: str | None = None) -> None:
     """Write that stages ended well; ``failed`` is ``"stage: reason"``."""
-    folder.trial(trial).mkdir(parents=True, exist_ok=True)
+    folder.trial_path(trial).mkdir(parents=True, exist_ok=True)
     for stage in stages:
         folder.write_state(trial, TrialState(stage=stage, failed=None, seconds=60.0))  # type: ignore[arg-type]
         if stage == "export":
-            folder.bundle(trial, "float32").mkdir()
-            (folder.bundle(trial, "float32") / "manifest.json").touch()
+            folder.bundle_path(trial, "float32").mkdir()
+            (folder.bundle_path(trial, "float32") / "manifest.json").touch()
     if failed:
         stage, reason = failed.split(": ", 1)
         folder.write_state(trial, TrialState(stage=stage, failed=reason, seconds=3.0))  # type: ignore[arg-type]
@@ -58,7 +91,7 @@ def write_run(
     folder: CompareFolder, trial: Trial, scores: np.ndarray, truth: np.ndarray, patients: Sequence[str], auroc: float
 ) -> None:
     """Write what a trained trial leaves: the probability of the second class, and its AUROC."""
-    run = folder.run(trial)
+    run = folder.run_path(trial)
     run.mkdir(parents=True)
     with (run / "predictions.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -78,7 +111,7 @@ def write_run(
 
 def write_masks(folder: CompareFolder, trial: Trial, dice: np.ndarray, value: float) -> None:
     """Write what a trained trial of segmentation leaves: the Dice of each case and class; NaN is undefined."""
-    run, classes = folder.run(trial), ("organ", "tumour", "vessel")[: dice.shape[1]]
+    run, classes = folder.run_path(trial), ("organ", "tumour", "vessel")[: dice.shape[1]]
     run.mkdir(parents=True)
     lines = ["id,patient,split,class,dice"]
     for number, row in enumerate(dice):
@@ -97,14 +130,14 @@ def write_masks(folder: CompareFolder, trial: Trial, dice: np.ndarray, value: fl
 
 def write_int8(folder: CompareFolder, trial: Trial, drop: tuple[float, float, float], metric: str = "auroc") -> None:
     """Write the manifest of a bundle in 8 bits, as far as it is read."""
-    bundle = folder.bundle(trial, "int8")
+    bundle = folder.bundle_path(trial, "int8")
     bundle.mkdir(parents=True)
     found = {"metric": metric, "drop": dict(zip(("value", "low", "high"), drop, strict=True))}
     record = {"test": found, "validation": {**found, "drop": {"value": 9, "low": 9, "high": 9}}}
     (bundle / "manifest.json").write_text(json.dumps({"quantization": record}))
 
 
-def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: float = 4e7) -> MeasuredCosts:
+def create_costs(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: float = 4e7) -> VariantCosts:
     """What a variant could cost; the precisions that ``latency_ms`` lacks are unavailable."""
 
     def figure(value: float | None, unit: str) -> Figure:
@@ -123,14 +156,14 @@ def measured(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: fl
         }
 
     growth = tuple(
-        GrowthPoint(
+        CostAtSize(
             image_size=(side, side),
             macs=figure(macs * (side / 28) ** 2.4, "MACs"),
             latency=figure(latency_ms["torch"] * (side / 28) ** 2.0, "ms"),
         )
         for side in (28, 56, 112, 224)
     )
-    return MeasuredCosts(
+    return VariantCosts(
         network={
             "parameters": figure(5.5e6, "parameters"),
             "macs": Figure(macs, "MACs", "computed", "operators"),
@@ -151,7 +184,7 @@ def write_comparison(path: Path, *, limits: CostLimits = CostLimits(), images: i
     refused = (
         RefusedVariant(model="resnet_18_small", attention="kv", reason="a convolutional network has no attention"),
     )
-    plan = plan_of(variants, seeds=(0, 1, 2), limits=limits, refused=refused)
+    plan = create_plan(variants, seeds=(0, 1, 2), limits=limits, refused=refused)
     path.mkdir(parents=True, exist_ok=True)
     write_plan(folder, plan)
     generator = np.random.default_rng(7)
@@ -160,7 +193,7 @@ def write_comparison(path: Path, *, limits: CostLimits = CostLimits(), images: i
     hardness = generator.normal(size=images)
     for number, each in enumerate(variants):
         strength = 1.6 - 0.06 * number + (0.5 if each.attention is None else 0)
-        for seed in plan.seeds:
+        for seed in plan.training.seeds:
             trial = Trial(variant=each, seed=seed)
             if each.attention == "adaptive":
                 write_states(folder, trial, failed="train: ended with status 70: E-BUG: the loss is no number")
@@ -181,6 +214,6 @@ def write_comparison(path: Path, *, limits: CostLimits = CostLimits(), images: i
             latency = {"torch": 9.0 - 0.6 * number, "float32": 5.0 - 0.35 * number, "int8": 3.4 - 0.2 * number}
             if each.attention == "soft":
                 latency.pop("int8")
-            folder.measured(each).parent.mkdir(exist_ok=True)
-            write_json(folder.measured(each), measured(latency, 150 - 4 * number, 4e7 - 2e6 * number).to_json())
+            folder.costs_path(each).parent.mkdir(exist_ok=True)
+            write_json(folder.costs_path(each), create_costs(latency, 150 - 4 * number, 4e7 - 2e6 * number).to_json())
     return folder

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from gossamer.api.attention import check_attention, create_attention
     from gossamer.api.check_data import check_data
+    from gossamer.api.compare import ComparisonResults, compare, plan_comparison
     from gossamer.api.draw_phantom import draw_phantom
     from gossamer.api.evaluate import evaluate
     from gossamer.api.import_weights import import_weights
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from gossamer.nn.transfer import convert_attention
 
 _PUBLIC = {
+    "ComparisonResults": "gossamer.api.compare",
+    "compare": "gossamer.api.compare",
+    "plan_comparison": "gossamer.api.compare",
     "Run": "gossamer.api.run",
     "train": "gossamer.api.train",
     "GossamerError": "gossamer.errors",
@@ -47,11 +51,13 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "ComparisonResults",
     "GossamerError",
     "Run",
     "__version__",
     "check_attention",
     "check_data",
+    "compare",
     "convert_attention",
     "create_attention",
     "create_model",
@@ -62,6 +68,7 @@ __all__ = [
     "load",
     "load_model",
     "open_dataset",
+    "plan_comparison",
     "predict",
     "read_image",
     "train",

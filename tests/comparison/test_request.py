@@ -1,20 +1,22 @@
-"""What a user asks of a comparison, and whether it is what was asked before."""
+"""The options of a comparison, and whether they are those of an earlier call."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gossamer import config
-from gossamer.comparison.request import CompareRequest, parse_names
-from gossamer.errors import GossamerError
+from gossamer.comparison.request import CompareRequest, name_mechanisms, parse_names
+from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention import SoftConfig, SoftmaxConfig
 from gossamer.variants import CostLimits
 
-ASKED = CompareRequest(data="chest", models=("vit_nano",), seeds=2, image_size=(24, 28), threads=1)
+REQUEST = CompareRequest(data="chest", models=("vit_nano",), seeds=2, image_size=(24, 28), threads=1)
 
 
 def test_commas_inside_of_braces_belong_to_json() -> None:
@@ -23,51 +25,74 @@ def test_commas_inside_of_braces_belong_to_json() -> None:
     )  # fmt: skip
 
 
-def test_a_list_that_must_name_something_says_so() -> None:
+def test_an_empty_list_is_refused_if_it_must_name_something() -> None:
     assert parse_names(" , ") == ()
-    with pytest.raises(GossamerError, match="--models: ' , ' names nothing"):
-        parse_names(" , ", "--models")
+    with pytest.raises(GossamerError) as error:
+        parse_names(" , ", "models")
+    assert (error.value.code, error.value.where) == (ErrorCode.CONFIG, "models")
+
+
+def test_mechanisms_are_named_as_text() -> None:
+    named = name_mechanisms(("kv", SoftmaxConfig(), SoftmaxConfig, SoftConfig(inverse="cholesky")))
+    assert named[:3] == ("kv", "softmax", "softmax")
+    assert '"cholesky"' in named[3]
+    assert name_mechanisms("softmax,./mine.py:MyConfig") == ("softmax", "./mine.py:MyConfig")
 
 
 @pytest.mark.parametrize("limit", [0.0, -3.0, math.nan, math.inf])
-def test_limits_are_named_as_they_are_typed(limit: float) -> None:
-    with pytest.raises(GossamerError, match=r"max_latency_ms: .* is not positive"):
-        CostLimits(latency_ms=limit)
-    with pytest.raises(GossamerError, match="max_memory_mb"):
-        CostLimits(memory_mb=limit)
+def test_limits_are_positive_and_finite(limit: float) -> None:
+    for name in ("latency_ms", "memory_mb"):
+        with pytest.raises(GossamerError) as error:
+            CostLimits(**{name: limit})
+        assert (error.value.code, error.value.where) == (ErrorCode.CONFIG, f"max_{name}")
 
 
-def test_the_same_again_is_accepted_with_other_limits_and_at_another_place() -> None:
-    again = dataclasses.replace(ASKED, limits=CostLimits(latency_ms=5), data="elsewhere/chest")
-    read = config.from_json(CompareRequest, config.to_json(ASKED), "plan.json")
-    assert read == ASKED
+def test_other_limits_and_another_path_are_accepted() -> None:
+    again = dataclasses.replace(REQUEST, limits=CostLimits(latency_ms=5), data="elsewhere/chest")
+    read = config.from_json(CompareRequest, config.to_json(REQUEST), "plan.json")
+    assert read == REQUEST
     again.require_same(read, Path("out"))
 
 
 def test_every_difference_is_named() -> None:
-    other = dataclasses.replace(ASKED, epochs=7, attention=("softmax", "sima"), image_size=None)
-    with pytest.raises(GossamerError, match="--attention softmax,sequence_norm,kv, now softmax,sima") as error:
-        other.require_same(ASKED, Path("out"))
-    assert "--epochs left out, now 7" in str(error.value)
-    assert "--image-size 24,28, now left out" in str(error.value)
-    assert "--seeds" not in str(error.value)
+    other = dataclasses.replace(REQUEST, epochs=7, attention=("softmax", "sima"), image_size=None)
+    with pytest.raises(GossamerError) as error:
+        other.require_same(REQUEST, Path("out"))
+    assert (error.value.code, error.value.where) == (ErrorCode.CONFIG, "out")
+    assert "--attention softmax,sequence_norm,kv, now softmax,sima" in error.value.problem
+    assert "--epochs default, now 7" in error.value.problem
+    assert "--image-size 24,28, now default" in error.value.problem
+    assert "--seeds" not in error.value.problem
+
+
+def test_command_repeats_the_options_that_are_not_defaults() -> None:
+    request = dataclasses.replace(REQUEST, limits=CostLimits(latency_ms=5.0), attention=("softmax", '{"name": "soft"}'))
+    words = shlex.split(request.to_command(Path("my out")))
+    assert words[:3] == ["gossamer", "compare", "chest"]
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert options == {
+        "--models": "vit_nano", "--attention": 'softmax,{"name": "soft"}', "--seeds": "2", "--image-size": "24x28",
+        "--threads": "1", "--max-latency-ms": "5.0", "--out": "my out",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "where"),
     [
-        ({"seeds": 0}, "--seeds: 0 is not above 0"),
-        ({"budget_minutes": -1.0}, "--budget-minutes: -1.0"),
-        ({"budget_minutes": 3.0, "epochs": 2}, "and --epochs both"),
-        ({"attention": ("kv", "kv")}, "kv is named twice"),
-        ({"precisions": ("torch", "int4")}, "there is no 'int4'"),
-        ({"precisions": ()}, "--precisions: names nothing"),
-        ({"attention": ()}, "--attention: names nothing"),
-        ({"max_drop": -1.0}, "--max-drop: -1.0 is no drop"),
-        ({"max_drop": math.nan}, "--max-drop: nan is no drop"),
-        ({"budget_minutes": math.inf}, "--budget-minutes: inf"),
+        ({"seeds": 0}, "seeds"),
+        ({"budget_minutes": -1.0}, "budget_minutes"),
+        ({"budget_minutes": 3.0, "epochs": 2}, "budget_minutes"),
+        ({"attention": ("kv", "kv")}, "attention"),
+        ({"precisions": ("torch", "int4")}, "precisions"),
+        ({"precisions": ()}, "precisions"),
+        ({"attention": ()}, "attention"),
+        ({"max_drop": -1.0}, "max_drop"),
+        ({"max_drop": math.nan}, "max_drop"),
+        ({"budget_minutes": math.inf}, "budget_minutes"),
     ],
 )
-def test_nonsense_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(GossamerError, match=words):
-        dataclasses.replace(ASKED, **changes)
+def test_impossible_values_are_refused(changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(GossamerError) as error:
+        dataclasses.replace(REQUEST, **changes)
+    assert error.value.code is ErrorCode.CONFIG
+    assert error.value.where.removeprefix("--").replace("-", "_") == where

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.comparison import worker
+from gossamer.comparison import lock
 from gossamer.comparison.folder import CompareFolder
-from gossamer.comparison.worker import StageProcesses, Stopped, lock_file, lock_folder
+from gossamer.comparison.lock import lock_file, lock_folder
+from gossamer.comparison.worker import ComparisonInterrupted, StageProcesses
 from gossamer.errors import ErrorCode, GossamerError
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
@@ -59,12 +60,12 @@ def test_a_signal_ends_the_stage_and_is_handed_on(
     )
     before = signal.getsignal(number)
     watcher.start()
-    with children.catching(), pytest.raises(Stopped) as stop:
+    with children.catch_signals(), pytest.raises(ComparisonInterrupted) as stop:
         children.run(module(SLEEPER), [], log)
     watcher.join()
-    assert stop.value.number == number
+    assert stop.value.signal_number == number
     assert signal.getsignal(number) is before
-    with pytest.raises(Stopped):
+    with pytest.raises(ComparisonInterrupted):
         children.run(module(SLEEPER), [], log)
 
 
@@ -72,7 +73,8 @@ def test_a_signal_ends_the_stage_and_is_handed_on(
 def test_a_stage_does_not_outlive_its_comparison(module: Callable[[str], str], tmp_path: Path) -> None:
     name, log = module(SLEEPER + "\n"), tmp_path / "log"
     text = (
-        "import sys; from pathlib import Path; from gossamer.comparison.worker import StageProcesses, lock_file\n"
+        "from pathlib import Path; from gossamer.comparison.worker import StageProcesses\n"
+        "from gossamer.comparison.lock import lock_file\n"
         f"with lock_file(Path({str(tmp_path / 'lock')!r})) as lock:\n"
         f"    StageProcesses(1, lock).run({name!r}, [], Path({str(log)!r}))"
     )
@@ -85,7 +87,7 @@ def test_a_stage_does_not_outlive_its_comparison(module: Callable[[str], str], t
 
 
 def test_two_comparisons_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_LOCK_S", 0.0)
+    monkeypatch.setattr(lock, "LOCK_WAIT_S", 0.0)
     with (tmp_path / "lock").open("a") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         with (
@@ -101,14 +103,14 @@ def test_a_folder_stays_only_where_a_plan_came_into_it(tmp_path: Path) -> None:
         assert [path.name for path in folder.path.iterdir()] == [".lock"]
     assert list(tmp_path.iterdir()) == []
     with lock_folder(folder):
-        folder.plan.touch()
+        folder.plan_path.touch()
     with pytest.raises(KeyError), lock_folder(folder):
         raise KeyError
-    assert folder.plan.exists()
+    assert folder.plan_path.exists()
 
 
 def test_another_comparison_that_is_planned_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_LOCK_S", 0.1)
+    monkeypatch.setattr(lock, "LOCK_WAIT_S", 0.1)
     folder = CompareFolder(tmp_path / "out")
     with lock_folder(folder):
         with pytest.raises(GossamerError, match="another comparison works"), lock_folder(folder):

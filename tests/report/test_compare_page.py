@@ -12,14 +12,14 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
+from gossamer.comparison.compare_plan import read_plan, write_plan
 from gossamer.comparison.folder import CompareFolder
-from gossamer.comparison.plan_file import read_plan, write_plan
 from gossamer.comparison.results import collect_results
 from gossamer.report.comparison_figures import plot_qualities, short_names
 from gossamer.report.comparison_page import write_results
 from gossamer.report.label_placement import Label, place_labels
-from gossamer.variants import CostLimits
-from made_comparison import plan_of, variant, write_comparison, write_int8, write_run, write_states
+from gossamer.variants import CostLimits, RuntimePrecision
+from made_comparison import create_plan, variant, write_comparison, write_int8, write_run, write_states
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> CompareFolder:
 
 
 def test_the_page_says_what_was_found_and_what_was_not(written: CompareFolder) -> None:
-    page = written.report.read_text()
-    summary = json.loads(written.summary.read_text())
+    page = written.report_path.read_text()
+    summary = json.loads(written.summary_path.read_text())
     assert f"<h1>{summary['recommendation']['headline']}</h1>" in page
     for words in (
         "at most 3 ms an image",
@@ -53,7 +53,7 @@ def test_the_page_says_what_was_found_and_what_was_not(written: CompareFolder) -
 
 
 def test_the_summary_holds_the_table_as_data(written: CompareFolder) -> None:
-    summary = json.loads(written.summary.read_text())
+    summary = json.loads(written.summary_path.read_text())
     assert summary["complete"] is False
     assert summary["comparisons"] == 6
     variants = {each["attention"]: each for each in summary["kinds"]}
@@ -65,11 +65,14 @@ def test_the_summary_holds_the_table_as_data(written: CompareFolder) -> None:
     assert variants["kv"]["exponents"]["macs"] == pytest.approx(1.2)
 
 
-def made(path: Path, *, patients: int, precisions: list[str], seeds: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
+def made(
+    path: Path, *, patients: int, precisions: list[RuntimePrecision], seeds: tuple[int, ...]
+) -> tuple[str, dict[str, Any]]:
     """Return the page and the summary of two mechanisms; bundles are of the first seed alone."""
     folder = CompareFolder(path)
-    options = {"precisions": precisions, "bundle_seeds": [0]}
-    plan = plan_of([variant("softmax"), variant("kv")], seeds=seeds, options=options, epochs=1)
+    plan = create_plan(
+        [variant("softmax"), variant("kv")], seeds=seeds, precisions=precisions, bundle_seeds=[0], epochs=1
+    )
     folder.path.mkdir()
     write_plan(folder, plan)
     truth = np.arange(12) % 2
@@ -81,7 +84,7 @@ def made(path: Path, *, patients: int, precisions: list[str], seeds: tuple[int, 
         if "int8" in precisions and trial.seed == 0:
             write_int8(folder, trial, (0.01, 0.0, 0.02))
     write_results(folder)
-    return folder.report.read_text(), json.loads(folder.summary.read_text())
+    return folder.report_path.read_text(), json.loads(folder.summary_path.read_text())
 
 
 def test_what_was_not_asked_for_is_not_on_the_page(tmp_path: Path) -> None:
@@ -110,12 +113,12 @@ def test_one_patient_has_no_interval_and_the_page_says_so(tmp_path: Path) -> Non
 
 def test_differences_are_drawn_where_there_is_a_pair_alone(tmp_path: Path) -> None:
     folder = CompareFolder(tmp_path)
-    plan = plan_of([variant("kv")], seeds=(0,))
+    plan = create_plan([variant("kv")], seeds=(0,))
     write_plan(folder, plan)
     write_run(folder, plan.trials[0], np.array([0.2, 0.7, 0.4]), np.array([0, 1, 0]), ["a", "b", "c"], 1.0)
     write_states(folder, plan.trials[0], "train")
     write_results(folder)
-    page = folder.report.read_text()
+    page = folder.report_path.read_text()
     assert page.count("<svg") == 1
     assert "1 network on" in page
 
@@ -124,7 +127,7 @@ def test_differences_are_drawn_where_there_is_a_pair_alone(tmp_path: Path) -> No
 def test_a_trivial_answer_far_below_does_not_squeeze_the_others(
     written: CompareFolder, trivial: float, drawn: bool
 ) -> None:
-    results = dataclasses.replace(collect_results(written, read_plan(written.plan)), trivial=trivial)
+    results = dataclasses.replace(collect_results(written, read_plan(written.plan_path)), trivial=trivial)
     (axes,) = plot_qualities(results).axes
     assert (axes.get_xlim()[0] <= trivial) == drawn
     words = [text.get_text() for text in axes.texts]
@@ -132,7 +135,7 @@ def test_a_trivial_answer_far_below_does_not_squeeze_the_others(
 
 
 def test_writing_again_gives_the_same_files(written: CompareFolder) -> None:
-    files = (written.table, written.summary, written.report)
+    files = (written.table_path, written.summary_path, written.report_path)
     before = [path.read_bytes() for path in files]
     write_results(written)
     assert [path.read_bytes() for path in files] == before
@@ -140,9 +143,9 @@ def test_writing_again_gives_the_same_files(written: CompareFolder) -> None:
 
 def test_a_comparison_that_has_not_begun_has_a_page_too(tmp_path: Path) -> None:
     folder = CompareFolder(tmp_path)
-    write_plan(folder, plan_of([variant("softmax"), variant("kv")]))
+    write_plan(folder, create_plan([variant("softmax"), variant("kv")]))
     write_results(folder)
-    page = folder.report.read_text()
+    page = folder.report_path.read_text()
     assert "Nothing to recommend yet" in page
     assert "0 of 2 done" in page
     assert "<svg" not in page

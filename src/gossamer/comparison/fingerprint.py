@@ -1,57 +1,80 @@
-"""Whether the data of a comparison are still those that it was begun with, and how many patients decide it."""
+"""The identity of a comparison's data, and what of a plan may change when the comparison is resumed."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable
+from pathlib import Path
 
-import numpy as np
+from gossamer.comparison.compare_plan import ComparePlan
+from gossamer.comparison.request import CompareRequest
+from gossamer.data import Dataset, open_dataset
+from gossamer.errors import ErrorCode, GossamerError
 
-from gossamer.data import ClassificationDataset, SegmentationDataset
-from gossamer.evaluation.predictions import groups_of
 
-
-def hash_contents(dataset: ClassificationDataset | SegmentationDataset) -> str:
+def hash_contents(dataset: Dataset) -> str:
     """Return a SHA-256 of the pixels of every image and of its masks, in the order of the samples.
 
-    Names, labels and splits are left to ``Dataset.fingerprint``. Pixels are what is trained with: a file that was
-    written again with the same ones is the same. It takes as long as one training reads its data.
+    Names, labels and splits are covered by ``Dataset.fingerprint``. A file that is written again with the same pixels
+    has the same hash. It takes as long as one training needs to read its data.
 
     Args:
-        dataset: that is read, image by image.
+        dataset: Data set, which is read image by image.
 
     Raises:
-        GossamerError: an image or a mask cannot be read.
+        GossamerError: An image or a mask cannot be read.
     """
     digest = hashlib.sha256()
     for sample in dataset.samples:
-        if isinstance(dataset, ClassificationDataset):
-            digest.update(dataset.read(sample).fingerprint().encode())
-        else:
-            case = dataset.read(sample)
-            digest.update(case.image.fingerprint().encode())
-            digest.update(np.packbits(case.labels.planes).tobytes())
+        digest.update(dataset.content_digest(sample))
     return digest.hexdigest()
 
 
-def count_evaluated_patients(dataset: ClassificationDataset | SegmentationDataset) -> tuple[int, str, str]:
-    """Return how many are evaluated, what they are, and the split: the test split where there is one."""
-    split = "test" if any(sample.split == "test" for sample in dataset.samples) else "val"
-    samples = [sample for sample in dataset.samples if sample.split == split]
-    groups = set(groups_of(samples))
-    return (
-        len(groups),
-        name_interval_unit(groups, "classify" if isinstance(dataset, ClassificationDataset) else "segment"),
-        split,
+def start_plan(plan: ComparePlan) -> ComparePlan:
+    """Return a plan with the hash of its data's pixels, all of which are read once."""
+    contents = hash_contents(open_dataset(Path(plan.data.source), seed=0))
+    return dataclasses.replace(plan, data=dataclasses.replace(plan.data, contents=contents))
+
+
+def resume_plan(plan: ComparePlan, request: CompareRequest, command: str, folder: Path) -> ComparePlan:
+    """Return a plan with the limits, the path of the data and the command of the current call.
+
+    Args:
+        plan: Plan that the comparison was started with.
+        request: Options of the current call.
+        command: Command line of the current call.
+        folder: Folder of the comparison.
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for another changed option, ``E-INTEGRITY`` for other data, ``E-SECURITY`` for a
+            mechanism in the plan that was not requested.
+    """
+    request.require_same(plan.request, folder)
+    for variant in plan.variants:
+        if variant.attention is not None and variant.attention not in request.attention:
+            problem = f"plan.json holds the mechanism {variant.attention}, which was not requested"
+            raise GossamerError(ErrorCode.SECURITY, folder, problem, "use another out")
+    require_same_data(plan, request.data)
+    return dataclasses.replace(
+        plan, request=request, data=dataclasses.replace(plan.data, source=request.data), command=command
     )
 
 
-def name_interval_unit(groups: Iterable[str], task: str) -> str:
-    """Return what intervals are over, for one of them: patients, or samples where patients are unknown.
+def require_same_data(plan: ComparePlan, data: str) -> None:
+    """Raise unless data are those of the plan: the same samples and, if the plan has their hash, the same pixels.
 
     Args:
-        groups: of the samples, as ``groups_of`` names them.
-        task: ``classify`` or ``segment``.
+        plan: Plan of the comparison.
+        data: Path of a data set.
+
+    Raises:
+        GossamerError: ``E-INTEGRITY``.
     """
-    known = any(group.startswith("patient ") for group in groups)
-    return "patient" if known else "image" if task == "classify" else "case"
+    dataset = open_dataset(Path(data), seed=0)
+    remedy = "restore the data, or use another out"
+    if dataset.fingerprint() != plan.data.fingerprint:
+        problem = "samples, labels or splits differ from those that the comparison was started with"
+        raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)
+    if plan.data.contents is not None and hash_contents(dataset) != plan.data.contents:
+        problem = "pixels of images or masks differ from those that the comparison was started with"
+        raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)

@@ -1,4 +1,7 @@
-"""What a comparison leaves on the disk: its plan, its trials, what was measured, and the page."""
+"""The folder of a comparison: its plan, its trials, measured costs and the page.
+
+Names on disk are those of version 0.1.0, which called a variant a kind and a trial a cell.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +15,35 @@ from gossamer.profiling.figure import Figure
 from gossamer.variants import PRECISIONS, RuntimePrecision, Variant
 
 BASELINE = "softmax"
-"""The mechanism that the others of the same network are compared with."""
+"""Attention mechanism that every other mechanism of the same network is compared with."""
 TrialStage = Literal["train", "export", "quantize"]
 STAGES: tuple[TrialStage, ...] = ("train", "export", "quantize")
-"""What is done with a trial, in this order."""
+"""Stages of a trial, in their order."""
 STAGE_OF_PRECISION: dict[RuntimePrecision, TrialStage] = dict(zip(PRECISIONS, STAGES, strict=True))
-"""The stage that makes each precision."""
+"""The stage that produces a network in each precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One training: a row of the table with one seed."""
+    """One training: a variant with one seed."""
 
     variant: Variant
     seed: int
 
+    @property
+    def key(self) -> str:
+        """Name of the trial's folder."""
+        return f"{self.variant.key}-{self.seed}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialState:
-    """How far a trial has come.
+    """End of a stage of a trial, as ``state-<stage>.json`` holds it.
 
     Attributes:
-        stage: what was done last, or what failed.
-        failed: why it stopped, in one line; None where it did not.
-        seconds: of the work so far.
+        stage: Stage that ended.
+        failed: Reason of the failure in one line; None after a success.
+        seconds: Wall-clock time of the stage.
     """
 
     stage: TrialStage
@@ -45,86 +53,86 @@ class TrialState:
 
 @dataclass(frozen=True)
 class CompareFolder:
-    """The folder of a comparison. Every file is written whole or not at all, so that it can be stopped anywhere.
+    """The folder of a comparison. Every file is written completely or not at all, so that work can stop at any point.
 
-    Below ``path``: ``plan.json``; of each trial, ``cells/<key>/`` with ``run/``, ``float32/``, ``int8/`` (bundles),
-    ``state-<stage>.json`` and ``<stage>.log``; of each variant, ``measured/<key>.json``; then ``results.csv``,
-    ``summary.json`` and ``report.html``.
+    Below ``path`` are ``plan.json``; for each trial ``cells/<key>/`` with ``run/``, the bundles ``float32/`` and
+    ``int8/``, ``state-<stage>.json`` and ``<stage>.log``; for each variant ``measured/<key>.json``; and
+    ``results.csv``, ``summary.json`` and ``report.html``.
     """
 
     path: Path
 
     @property
-    def plan(self) -> Path:
-        """What was asked for, and what follows from it."""
+    def plan_path(self) -> Path:
+        """File of the plan."""
         return self.path / "plan.json"
 
     @property
-    def table(self) -> Path:
-        """One line a trial and precision."""
+    def table_path(self) -> Path:
+        """File of the results, with one line for each trial and precision."""
         return self.path / "results.csv"
 
     @property
-    def summary(self) -> Path:
-        """Everything that the page says, as data."""
+    def summary_path(self) -> Path:
+        """File of the content of the page as data."""
         return self.path / "summary.json"
 
     @property
-    def report(self) -> Path:
-        """The page."""
+    def report_path(self) -> Path:
+        """File of the page."""
         return self.path / "report.html"
 
-    def trial(self, trial: Trial) -> Path:
+    def trial_path(self, trial: Trial) -> Path:
         """Return the folder of a trial."""
-        return self.path / "cells" / f"{trial.variant.key}-{trial.seed}"
+        return self.path / "cells" / trial.key
 
-    def run(self, trial: Trial) -> Path:
-        """Return the run of a trial, as ``gossamer train`` writes it."""
-        return self.trial(trial) / "run"
+    def run_path(self, trial: Trial) -> Path:
+        """Return the run folder of a trial, in the form of ``gossamer train``."""
+        return self.trial_path(trial) / "run"
 
-    def bundle(self, trial: Trial, precision: Literal["float32", "int8"]) -> Path:
-        """Return a bundle of a trial."""
-        return self.trial(trial) / precision
+    def bundle_path(self, trial: Trial, precision: Literal["float32", "int8"]) -> Path:
+        """Return the folder of a bundle of a trial."""
+        return self.trial_path(trial) / precision
 
-    def log(self, trial: Trial, stage: TrialStage) -> Path:
-        """Return what a stage of a trial said."""
-        return self.trial(trial) / f"{stage}.log"
+    def log_path(self, trial: Trial, stage: TrialStage) -> Path:
+        """Return the file with the output of a stage's process."""
+        return self.trial_path(trial) / f"{stage}.log"
+
+    def costs_path(self, variant: Variant) -> Path:
+        """Return the file with the costs of a variant on this machine."""
+        return self.path / "measured" / f"{variant.key}.json"
 
     def read_state(self, trial: Trial, stage: TrialStage) -> TrialState | None:
-        """Return how a stage of a trial ended; None where it did not end yet, or what it made is gone."""
-        file = self._state(trial, stage)
+        """Return how a stage of a trial ended; None if it has not ended, or if its output is gone."""
+        file = self._state_path(trial, stage)
         state = config.from_json(TrialState, read_json(file), str(file)) if file.exists() else None
-        return None if state is not None and state.failed is None and self._lost(trial, stage) else state
+        return None if state is not None and state.failed is None and self._is_lost(trial, stage) else state
 
     def write_state(self, trial: Trial, state: TrialState) -> None:
-        """Keep how a stage of a trial ended."""
-        write_json(self._state(trial, state.stage), config.to_json(state))
+        """Record how a stage of a trial ended."""
+        write_json(self._state_path(trial, state.stage), config.to_json(state))
 
-    def forget_state(self, trial: Trial, stage: TrialStage) -> None:
-        """Remove how a stage of a trial ended, before it is done again."""
-        self._state(trial, stage).unlink(missing_ok=True)
+    def remove_state(self, trial: Trial, stage: TrialStage) -> None:
+        """Remove the record of a stage's end, before the stage is repeated."""
+        self._state_path(trial, stage).unlink(missing_ok=True)
 
-    def _state(self, trial: Trial, stage: TrialStage) -> Path:
-        return self.trial(trial) / f"state-{stage}.json"
+    def _state_path(self, trial: Trial, stage: TrialStage) -> Path:
+        return self.trial_path(trial) / f"state-{stage}.json"
 
-    def _lost(self, trial: Trial, stage: TrialStage) -> bool:
-        """Return whether a file that a stage leaves last is gone; without its run a bundle cannot be told to be its."""
-        run = self.run(trial) / "summary.json"
-        left = {
+    def _is_lost(self, trial: Trial, stage: TrialStage) -> bool:
+        """Return whether the last file of a stage is gone; without its run, the origin of a bundle is unknown."""
+        run = self.run_path(trial) / "summary.json"
+        outputs = {
             "train": (run,),
-            "export": (run, self.bundle(trial, "float32") / "manifest.json"),
-            "quantize": (run, self.bundle(trial, "int8") / "manifest.json"),
+            "export": (run, self.bundle_path(trial, "float32") / "manifest.json"),
+            "quantize": (run, self.bundle_path(trial, "int8") / "manifest.json"),
         }
-        return not all(file.exists() for file in left[stage])
-
-    def measured(self, variant: Variant) -> Path:
-        """Return the file of what a variant costs on this machine."""
-        return self.path / "measured" / f"{variant.key}.json"
+        return not all(file.exists() for file in outputs[stage])
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowthPoint:
-    """What a variant costs at one image size; a figure that could not be had is ``unavailable``, with the reason."""
+class CostAtSize:
+    """Cost of a variant at one image size. A figure without a value is ``unavailable``, with the reason."""
 
     image_size: tuple[int, int]
     macs: Figure
@@ -132,21 +140,22 @@ class GrowthPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredCosts:
-    """What a variant costs on this machine, measured beside all other variants.
+class VariantCosts:
+    """Costs of a variant on this machine, measured in turns with the other variants.
+
+    A figure without a value is ``unavailable``, with the reason.
 
     Attributes:
         network: ``parameters``, ``macs``, ``exponentials``, ``train_step`` (ms) and ``train_memory`` (bytes).
-        precisions: of each of ``PRECISIONS``: ``file`` (bytes), ``latency_p50``, ``latency_p95`` (ms), ``peak_memory``
-            (bytes of a whole fresh process) and ``energy`` (J of a call). Everything is a figure; what could not be had
-            is ``unavailable`` with the reason.
-        growth: cost over image sizes.
+        precisions: For each measured precision ``file`` (bytes), ``latency_p50``, ``latency_p95`` (ms), ``peak_memory``
+            (bytes of a whole fresh process) and ``energy`` (J per call).
+        growth: Cost at several image sizes.
     """
 
     network: dict[str, Figure]
     precisions: dict[RuntimePrecision, dict[str, Figure]]
-    growth: tuple[GrowthPoint, ...]
+    growth: tuple[CostAtSize, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the costs as values that JSON can hold."""
         return config.to_json(self)

@@ -1,4 +1,4 @@
-"""What a network costs to train, and how its cost grows with the image; what cannot be had says why."""
+"""Costs of a network that its comparison reports: a training step, and growth with the size of the image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import subprocess
 from collections.abc import Callable
 
-from gossamer.comparison.folder import GrowthPoint
+from gossamer.comparison.folder import CostAtSize
 from gossamer.errors import GossamerError
 from gossamer.nn.models import NetworkConfig
 from gossamer.profiling.figure import Figure
@@ -14,7 +14,7 @@ from gossamer.profiling.scaling import measure_growth
 from gossamer.profiling.training_step import training_figures
 
 FACTORS = (1, 2, 4)
-"""Of the sides of the image."""
+"""Factors of the image's sides."""
 _TRAINING = {"train_step": "ms", "train_memory": "bytes"}
 _GROWTH_S = 4.0
 _CALL_S = 5.0
@@ -29,8 +29,8 @@ def measure_training_costs(model: NetworkConfig, *, batch: int, threads: int) ->
     return {name: found[name] for name in _TRAINING}
 
 
-def measure_cost_growth(model: NetworkConfig) -> tuple[GrowthPoint, ...]:
-    """Return the cost at 1, 2 and 4 times the sides of the network's own image, of those that it takes."""
+def measure_cost_growth(model: NetworkConfig) -> tuple[CostAtSize, ...]:
+    """Return the cost at 1, 2 and 4 times the sides of the network's image, for the sizes that it accepts."""
     rows, columns = model.image_size
     sizes = [
         (factor * rows, factor * columns)
@@ -44,12 +44,17 @@ def measure_cost_growth(model: NetworkConfig) -> tuple[GrowthPoint, ...]:
     except (GossamerError, RuntimeError, MemoryError) as error:
         reason = shorten_error(error)
         missing = Figure(None, "MACs", "unavailable", reason), Figure(None, "ms", "unavailable", reason)
-        return tuple(GrowthPoint(image_size=size, macs=missing[0], latency=missing[1]) for size in sizes)
-    return tuple(GrowthPoint(image_size=cost.image_size, macs=cost.macs, latency=cost.latency) for cost in found.sizes)
+        return tuple(CostAtSize(image_size=size, macs=missing[0], latency=missing[1]) for size in sizes)
+    return tuple(CostAtSize(image_size=cost.image_size, macs=cost.macs, latency=cost.latency) for cost in found.sizes)
 
 
 def measure_or_explain(measure: Callable[[], Figure], unit: str) -> Figure:
-    """Return a figure, or the reason why it cannot be had: one figure must not cost all others."""
+    """Return a figure, or an unavailable one with the reason: a failure must not lose the other figures.
+
+    Args:
+        measure: Function that measures the figure.
+        unit: Unit of the figure.
+    """
     try:
         return measure()
     except (GossamerError, OSError, RuntimeError, MemoryError, subprocess.SubprocessError) as error:
@@ -57,7 +62,7 @@ def measure_or_explain(measure: Callable[[], Figure], unit: str) -> Figure:
 
 
 def shorten_error(error: BaseException) -> str:
-    """Return what an error says, in one line that is not too long."""
+    """Return the message of an error in one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

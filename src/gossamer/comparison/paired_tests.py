@@ -1,18 +1,18 @@
-"""How sure a difference is: paired resampling of patients, all seeds together.
+"""Intervals and tests of paired differences, by resampling patients with all seeds together.
 
-Intervals are percentile bootstrap over patients (Efron and Tibshirani, 1993, chapter 13). Tests are paired
-permutations: in each patient the outputs of two networks change places or do not; of a ranking they are ranks, so that
-two scales of probabilities do not matter (Bandos, Rockette and Gur, Statistics in Medicine, 2005). Several tests are
-corrected together (Holm, Scandinavian Journal of Statistics, 1979).
+Intervals are percentile bootstraps over patients (Efron and Tibshirani, 1993, chapter 13). Tests are paired
+permutations: within each patient the outputs of two networks are exchanged or kept; for a ranking metric they are
+ranks, so that two scales of probabilities do not matter (Bandos, Rockette and Gur, Statistics in Medicine, 2005).
+Several tests are corrected together (Holm, Scandinavian Journal of Statistics, 1979).
 
-Only patients are resampled. The seeds are averaged and not resampled: three are too few for that, so that the intervals
-hold for these trained networks, and each seed is shown beside them.
+Only patients are resampled. Seeds are averaged and not resampled, since three are too few for that: the intervals hold
+for these trained networks, and each seed is shown next to them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,19 +22,19 @@ from gossamer.evaluation.bootstrap import RESAMPLES, Estimate
 
 PERMUTATIONS, FEWER_PERMUTATIONS, MANY_SAMPLES = 4999, 999, 2000
 FEWEST, FEW = 2, 10
-"""Patients below which there is no interval, and below which it is rough."""
+"""Number of patients below which there is no interval, and below which it is rough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """How much better one variant is than another.
+    """Difference of a metric between two variants.
 
     Attributes:
-        estimate: of the metric of the one minus that of the other, mean over seeds, with its 95 % interval.
-        seeds: the difference of each seed that both have.
-        p: of the paired permutation test, two-sided; None where it was not asked for, or one patient alone is there.
-        p_holm: the same, corrected for all comparisons of the table.
-        permutations: that were drawn.
+        estimate: Metric of the first minus that of the second, mean over seeds, with its 95 % interval.
+        seeds: Difference for each seed that both variants have.
+        p: Two-sided p of the paired permutation test; None without a test, or with a single patient.
+        p_holm: The same p, corrected for all comparisons of the table.
+        permutations: Number of drawn permutations.
     """
 
     estimate: Estimate
@@ -43,22 +43,17 @@ class PairedDifference:
     p_holm: float | None = None
     permutations: int = 0
 
-    @property
-    def includes_zero(self) -> bool:
-        """Whether the interval does not tell the two apart; without an interval nothing is told apart."""
-        return not (self.estimate.low > 0 or self.estimate.high < 0)
-
 
 def draw_weights(groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Return how often each sample occurs when whole patients are drawn with replacement.
 
     Args:
-        groups: the patient of each sample.
-        resamples: how many draws.
-        seed: of the draws.
+        groups: Patient of each sample.
+        resamples: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
-        ``(resamples, samples)`` of counts; no row where there is one patient alone, who says nothing of others.
+        Counts, ``(resamples, samples)``; no row for a single patient, who does not represent others.
     """
     names, members = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < FEWEST:
@@ -69,24 +64,39 @@ def draw_weights(groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int
     return counts[:, members].astype(np.uint16)
 
 
-def note_few_patients(count: int, what: str, split: str) -> list[str]:
-    """Return what a reader should know of intervals from so few patients; nothing where they are enough.
+def note_few_patients(count: int, unit: str, split: str) -> list[str]:
+    """Return a note on intervals from few patients; no note for enough of them.
 
     Args:
-        count: of patients that are evaluated.
-        what: they are: ``patient``, or the sample where patients are unknown.
-        split: that is evaluated.
+        count: Number of evaluated patients.
+        unit: Name of one of them, from ``name_unit``.
+        split: Name of the evaluated split.
     """
     split = "validation" if split == "val" else split
     if count < FEWEST:
-        return [f"no intervals and no tests: the {split} split has {count} {what}, {FEWEST} or more are needed"]
+        return [f"no intervals and no tests: the {split} split has {count} {unit}, {FEWEST} or more are needed"]
     if count < FEW:
-        return [f"intervals are wide and rough: the {split} split has {count} {what}s, fewer than {FEW}"]
+        return [f"intervals are wide and rough: the {split} split has {count} {unit}s, fewer than {FEW}"]
     return []
 
 
+def name_unit(groups: Iterable[str], sample_name: str) -> str:
+    """Return the name of what is resampled: a patient, or a sample if patients are unknown.
+
+    Args:
+        groups: Patient of each sample, from ``groups_of``.
+        sample_name: Name of a sample of the task.
+    """
+    return "patient" if any(group.startswith("patient ") for group in groups) else sample_name
+
+
 def average_over_seeds(scores: Sequence[Scores], weights: np.ndarray) -> Estimate:
-    """Return the mean over seeds of a metric with its interval, every seed seen under the same draws of patients."""
+    """Return the mean of a metric over seeds with its interval; every seed has the same draws of patients.
+
+    Args:
+        scores: Outputs for each seed.
+        weights: Draws of patients, from ``draw_weights``.
+    """
     values = np.array([each.value() for each in scores])
     return _percentile_estimate(float(values.mean()), _mean_metric(scores, weights))
 
@@ -94,14 +104,14 @@ def average_over_seeds(scores: Sequence[Scores], weights: np.ndarray) -> Estimat
 def estimate_difference(
     ours: Sequence[Scores], theirs: Sequence[Scores], weights: np.ndarray, *, test: bool = False, seed: int = 0
 ) -> PairedDifference:
-    """Return how much better ``ours`` is than ``theirs``, paired by patient and by seed.
+    """Return the difference of ``ours`` to ``theirs``, paired by patient and by seed.
 
     Args:
-        ours: of each seed that both have.
-        theirs: of the same seeds in the same order, on the same cases.
-        weights: draws of patients, as ``draw_weights`` has them.
-        test: whether to permute.
-        seed: of the permutations.
+        ours: Outputs for each seed that both have.
+        theirs: Outputs for the same seeds in the same order, on the same samples.
+        weights: Draws of patients, from ``draw_weights``.
+        test: Whether to run the permutation test (default: False).
+        seed: Seed of the permutations.
     """
     seeds = tuple(a.value() - b.value() for a, b in zip(ours, theirs, strict=True))
     drawn = _mean_metric(ours, weights) - _mean_metric(theirs, weights)
@@ -113,7 +123,7 @@ def estimate_difference(
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number, by Holm's step-down: each is at most the next larger one."""
+    """Return p-values corrected for their number by Holm's step-down method, in the order of the argument."""
     corrected = [0.0] * len(p_values)
     reached = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
@@ -123,9 +133,9 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def add_estimates(*parts: Estimate) -> Estimate:
-    """Return the sum of independent estimates with an interval from theirs.
+    """Return the sum of independent estimates, with an interval recovered from their intervals.
 
-    The distances of the ends add in quadrature (variance recovery: Zou and Donner, Statistics in Medicine, 2008).
+    The distances to the ends add in quadrature (variance recovery: Zou and Donner, Statistics in Medicine, 2008).
     """
     value = sum(part.value for part in parts)
     below = math.sqrt(sum((part.value - part.low) ** 2 for part in parts))
@@ -134,20 +144,23 @@ def add_estimates(*parts: Estimate) -> Estimate:
 
 
 def negate_estimate(estimate: Estimate) -> Estimate:
-    """Return an estimate with the other sign."""
+    """Return an estimate with the opposite sign."""
     return Estimate(-estimate.value, -estimate.high, -estimate.low)
 
 
 def _permutation_p(ours: Sequence[Scores], theirs: Sequence[Scores], seed: int) -> tuple[float, int]:
-    """Return the share of exchanges with a difference at least as large as the one met, which counts as one of them."""
+    """Return the share of exchanges with a difference at least as large as the observed one, and their number.
+
+    The observed difference counts as one exchange.
+    """
     first = ours[0]
     names, members = np.unique(np.asarray(first.groups), return_inverse=True)
     count = PERMUTATIONS if len(members) <= MANY_SAMPLES else FEWER_PERMUTATIONS
     swapped = np.random.default_rng([seed, 5]).integers(2, size=(count, len(names)), dtype=np.uint8)[:, members]
-    swapped = np.concatenate([np.zeros((1, len(members)), np.uint8), swapped])  # the first is the one met
+    swapped = np.concatenate([np.zeros((1, len(members)), np.uint8), swapped])  # the first is the observed one
     found = np.zeros(count + 1)
     for a, b in zip(ours, theirs, strict=True):
-        both = a.beside(b)
+        both = a.stack_with(b)
         found += both.metric(np.concatenate([1 - swapped, swapped], axis=1))
         found -= both.metric(np.concatenate([swapped, 1 - swapped], axis=1))
     if math.isnan(found[0]):

@@ -1,41 +1,47 @@
-"""What a user asks of a comparison, as it was typed, so that a second call can be held against the first."""
+"""The options of a comparison, as the user gave them, so that a resumed comparison can be checked against them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gossamer import config
+from gossamer.checks import require, require_positive
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.nn.attention import MECHANISMS as MECHANISM_CLASSES
+from gossamer.nn.attention import AttentionLike, attention_config
 from gossamer.quantization.drop import require_drop
 from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision
 
 MECHANISMS = ("softmax", "sequence_norm", "kv")
-"""Where none are named."""
-_MAY_CHANGE = ("data", "limits")
+"""Attention mechanisms that are compared by default."""
+_CHANGEABLE = ("data", "limits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareRequest:
-    """What a user asks for; None leaves the choice to the recipe.
+    """The options of a comparison. None leaves the choice to the recipe.
 
     Attributes:
-        data: a data set.
-        models: presets; none for the default of the task.
-        attention: mechanisms, by name or as JSON objects.
-        seeds: how many trainings of each variant; their seeds count from 0.
-        epochs: of every trial.
-        budget_minutes: of the training of the slowest trial, from which the epochs of all follow.
-        image_size: ``(rows, columns)`` of every network's input.
-        batch_size: images of a step.
-        precisions: in which every variant is measured.
-        max_drop: of the metric that int8 may cost.
-        threads: of the processor.
-        limits: of the machine on which the network shall run.
+        data: Path of a labelled data set.
+        models: Names of presets (default: the usual preset of the task).
+        attention: Attention mechanisms: names, references ``FILE.py:CLASS`` or JSON objects (default: ``MECHANISMS``).
+        seeds: Number of trials of each variant, with the seeds 0, 1, ... (default: 3).
+        epochs: Number of epochs of every trial (default: chosen by the recipe).
+        budget_minutes: Time to train the slowest variant once, in minutes; sets the number of epochs of all trials.
+        image_size: Rows and columns of every network's input, in pixels (default: chosen from the data).
+        batch_size: Number of images of a training step (default: chosen by the recipe).
+        precisions: Precisions in which every variant is measured (default: all).
+        max_drop: Largest loss of the metric that int8 may cost, 0 or more (default: 0.005).
+        threads: Number of CPU threads.
+        limits: Limits of latency and memory for the recommendation (default: none).
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a number that makes no sense, or two that contradict each other.
+        GossamerError: ``E-CONFIG`` for a value out of range, or two options that exclude each other.
     """
 
     data: str
@@ -52,57 +58,87 @@ class CompareRequest:
     limits: CostLimits = field(default_factory=CostLimits)
 
     def __post_init__(self) -> None:
-        for key in ("seeds", "epochs", "budget_minutes", "batch_size", "threads"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < math.inf:
-                raise GossamerError(
-                    ErrorCode.CONFIG, _option_name(key), f"{value} is not above 0", "give a positive number"
-                )
+        require_positive(self, "seeds", "epochs", "budget_minutes", "batch_size", "threads")
         require_drop(self.max_drop)
-        if self.epochs is not None and self.budget_minutes is not None:
-            problem = "and --epochs both say how long a trial is trained"
-            raise GossamerError(ErrorCode.CONFIG, "--budget-minutes", problem, "give one of them")
-        for key in ("models", "attention", "precisions"):
-            values = getattr(self, key)
-            if not values and key != "models":
-                raise GossamerError(ErrorCode.CONFIG, _option_name(key), "names nothing", "name one, or leave it out")
-            twice = next((value for value in values if values.count(value) > 1), None)
-            if twice is not None:
-                raise GossamerError(ErrorCode.CONFIG, _option_name(key), f"{twice} is named twice", "name each once")
+        both = self.epochs is not None and self.budget_minutes is not None
+        problem = "budget_minutes and epochs both set the length of the training"
+        require(not both, "budget_minutes", problem, "give one of the two")
+        for name in ("models", "attention", "precisions"):
+            values = getattr(self, name)
+            require(bool(values) or name == "models", name, "the list is empty", "name at least one, or omit it")
+            repeated = next((value for value in values if values.count(value) > 1), None)
+            require(repeated is None, name, f"{repeated} is repeated", "name each once")
         for precision in self.precisions:
-            if precision not in PRECISIONS:
-                remedy = f"choose from {', '.join(PRECISIONS)}"
-                raise GossamerError(ErrorCode.CONFIG, "--precisions", f"there is no {precision!r}", remedy)
+            remedy = f"use one of {', '.join(PRECISIONS)}"
+            require(precision in PRECISIONS, "precisions", f"{precision!r} is not a precision", remedy)
 
     def require_same(self, earlier: CompareRequest, where: Path) -> None:
-        """Raise unless this is what was asked when the comparison was begun.
+        """Raise unless the comparison was started with the same options.
 
-        The limits may change: they decide what is recommended, not what is trained. So may the place of the data, whose
-        fingerprint is compared instead.
+        The limits may change, since they decide what is recommended and not what is trained. The path of the data may
+        change too; the data themselves are compared by their fingerprint.
+
+        Args:
+            earlier: Options that the comparison was started with.
+            where: Folder of the comparison.
 
         Raises:
             GossamerError: ``E-CONFIG``, with every option that differs.
         """
         differing = [
-            f"{_option_name(field.name)} {_format_value(getattr(earlier, field.name))}, "
-            f"now {_format_value(getattr(self, field.name))}"
-            for field in dataclasses.fields(self)
-            if field.name not in _MAY_CHANGE and getattr(self, field.name) != getattr(earlier, field.name)
+            f"{option_name(each.name)} {_format_value(getattr(earlier, each.name))}, "
+            f"now {_format_value(getattr(self, each.name))}"
+            for each in dataclasses.fields(self)
+            if each.name not in _CHANGEABLE and getattr(self, each.name) != getattr(earlier, each.name)
         ]
         if differing:
-            problem = f"was begun with {'; '.join(differing)}"
+            problem = f"was started with {'; '.join(differing)}"
             raise GossamerError(ErrorCode.CONFIG, where, problem, "give the same options, or another --out")
 
+    def to_command(self, out: Path) -> str:
+        """Return the command line that starts or resumes the comparison.
 
-def parse_names(text: str, option: str = "") -> tuple[str, ...]:
-    """Return the parts of a list with commas; commas inside of braces belong to a JSON object.
+        Args:
+            out: Folder of the comparison.
+        """
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        limits, size = values.pop("limits"), values.pop("image_size")
+        values |= {
+            "image_size": None if size is None else "x".join(map(str, size)),
+            "max_latency_ms": limits.latency_ms,
+            "max_memory_mb": limits.memory_mb,
+        }
+        defaults = {each.name: each.default for each in dataclasses.fields(self)}
+        words = ["gossamer", "compare", values.pop("data")]
+        for name, value in values.items():
+            if value is not None and value != () and value != defaults.get(name):
+                words += [option_name(name), _format_value(value)]
+        return shlex.join([*words, "--out", str(out)])
+
+
+def name_mechanisms(attention: str | Iterable[AttentionLike]) -> tuple[str, ...]:
+    """Return attention mechanisms as text.
 
     Args:
-        text: as it was typed.
-        option: that it was typed for, where it must name something.
+        attention: Names, references, JSON objects or configs; or one text with commas between them.
 
     Raises:
-        GossamerError: ``E-CONFIG`` where it must and does not.
+        GossamerError: ``E-CONFIG`` for a value that is none of these.
+    """
+    if isinstance(attention, str):
+        return parse_names(attention)
+    return tuple(_name_mechanism(each) for each in attention)
+
+
+def parse_names(text: str, where: str = "") -> tuple[str, ...]:
+    """Return the parts of a list with commas. Commas inside of braces belong to a JSON object.
+
+    Args:
+        text: Names with commas between them.
+        where: Name of the parameter, which must then name something (default: an empty list is accepted).
+
+    Raises:
+        GossamerError: ``E-CONFIG`` for an empty list.
     """
     parts, depth = [""], 0
     for letter in text:
@@ -112,16 +148,26 @@ def parse_names(text: str, option: str = "") -> tuple[str, ...]:
         else:
             parts[-1] += letter
     names = tuple(part.strip() for part in parts if part.strip())
-    if option and not names:
-        raise GossamerError(ErrorCode.CONFIG, option, f"{text!r} names nothing", "name one, or leave it out")
+    require(bool(names) or not where, where, f"{text!r} names nothing", "name at least one, or omit it")
     return names
 
 
-def _option_name(key: str) -> str:
-    return "--" + key.replace("_", "-")
+def option_name(field_name: str) -> str:
+    """Return the option of the command line that sets a field."""
+    return "--" + field_name.replace("_", "-")
+
+
+def _name_mechanism(value: AttentionLike) -> str:
+    if isinstance(value, str):
+        return value
+    chosen = attention_config(value)
+    name = type(chosen).name
+    return (
+        name if name in MECHANISM_CLASSES and chosen == attention_config(name) else json.dumps(config.to_json(chosen))
+    )
 
 
 def _format_value(value: object) -> str:
     if value is None or value == ():
-        return "left out"
+        return "default"
     return ",".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

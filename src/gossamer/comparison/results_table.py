@@ -1,4 +1,4 @@
-"""The table of a comparison: one line a trial and precision, units in the headings."""
+"""The table of a comparison as CSV: one line for each trial and precision, with units in the headings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.comparison.trial_results import TrialResult
 from gossamer.variants import MB, PRECISIONS, RuntimePrecision
 
-# Heading: figure, its factor, and whether it belongs to a precision.
 COSTS: dict[str, tuple[str, float, bool]] = {
     "parameters": ("parameters", 1.0, False),
     "macs": ("macs", 1.0, False),
@@ -21,15 +20,17 @@ COSTS: dict[str, tuple[str, float, bool]] = {
     "peak_memory_mb": ("peak_memory", 1 / MB, True),
     "energy_j": ("energy", 1.0, True),
 }
+"""Heading of each cost: name of the figure, factor of its unit, and whether it differs between precisions."""
 
 
 def build_table(results: CollectedResults) -> list[list[str]]:
-    """Return the lines, headings first. What is not known is left empty; ``state`` and ``reason`` say why.
+    """Return the lines of the table, headings first.
 
-    A precision that was not asked for has no line, nor has a bundle of a seed that none is made of.
+    An unknown value is an empty cell; the columns ``state`` and ``reason`` tell why. A precision that was not requested
+    and a bundle of a seed without bundles have no line.
 
     Args:
-        results: of a comparison, finished or not.
+        results: Results of a comparison, finished or not.
     """
     metric = results.metric
     head = ["model", "attention", "seed", "precision", "state", "reason", metric, f"{metric}_low", f"{metric}_high"]
@@ -44,7 +45,7 @@ def build_table(results: CollectedResults) -> list[list[str]]:
 
 def _variant_lines(result: VariantResult) -> Iterator[list[str]]:
     for trial in result.trials:
-        for precision in filter(trial.shows, PRECISIONS):
+        for precision in filter(trial.lists, PRECISIONS):
             yield [
                 result.variant.model,
                 result.variant.attention or "",
@@ -70,7 +71,7 @@ def _quality_values(trial: TrialResult, precision: RuntimePrecision) -> list[str
         return [""] * 3
     if precision != "int8":
         return [_format_number(value) for value in (trial.quality.value, trial.quality.low, trial.quality.high)]
-    # The drop is known with its interval, the metric in 8 bits without one.
+    # The loss by int8 has an interval; the metric in int8 does not.
     return ["" if trial.drop is None else _format_number(trial.quality.value - trial.drop.value), "", ""]
 
 
@@ -81,8 +82,8 @@ def _drop_values(trial: TrialResult, precision: RuntimePrecision) -> list[str]:
 
 
 def _cost_values(result: VariantResult, precision: RuntimePrecision) -> Iterator[str]:
-    for name, factor, of_precision in COSTS.values():
-        value = result.cost(name, precision if of_precision else None).value
+    for name, factor, by_precision in COSTS.values():
+        value = result.cost(name, precision if by_precision else None).value
         yield "" if value is None else f"{value * factor:.10g}"
 
 

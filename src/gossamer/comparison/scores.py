@@ -1,7 +1,7 @@
-"""What a trained network said of each patient, and its metric under any weights of the images.
+"""Outputs of a trained network for each patient, and its metric under any weights of the samples.
 
-Weights make resampling cheap: a bootstrap draw is a count of each image, a permutation is a choice between two models'
-outputs, and both are one sort of the outputs and sums over it.
+Weights make resampling cheap: a bootstrap draw is a count of each sample, and a permutation is a choice between the
+outputs of two networks. Both need one sort of the outputs and sums over it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes
 
-PRIMARY_METRICS = {"classify": ("auroc", "AUROC"), "segment": ("dice", "Dice")}
-"""The metric that a comparison is decided by, of each task, and how it is shown."""
 _CHUNK = 4_000_000
+"""Number of weights that are handled at a time, which limits memory."""
 
 
 @dataclass(frozen=True)
 class Scores(ABC):
-    """The outputs of one network on one split.
+    """Outputs of one network on one split.
 
     Attributes:
-        ids: of the images or cases.
-        groups: the patient of each; one of unknown patient stands for itself.
-        outputs: ``(samples, columns)``: probabilities, or the Dice of each class.
-        truth: ``(samples, columns)``: whether the sample has the class; of masks, whether its Dice is defined.
+        ids: Identifiers of the images or cases.
+        groups: Patient of each sample; a sample of an unknown patient is a group by itself.
+        outputs: Probabilities, or the Dice of each class, ``(samples, columns)``.
+        truth: Whether each sample has the class, or for masks whether its Dice is defined, ``(samples, columns)``.
     """
 
     ids: tuple[str, ...]
@@ -42,40 +41,40 @@ class Scores(ABC):
 
     @abstractmethod
     def _column(self, column: int, weights: np.ndarray) -> np.ndarray:
-        """Return the metric of one class ``(draws,)``; NaN where it is undefined."""
+        """Return the metric of one class for each row of weights, ``(draws,)``; NaN if it is undefined."""
 
     @abstractmethod
-    def comparable(self) -> np.ndarray:
-        """Return the outputs on a scale on which those of two networks can change places."""
+    def exchangeable_outputs(self) -> np.ndarray:
+        """Return the outputs on a scale on which two networks can exchange them."""
 
     def metric(self, weights: np.ndarray) -> np.ndarray:
-        """Return the mean of the metric over the classes for which it is defined, of each row of weights.
+        """Return the mean over the classes with a defined metric, for each row of weights.
 
         Args:
-            weights: ``(draws, samples)``, 0 or more.
+            weights: Weights of the samples, 0 or more, ``(draws, samples)``.
 
         Returns:
-            ``(draws,)`` in float64.
+            Array ``(draws,)`` in float64.
         """
         step = max(1, _CHUNK // max(1, weights.shape[1]))
-        parts = [self._whole(weights[begin : begin + step]) for begin in range(0, len(weights), step)]
+        parts = [self._mean_of_columns(weights[begin : begin + step]) for begin in range(0, len(weights), step)]
         return np.concatenate(parts)
 
     def value(self) -> float:
-        """Return the metric of the split itself."""
+        """Return the metric of the split."""
         return float(self.metric(np.ones((1, len(self.ids))))[0])
 
     def same_cases(self, other: Scores) -> bool:
-        """Return whether both speak of the same cases in the same order."""
+        """Return whether both hold the same samples in the same order."""
         return self.ids == other.ids and self.groups == other.groups and self.outputs.shape == other.outputs.shape
 
-    def beside(self, other: Scores) -> Scores:
-        """Return the outputs of two networks as one table of twice the samples, to choose from by weights."""
-        outputs = np.concatenate([self.comparable(), other.comparable()])
+    def stack_with(self, other: Scores) -> Scores:
+        """Return the outputs of two networks as one table of twice the samples, from which weights choose."""
+        outputs = np.concatenate([self.exchangeable_outputs(), other.exchangeable_outputs()])
         truth = np.concatenate([self.truth, other.truth])
         return type(self)(self.ids + other.ids, self.groups + other.groups, outputs, truth)
 
-    def _whole(self, weights: np.ndarray) -> np.ndarray:
+    def _mean_of_columns(self, weights: np.ndarray) -> np.ndarray:
         columns = np.stack([self._column(k, weights) for k in range(self.outputs.shape[1])])
         defined = ~np.isnan(columns)
         total = np.where(defined, columns, 0.0).sum(axis=0)
@@ -83,20 +82,20 @@ class Scores(ABC):
 
 
 class RankScores(Scores):
-    """Probabilities of classes, judged by the area under the ROC curve: macro average, ties count one half."""
+    """Probabilities of classes, with the area under the ROC curve: macro average, ties count one half."""
 
     def _column(self, column: int, weights: np.ndarray) -> np.ndarray:
         order = np.argsort(self.outputs[:, column], kind="stable")
         sorted_outputs = self.outputs[order, column]
         begins = np.flatnonzero(np.append(True, sorted_outputs[1:] != sorted_outputs[:-1]))
         w, truth = weights[:, order].astype(np.float64), self.truth[order, column].astype(bool)
-        positive, negative = (np.add.reduceat(w * variant, begins, axis=1) for variant in (truth, ~truth))
+        positive, negative = (np.add.reduceat(w * chosen, begins, axis=1) for chosen in (truth, ~truth))
         won = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
-    def comparable(self) -> np.ndarray:
-        """Return the rank of each probability in its column, the mean of equal ones: the curve does not change."""
+    def exchangeable_outputs(self) -> np.ndarray:
+        """Return the rank of each probability in its column, with mean ranks for ties; the curve does not change."""
         columns = []
         for values in self.outputs.T:
             _, place, count = np.unique(values, return_inverse=True, return_counts=True)
@@ -105,7 +104,7 @@ class RankScores(Scores):
 
 
 class MeanScores(Scores):
-    """Overlap of each case and class, judged by the mean over classes of the means over cases."""
+    """Overlap of each case and class, with the mean over classes of the means over cases."""
 
     def _column(self, column: int, weights: np.ndarray) -> np.ndarray:
         defined = self.truth[:, column].astype(bool)
@@ -113,50 +112,32 @@ class MeanScores(Scores):
         amount = w.sum(axis=1)
         return np.divide(w @ self.outputs[defined, column], amount, out=np.full(len(w), np.nan), where=amount > 0)
 
-    def comparable(self) -> np.ndarray:
-        """Return the overlaps as they are."""
+    def exchangeable_outputs(self) -> np.ndarray:
+        """Return the overlaps without a change."""
         return self.outputs
 
 
-def read_scores(run: Path, task: str, summary: dict[str, Any]) -> Scores:
-    """Return what the network of a run said of the evaluated split.
+AnyScores = TypeVar("AnyScores", bound=Scores)
+
+
+def read_table(path: Path, parse: Callable[[Sequence[dict[str, str]]], AnyScores]) -> AnyScores:
+    """Return the scores of a table with headings.
 
     Args:
-        run: its folder.
-        task: ``classify`` or ``segment``.
-        summary: of the run.
+        path: CSV file of a run.
+        parse: Function that makes scores of its rows.
 
     Raises:
-        GossamerError: ``E-MISSING``, or ``E-FORMAT`` where the table is not one of this task.
+        GossamerError: ``E-MISSING``, or ``E-FORMAT`` for a table of another kind.
     """
-    path = run / ("predictions.csv" if task == "classify" else "cases.csv")
     rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
-    read: Callable[..., Scores] = _read_probabilities if task == "classify" else _read_overlaps
     try:
-        return read(rows, summary)
+        return parse(rows)
     except (KeyError, ValueError, IndexError) as error:
         problem = f"is not a table of a run ({error!r})"
         raise GossamerError(ErrorCode.FORMAT, path, problem, "train the trial again") from error
 
 
-def _read_probabilities(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> RankScores:
-    classes = list(summary["labels"])  # of two classes the second alone
-    outputs = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
-    truth = np.array([[name in row["truth"].split("|") for name in classes] for row in rows])
-    return RankScores(tuple(row["id"] for row in rows), tuple(_patient_of(row) for row in rows), outputs, truth)
-
-
-def _read_overlaps(rows: Sequence[dict[str, str]], summary: dict[str, Any]) -> MeanScores:
-    classes = list(summary["per_class"])
-    first = [row for row in rows if row["class"] == classes[0]]
-    ids = [row["id"] for row in first]
-    place = {name: number for number, name in enumerate(ids)}
-    outputs = np.full((len(ids), len(classes)), np.nan)
-    for row in rows:
-        if row["dice"]:  # empty: neither the truth nor the prediction holds the class
-            outputs[place[row["id"]], classes.index(row["class"])] = float(row["dice"])
-    return MeanScores(tuple(ids), tuple(_patient_of(row) for row in first), outputs, ~np.isnan(outputs))
-
-
-def _patient_of(row: dict[str, str]) -> str:
+def patient_of(row: dict[str, str]) -> str:
+    """Return the patient of a row; a sample of an unknown patient is a patient by itself."""
     return f"patient {row['patient']}" if row["patient"] else f"sample {row['id']}"

@@ -1,4 +1,4 @@
-"""What one trial of a comparison came to, read from its folder."""
+"""The result of one trial, read from its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.comparison.folder import STAGE_OF_PRECISION, STAGES, CompareFolder, Trial, TrialStage
-from gossamer.comparison.scores import PRIMARY_METRICS, Scores, read_scores
+from gossamer.comparison.scores import Scores
+from gossamer.comparison.tasks import ComparisonTask
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.files import read_json
@@ -22,21 +23,21 @@ ROUNDING = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """How far a trial has come, and what it is worth.
+    """Progress and result of a trial.
 
     Attributes:
-        trial: which.
-        stages: that ended well.
-        failed: the stage that failed, and why, in one line.
-        scores: what the network said of each patient; None before it is trained.
-        quality: the metric that decides, with its interval, as the run's own report has it.
-        trivial: the same of the trivial answer.
-        split: that was evaluated.
-        drop: how much worse 8 bits are on that split, with the interval of the paired difference.
-        epochs: that it was trained.
-        best_epoch: whose weights were kept.
-        training_seconds: of its training.
-        wanted: the stages that the plan has for it.
+        trial: Trial.
+        stages: Stages that succeeded.
+        failed: Stage that failed, with its reason, in one line; None without a failure.
+        scores: Outputs of the network for each patient; None before the training has ended.
+        quality: Metric that decides, with its interval, from the run's own report.
+        trivial: The same metric of the trivial answer.
+        split: Name of the evaluated split.
+        drop: Loss of the metric by int8 on that split, with the interval of the paired difference.
+        epochs: Number of trained epochs.
+        best_epoch: Epoch whose weights were kept.
+        training_seconds: Time of the training in seconds.
+        wanted: Stages of the trial in the plan.
     """
 
     trial: Trial
@@ -53,13 +54,13 @@ class TrialResult:
     wanted: tuple[TrialStage, ...] = STAGES
 
     @property
-    def failed_to_be_read(self) -> bool:
-        """Whether it ended well, and what it left cannot be read."""
+    def is_unreadable(self) -> bool:
+        """Whether the trial succeeded but its output cannot be read."""
         return self.failed is not None and self.failed.startswith(_UNREADABLE)
 
     @property
     def state(self) -> Literal["waiting", "under way", "done", "failed"]:
-        """How far it has come, in a word."""
+        """Progress of the trial."""
         if self.failed:
             return "failed"
         if not self.stages:
@@ -67,26 +68,32 @@ class TrialResult:
         return "done" if set(self.wanted) <= set(self.stages) else "under way"
 
     def has(self, precision: RuntimePrecision) -> bool:
-        """Return whether the network is there in a precision."""
+        """Return whether the network exists in a precision."""
         return self.scores is not None and STAGE_OF_PRECISION[precision] in self.stages
 
-    def shows(self, precision: RuntimePrecision) -> bool:
-        """Return whether the network is there in a precision, or shall be."""
+    def lists(self, precision: RuntimePrecision) -> bool:
+        """Return whether the network exists in a precision, or is planned in it."""
         return STAGE_OF_PRECISION[precision] in (*self.wanted, *self.stages)
 
     def without_scores(self, reason: str) -> TrialResult:
-        """Return the trial as one that failed."""
+        """Return the trial as a failed one.
+
+        Args:
+            reason: Reason of the failure.
+        """
         return TrialResult(trial=self.trial, stages=(), failed=reason, wanted=self.wanted)
 
 
-def read_trial(folder: CompareFolder, trial: Trial, task: str, wanted: tuple[TrialStage, ...] = STAGES) -> TrialResult:
-    """Return what a trial came to. What cannot be read has failed, so that the others can still be compared.
+def read_trial(
+    folder: CompareFolder, trial: Trial, task: ComparisonTask, wanted: tuple[TrialStage, ...] = STAGES
+) -> TrialResult:
+    """Return the result of a trial. Unreadable output counts as a failure, so that other trials can be compared.
 
     Args:
-        folder: of the comparison.
-        trial: which.
-        task: ``classify`` or ``segment``.
-        wanted: the stages that the plan has for it.
+        folder: Folder of the comparison.
+        trial: Trial.
+        task: Functions of the task.
+        wanted: Stages of the trial in the plan.
     """
     stages: list[TrialStage] = []
     failed: str | None = None
@@ -98,42 +105,49 @@ def read_trial(folder: CompareFolder, trial: Trial, task: str, wanted: tuple[Tri
             elif state is not None:
                 failed = failed or f"{stage}: {state.failed}"
         result = TrialResult(trial=trial, stages=tuple(stages), failed=failed, wanted=wanted)
-        return _with_outputs(folder, result, task) if "train" in stages else result
+        return _add_outputs(folder, result, task) if "train" in stages else result
     except GossamerError as error:
         return TrialResult(trial=trial, stages=(), failed=f"{_UNREADABLE}: {error}", wanted=wanted)
 
 
-def is_damaged(folder: CompareFolder, trial: Trial, task: str, stage: TrialStage) -> bool:
-    """Return whether what a stage left, which ended well, cannot be read."""
+def is_damaged(folder: CompareFolder, trial: Trial, task: ComparisonTask, stage: TrialStage) -> bool:
+    """Return whether the output of a stage that succeeded cannot be read.
+
+    Args:
+        folder: Folder of the comparison.
+        trial: Trial.
+        task: Functions of the task.
+        stage: Stage that succeeded.
+    """
     try:
         if stage == "train":
-            _with_outputs(folder, TrialResult(trial=trial, stages=("train",), failed=None), task)
+            _add_outputs(folder, TrialResult(trial=trial, stages=("train",), failed=None), task)
         elif stage == "export":
-            read_json(folder.bundle(trial, "float32") / "manifest.json")
+            read_json(folder.bundle_path(trial, "float32") / "manifest.json")
         else:
-            _read_drop(folder, trial, PRIMARY_METRICS[task][0])
+            _read_drop(folder, trial, task.METRIC)
     except (GossamerError, KeyError, TypeError, AttributeError):
         return True
     return False
 
 
-def _with_outputs(folder: CompareFolder, result: TrialResult, task: str) -> TrialResult:
-    run, metric = folder.run(result.trial), PRIMARY_METRICS[task][0]
+def _add_outputs(folder: CompareFolder, result: TrialResult, task: ComparisonTask) -> TrialResult:
+    run = folder.run_path(result.trial)
     summary = read_json(run / "summary.json")
     try:
-        found = summary["metrics"][metric]
+        found = summary["metrics"][task.METRIC]
         quality = Estimate(*(_number_or_nan(found[key]) for key in ("value", "low", "high")))
-        scores = read_scores(run, task, summary)
+        scores = task.read_scores(run, summary)
         if abs(scores.value() - quality.value) > ROUNDING:
-            problem = f"its table gives {scores.value():.4f}, its summary {quality.value:.4f}; they must agree"
+            problem = f"its table gives {scores.value():.4f} and its summary {quality.value:.4f}; they must agree"
             raise GossamerError(ErrorCode.INTEGRITY, run, problem, "train the trial again")
         return dataclasses.replace(
             result,
             scores=scores,
             quality=quality,
-            trivial=summary["trivial"][metric],
+            trivial=summary["trivial"][task.METRIC],
             split=summary["split"],
-            drop=_read_drop(folder, result.trial, metric) if "quantize" in result.stages else None,
+            drop=_read_drop(folder, result.trial, task.METRIC) if "quantize" in result.stages else None,
             epochs=summary["training"]["epochs"],
             best_epoch=summary["training"]["best_epoch"],
             training_seconds=summary["training"]["seconds"],
@@ -143,8 +157,8 @@ def _with_outputs(folder: CompareFolder, result: TrialResult, task: str) -> Tria
 
 
 def _read_drop(folder: CompareFolder, trial: Trial, metric: str) -> Estimate | None:
-    """Return what 8 bits lose on the evaluated split: the test split where there is one."""
-    manifest = read_json(folder.bundle(trial, "int8") / "manifest.json")
+    """Return the loss by int8 on the evaluated split, which is the test split if there is one."""
+    manifest = read_json(folder.bundle_path(trial, "int8") / "manifest.json")
     record: Mapping[str, Any] = manifest.get("quantization") or {}
     found = record.get("test") or record.get("validation")
     if not found or found["metric"] != metric:

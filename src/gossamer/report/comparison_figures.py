@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from gossamer.comparison.deployments import find_pareto_front
 from gossamer.comparison.folder import BASELINE
 from gossamer.comparison.paired_tests import FEWEST
-from gossamer.comparison.pareto import find_pareto_front
 from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.report.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, create_axes, with_style
@@ -162,7 +162,7 @@ def plot_pareto_front(results: CollectedResults, cost: str) -> Figure:
 def plot_growth(results: CollectedResults, name: str) -> Figure:
     """Return ``macs`` or ``latency`` against the number of pixels, with the fitted exponent beside each name."""
     title, unit = {"macs": ("Multiply-accumulates", "MACs"), "latency": ("Latency in PyTorch", "ms")}[name]
-    measured = [r for r in results.variants if r.measured is not None and len(r.measured.growth) > 1]
+    measured = [r for r in results.variants if r.costs is not None and len(r.costs.growth) > 1]
     names = short_names(results.plan.variants)
     powers = [result.exponents()[name] for result in measured]
     labels = [
@@ -172,8 +172,8 @@ def plot_growth(results: CollectedResults, name: str) -> Figure:
     columns = 2 if max(map(len, labels), default=0) <= NARROW_LABEL else 1
     figure, (axes,) = create_axes(1, (WIDTH, 3.4 + 0.17 * math.ceil(len(measured) / columns)))
     for number, result in enumerate(measured):
-        assert result.measured is not None
-        known = [(math.prod(p.image_size), v) for p in result.measured.growth if (v := getattr(p, name).value)]
+        assert result.costs is not None
+        known = [(math.prod(p.image_size), v) for p in result.costs.growth if (v := getattr(p, name).value)]
         axes.plot(
             [x for x, _ in known],
             [y for _, y in known],
@@ -184,7 +184,7 @@ def plot_growth(results: CollectedResults, name: str) -> Figure:
             linewidth=1.2,
             label=labels[number],
         )
-    sizes = sorted({p.image_size for r in measured if r.measured for p in r.measured.growth}, key=math.prod)
+    sizes = sorted({p.image_size for r in measured if r.costs for p in r.costs.growth}, key=math.prod)
     axes.set(title=f"{title}, with exponents", xlabel="image, pixels", ylabel=unit, xscale="log", yscale="log")
     axes.set_xticks([math.prod(size) for size in sizes], [f"{size[0]}×{size[1]}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -9,13 +9,14 @@ from typing import Any
 from markupsafe import Markup
 
 from gossamer import __version__, config
+from gossamer.comparison.compare_plan import read_plan
+from gossamer.comparison.deployments import Deployment
 from gossamer.comparison.folder import CompareFolder
 from gossamer.comparison.paired_tests import FEWEST
-from gossamer.comparison.plan_file import read_plan
-from gossamer.comparison.recommend import RULE, Deployment, Recommendation, recommend
+from gossamer.comparison.recommend import RULE, Recommendation, recommend_deployment
 from gossamer.comparison.results import CollectedResults, VariantResult, collect_results
 from gossamer.comparison.results_table import build_table
-from gossamer.comparison.run import format_duration
+from gossamer.comparison.runner import format_duration
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate
 from gossamer.files import write_json, write_text
 from gossamer.inference.decisions import to_csv
@@ -39,11 +40,11 @@ def write_results(folder: CompareFolder) -> CollectedResults:
     Raises:
         GossamerError: where there is no plan that can be read, or nothing can be written.
     """
-    results = collect_results(folder, read_plan(folder.plan))
-    recommendation = recommend(results)
-    write_text(folder.table, to_csv(build_table(results)))
-    write_json(folder.summary, summarize_results(results, recommendation))
-    write_text(folder.report, render_comparison(results, recommendation))
+    results = collect_results(folder, read_plan(folder.plan_path))
+    recommendation = recommend_deployment(results)
+    write_text(folder.table_path, to_csv(build_table(results)))
+    write_json(folder.summary_path, summarize_results(results, recommendation))
+    write_text(folder.report_path, render_comparison(results, recommendation))
     return results
 
 
@@ -70,7 +71,7 @@ def summarize_results(results: CollectedResults, recommendation: Recommendation)
             "chosen": _candidate_data(r.chosen),
             "best": _candidate_data(r.best),
             "loss": None if r.loss is None else r.loss.to_json(),
-            "alike": [_candidate_data(candidate) for candidate in r.alike],
+            "alike": [_candidate_data(candidate) for candidate in r.tied],
         },
         "kinds": [_variant_data(result) for result in results.variants],
         "notes": list(results.notes),
@@ -83,7 +84,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
     drawn = [cost for cost in comparison_figures.COSTS if any(comparison_figures.points_of(results, cost).values())]
     drawings = [comparison_figures.plot_qualities] if trained else []
     drawings += [comparison_figures.plot_differences] if any(result.versus is not None for result in trained) else []
-    grown = any(result.measured is not None and len(result.measured.growth) > 1 for result in results.variants)
+    grown = any(result.costs is not None and len(result.costs.growth) > 1 for result in results.variants)
     return (
         environment()
         .get_template("comparison.html.j2")
@@ -98,7 +99,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
             costs=[_cost_row(result, results.plan.precisions) for result in results.variants],
             hows=_list_methods(results),
             precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
-            in_8_bits="int8" in results.plan.precisions or bool(results.seeds_in_8_bits),
+            in_8_bits="int8" in results.plan.precisions or bool(results.int8_seeds),
             intervals=[Markup(to_svg(draw(results))) for draw in drawings],
             fewest=FEWEST,
             fronts=[Markup(to_svg(comparison_figures.plot_pareto_front(results, cost))) for cost in drawn],
@@ -108,7 +109,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
             ],
             failed=_list_failures(results),
             permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
-            options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.options.items()],
+            options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.to_json()["options"].items()],
             interval=_format_interval,
             duration=_format_duration,
             signed=_format_difference,
@@ -174,7 +175,7 @@ def _list_methods(results: CollectedResults) -> list[tuple[str, list[tuple[str, 
     }
     rows = []
     for label, (name, precision) in named.items():
-        figures = [result.cost(name, precision) for result in results.variants if result.measured is not None]
+        figures = [result.cost(name, precision) for result in results.variants if result.costs is not None]
         ways: dict[str, str] = {}
         for figure in figures:
             ways.setdefault(figure.how, figure.detail)
@@ -195,7 +196,7 @@ def _list_failures(results: CollectedResults) -> list[tuple[str, list[int], str]
 
 def _missing_energy_reason(results: CollectedResults) -> str | None:
     """Return why energy is missing; None where it is known, or nothing is measured yet."""
-    measured = [result for result in results.variants if result.measured is not None]
+    measured = [result for result in results.variants if result.costs is not None]
     figures = [result.cost("energy", precision) for result in measured for precision in results.plan.precisions]
     return None if not figures or any(f.value is not None for f in figures) else figures[0].detail
 
@@ -219,7 +220,7 @@ def _variant_data(result: VariantResult) -> dict[str, Any]:
         },
         "training_seconds": result.training_seconds,
         "exponents": result.exponents(),
-        "measured": None if result.measured is None else result.measured.to_json(),
+        "measured": None if result.costs is None else result.costs.to_json(),
         "cells": [
             {
                 "seed": trial.trial.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.comparison.pareto import find_pareto_front
+from gossamer.comparison.deployments import find_pareto_front
 
 
 def test_the_front_by_hand() -> None:
