@@ -3,14 +3,14 @@
 A configuration calls these in ``__post_init__``::
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "depth", "num_heads")
+        require_at_least(self, 1, "depth", "widths")
         require_fraction(self, "dropout")
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gossamer.errors import ErrorCode, GossamerError
@@ -33,39 +33,44 @@ def require(holds: bool, where: str, problem: str, remedy: str) -> None:
 
 
 def require_positive(config: Any, *fields: str) -> None:
-    """Raise unless every field is a finite number above 0. A field of None is not checked.
+    """Raise unless every field is a finite number above 0, or a tuple of such. A field of None is not checked.
 
     Raises:
         GossamerError: ``E-CONFIG``, naming the field.
     """
-    for field in fields:
-        value = getattr(config, field)
-        if value is not None:
-            require(0 < value < math.inf, field, f"{value} is not positive", "use a finite number above 0")
+    for field, value in _numbers(config, fields):
+        require(0 < value < math.inf, field, f"{value} is not positive", "use a finite number above 0")
 
 
 def require_at_least(config: Any, minimum: float, *fields: str) -> None:
-    """Raise unless every field is a finite number of at least ``minimum``. A field of None is not checked.
+    """Raise unless every field is a finite number of at least ``minimum``, or a tuple of such.
+
+    A field of None is not checked.
 
     Raises:
         GossamerError: ``E-CONFIG``, naming the field.
     """
-    for field in fields:
-        value = getattr(config, field)
-        if value is not None:
-            require(minimum <= value < math.inf, field, f"{value} is less than {minimum}", f"use {minimum} or more")
+    for field, value in _numbers(config, fields):
+        require(minimum <= value < math.inf, field, f"{value} is less than {minimum}", f"use {minimum} or more")
 
 
 def require_fraction(config: Any, *fields: str) -> None:
-    """Raise unless every field is in [0, 1). A field of None is not checked.
+    """Raise unless every field is in [0, 1), or a tuple of such numbers. A field of None is not checked.
 
     Raises:
         GossamerError: ``E-CONFIG``, naming the field.
     """
+    for field, value in _numbers(config, fields):
+        require(0 <= value < 1, field, f"{value} is not in [0, 1)", "use a fraction, such as 0.1")
+
+
+def _numbers(config: Any, fields: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Yield each number of the fields with the name of its field; None is skipped."""
     for field in fields:
         value = getattr(config, field)
-        if value is not None:
-            require(0 <= value < 1, field, f"{value} is not in [0, 1)", "use a fraction, such as 0.1")
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None:
+                yield field, number
 
 
 def require_one_of(config: Any, field: str, allowed: Iterable[object]) -> None:

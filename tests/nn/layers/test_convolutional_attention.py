@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.errors import GossamerError
+from expected_errors import expect_error
+from gossamer.errors import ErrorCode
 from gossamer.nn.attention import KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
 from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.convolutional_attention import ConvolutionalAttention, KeyStride, TokenConvolution
@@ -88,7 +89,7 @@ def test_only_two_strides_move_the_statistics_twice() -> None:
 @pytest.mark.parametrize("key_stride", ["shared_slice", "shared_twostride"])
 def test_logits_are_symmetric_where_the_grids_coincide(key_stride: KeyStride) -> None:
     attention = build("kv", key_stride)
-    queries, keys, _ = attention.projected(tokens(), GRID)
+    queries, keys, _ = attention.project_tokens(tokens(), GRID)
     logits = (queries @ keys.transpose(2, 3)).unflatten(2, GRID)
     assert logits.shape[-1] == 3 * 4
     shared = logits[:, :, ::2, ::2].flatten(2, 3)
@@ -149,6 +150,6 @@ def test_prefix_tokens_pass_a_convolution_untouched() -> None:
     assert torch.equal(out[:, :2], x[:, :2])
 
 
-def test_padding_is_refused() -> None:
-    with pytest.raises(GossamerError, match="E-UNSUPPORTED"):
+def test_refuses_padding() -> None:
+    with expect_error("convolutional projection", code=ErrorCode.UNSUPPORTED):
         build("kv", "s1")(tokens(), GRID, torch.ones(2, 35, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Convolution, normalization, activation: the unit that stems and decoders are made of.
+"""Convolution, normalization and activation, the unit of stems and decoders.
 
 Weight standardization is that of Qiao et al. (arXiv 1903.10520, equation 3), with the variance over all inputs of a
 filter and the constant inside the root.
@@ -19,21 +19,29 @@ Norm = Literal["batch", "group"]
 STANDARDIZATION_EPS = 1e-5
 
 
-def build_normalization(kind: Norm, channels: int) -> nn.Module:
-    """Return batch normalization, or normalization over at most eight groups of channels of one image."""
-    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
+def build_normalization(norm: Norm, channels: int) -> nn.Module:
+    """Return batch normalization, or group normalization, with at most eight groups of channels."""
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def build_convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+    """Return a convolution with bias that keeps the size, with Kaiming weights for a ReLU behind it and zero biases."""
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
 
 
 class ConvolutionUnit(nn.Sequential):
     """A convolution that keeps the size, its normalization and a ReLU.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: side of the kernel, odd.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel, odd.
         norm: ``batch`` or ``group``.
-        stride: of the convolution; 2 halves an even side.
-        bias: whether the convolution has a bias, which the normalization makes superfluous.
+        stride: Stride of the convolution; 2 halves an even side.
+        bias: Whether the convolution has a bias, which the normalization makes superfluous.
     """
 
     def __init__(

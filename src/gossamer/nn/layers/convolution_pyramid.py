@@ -1,4 +1,4 @@
-"""Double convolutions, pooled between: the encoder of a U-Net (arXiv 1505.04597, section 2), and of APFormer."""
+"""Double convolutions with pooling between them: the encoder of a U-Net (arXiv 1505.04597) and of APFormer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gossamer.nn.layers.convolution import ConvolutionUnit, Norm
 
 
 class ConvolutionPyramid(nn.ModuleList):
-    """Images to maps of half the side each; an odd side is halved upwards.
+    """Images to maps of half the side each; half of an odd side is rounded up.
 
     Args:
-        in_channels: channels of an image.
-        widths: channels of each map, at the full side first.
+        in_channels: Channels of an image.
+        widths: Channels of each map, that of the full side first.
         norm: ``batch`` or ``group``.
     """
 
     def __init__(self, in_channels: int, widths: Sequence[int], norm: Norm) -> None:
         super().__init__(
-            double_convolution(before, after, after, norm) for before, after in pairwise([in_channels, *widths])
+            build_double_convolution(before, after, after, norm) for before, after in pairwise([in_channels, *widths])
         )
 
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> list[Tensor]:
@@ -35,13 +35,13 @@ class ConvolutionPyramid(nn.ModuleList):
         return planes
 
 
-def double_convolution(channels: int, middle: int, after: int, norm: Norm) -> nn.Sequential:
+def build_double_convolution(channels: int, middle: int, after: int, norm: Norm) -> nn.Sequential:
     """Return two 3x3 convolutions, each with its normalization and a ReLU.
 
     Args:
-        channels: of the input.
-        middle: channels between the two.
-        after: channels of the output.
+        channels: Channels of the input.
+        middle: Channels between the two.
+        after: Channels of the output.
         norm: ``batch`` or ``group``.
     """
     return nn.Sequential(ConvolutionUnit(channels, middle, norm=norm), ConvolutionUnit(middle, after, norm=norm))

@@ -1,4 +1,4 @@
-"""Convolutional stems that keep what they see at each resolution: that of R50-ViT, and a plain residual one.
+"""Convolutional stems that also return their maps at each resolution: that of R50-ViT, and a plain residual one.
 
 ``ResNetStem`` is the first three stages of a ResNet-50 with weight-standardized convolutions and group normalization
 ("BiT", Kolesnikov et al., arXiv 1912.11370), as TransUNet (arXiv 2102.04306) uses it. ``ResidualStem`` is ours, for
@@ -22,9 +22,9 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions around a shortcut, each normalized; the stride is in the middle one.
 
     Args:
-        in_channels: channels of the input.
-        width: channels of the middle; the output has four times as many.
-        stride: 1 or 2.
+        in_channels: Channels of the input.
+        width: Channels of the middle; the output has four times as many.
+        stride: Stride of the branch, 1 or 2.
     """
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
@@ -56,9 +56,9 @@ class ResNetStem(nn.Module):
     """A 7x7 convolution at half the resolution, a maximum pool without padding, stages of bottlenecks.
 
     Args:
-        in_channels: channels of an image.
-        width: channels after the first convolution, a multiple of 32; a stage has 4, 8, ... times as many.
-        units: bottlenecks of each stage.
+        in_channels: Channels of an image.
+        width: Channels after the first convolution, a multiple of 32; a stage has 4, 8, ... times as many.
+        units: Number of bottlenecks of each stage.
     """
 
     def __init__(self, in_channels: int, width: int, units: tuple[int, ...]) -> None:
@@ -91,8 +91,8 @@ class ResNetStem(nn.Module):
     ) -> tuple[Float[Tensor, "batch out down across"], list[Tensor]]:
         """Return the last stage's map and those before it, the coarsest first.
 
-        The pool without padding leaves the first stage one row and one column short. The stages work on that; what the
-        decoder gets is filled up with zeros at the bottom and on the right.
+        The pool without padding makes the map of the first stage one row and one column too small. The stages work on
+        it; the maps for the decoder are padded with zeros at the bottom and on the right.
         """
         features = self.root(images)
         kept, features = [features], self.pool(features)
@@ -107,9 +107,9 @@ class ResidualUnit(nn.Module):
     """Two 3x3 convolutions around a shortcut, each normalized.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        stride: 1 or 2.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Stride of the branch, 1 or 2.
         norm: ``batch`` or ``group``.
     """
 
@@ -136,9 +136,9 @@ class ResidualStem(nn.Module):
     """Levels of residual units, the first at full resolution, each further one at half of the one before.
 
     Args:
-        in_channels: channels of an image.
-        width: channels of the first level; each further one has twice as many.
-        units: residual units of each level.
+        in_channels: Channels of an image.
+        width: Channels of the first level; each further one has twice as many.
+        units: Number of residual units of each level.
         norm: ``batch`` or ``group``.
     """
 

@@ -7,7 +7,7 @@ activation and at the end; none in the attention. ``ViT`` is made of the same pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gossamer.checks import require_at_least, require_fraction, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AttentionConfig, SoftmaxConfig
-from gossamer.nn.attention.base import Grid, Host
+from gossamer.nn.attention.base import Grid
 from gossamer.nn.layers.block import Block, require_whole_heads
 from gossamer.nn.layers.initialization import initialize_transformer
 from gossamer.nn.layers.position import LearnedPosition
@@ -61,14 +61,16 @@ class EncoderConfig:
 
     def takes_class_token(self, grid: tuple[int, int]) -> bool:
         """Return whether the mechanism has a place for a token in front of the grid."""
-        return takes_class_token(self.attention, Host(self.dim, self.num_heads, grid))
+        return is_supported(
+            lambda: self.attention.build(self.dim, self.num_heads, grid=grid, num_prefix_tokens=1),
+        )
 
 
-def takes_class_token(attention: AttentionConfig, host: Host) -> bool:
-    """Return whether a mechanism has a place for a token in front of the grid."""
+def is_supported(build: Callable[[], object]) -> bool:
+    """Return whether ``build`` can make a layer, without allocating its weights; False where it is unsupported."""
     try:
         with torch.device("meta"):
-            attention.build(host.dim, host.num_heads, grid=host.grid, num_prefix_tokens=1)
+            build()
     except GossamerError as error:
         if error.code is not ErrorCode.UNSUPPORTED:
             raise

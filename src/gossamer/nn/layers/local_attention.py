@@ -1,4 +1,4 @@
-"""Local self-attention in the place of a convolution, between any two numbers of channels (arXiv 2209.15287).
+"""Local self-attention in place of a convolution, between any two numbers of channels (arXiv 2209.15287).
 
 After Ramachandran et al. (arXiv 1906.05909). Each pixel attends to the k x k window around it, and keys carry
 embeddings of their row and column in the window::
@@ -9,8 +9,8 @@ q, k and v are 1x1 convolutions without bias, and nothing projects the output. I
 the first half of the channels and the column embedding in the second. Pixels beyond the border are zeros that take part
 in the softmax. As published ``t = 1``; here ``t = 1/sqrt(head_dim)``, without which the softmax starts out saturated.
 
-q . e is evaluated as one product more, of ``k^2 C`` a pixel, and counted as such: adding e to the keys instead is no
-multiply-accumulate in the published count, but a pass over all keys for each place of the window.
+q . e is evaluated as one further product, of ``k^2 C`` a pixel, and counted as such: adding e to the keys instead is no
+multiply-accumulate in the published count, but a pass over all keys for each position of the window.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require
 from gossamer.nn.attention.base import with_zero_gradient
 from gossamer.nn.cost import Cost, linear_cost
+from gossamer.nn.layers.block import require_whole_heads
 from gossamer.nn.layers.traced_cost import Costed
 from gossamer.nn.window import window_attention
 
@@ -32,41 +33,38 @@ from gossamer.nn.window import window_attention
 class LocalAttention2d(Costed):
     """Softmax attention over the window around each pixel, from ``in_channels`` to ``out_channels``.
 
-    A window of 1 has one weight, which is 1: the layer is its value projection and executes nothing else. Its other
-    parameters are kept, since the published counts hold them, and have a gradient of zero.
+    A window of 1 has one weight, which is 1: the layer is its value projection and computes nothing else. Its other
+    parameters are kept, since the published counts include them, and have a gradient of zero.
 
     Args:
-        in_channels: channels of the maps.
-        out_channels: channels of the result.
-        window: odd side k of the window.
-        num_heads: attention heads, of even width unless the window is 1.
-        scale: divide logits by ``sqrt(head_dim)``; False is the published form.
+        in_channels: Channels of the maps.
+        out_channels: Channels of the result.
+        window: Odd side k of the window in pixels.
+        num_heads: Attention heads, of even width unless the window is 1.
+        scale: Whether logits are divided by ``sqrt(head_dim)``; False is the published form.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, for an even window, or heads that do not divide the channels.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, window: int, num_heads: int = 1, scale: bool = True
     ) -> None:
         super().__init__()
-        if window < 1 or window % 2 == 0:
-            raise GossamerError(ErrorCode.CONFIG, "window", f"{window} is not odd", "use 3, 5 or 7")
-        if num_heads < 1 or out_channels % num_heads:
-            problem = f"{num_heads} heads do not divide a width of {out_channels}"
-            raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose a divisor of the width")
+        require(window >= 1 and window % 2 == 1, "window", f"{window} is not odd", "use 3, 5 or 7")
+        require(num_heads >= 1, "num_heads", f"{num_heads} is less than 1", "use 1 or more")
+        require_whole_heads(out_channels, num_heads)
         head_dim = out_channels // num_heads
-        if window > 1 and head_dim % 2:
-            problem = f"a head of {head_dim} channels has no half for rows and half for columns"
-            raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose heads of even width")
+        problem = f"{head_dim} channels of a head cannot be halved for rows and columns"
+        require(window == 1 or head_dim % 2 == 0, "num_heads", problem, "choose heads of even width")
         self.out_channels = out_channels
         self.window = window
         self.num_heads = num_heads
         self.scale = head_dim**-0.5 if scale else 1.0
         self.qkv = nn.Linear(in_channels, 3 * out_channels, bias=False)
-        # First half of the last axis: of the row; second half: of the column.
+        # The first half of the last axis is the embedding of the row, the second half that of the column.
         self.embedding = nn.Parameter(torch.randn(num_heads, window, head_dim))
-        # As published: Kaiming for what a ReLU follows, by the outputs of each of the three projections.
+        # As published: Kaiming initialization for a ReLU, by the outputs of each of the three projections.
         nn.init.normal_(self.qkv.weight, std=(2 / out_channels) ** 0.5)
 
     def forward(
@@ -85,7 +83,7 @@ class LocalAttention2d(Costed):
         # There is no bias, so that padding after the projection is padding before it, with less work.
         keys, values = F.pad(both, (0, 0, 0, 0, 0, 0, side, side, side, side)).unbind(3)
         del both
-        relative = self._relative().to(queries.dtype)
+        relative = self._window_embedding().to(queries.dtype)
         return window_attention(queries, keys, values, relative, self.window, 1).flatten(3).permute(0, 3, 1, 2)
 
     def traced_cost(self, inputs: tuple[Any, ...], output: Any) -> Cost:
@@ -101,8 +99,8 @@ class LocalAttention2d(Costed):
         products = Cost(macs=3 * places * self.out_channels, exponentials=weights, largest_intermediate=weights)
         return linear_cost(pixels, self.qkv.in_features, 3 * self.out_channels) + products
 
-    def _relative(self) -> Tensor:
-        """Return the embedding (heads, window * window, head_dim) of each place of a window."""
+    def _window_embedding(self) -> Tensor:
+        """Return the embedding (heads, window * window, head_dim) of each position of a window."""
         rows, columns = self.embedding.chunk(2, dim=-1)
         rows = rows[:, :, None].expand(-1, -1, self.window, -1)
         columns = columns[:, None].expand(-1, self.window, -1, -1)

@@ -1,4 +1,4 @@
-"""Learned positions, one a token, resampled when an image has another grid (arXiv 2010.11929, section 3.2)."""
+"""Learned positions, one per token, resampled when an image has another grid (arXiv 2010.11929, section 3.2)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 
 class LearnedPosition(nn.Module):
-    """Adds a learned vector to every token.
+    """Add a learned vector to every token.
 
     Args:
-        grid: the token counts that the vectors are learned for.
-        num_prefix_tokens: tokens in front of the grid; they keep their vectors on any grid.
-        dim: width of a token.
-        resample: how another grid gets its vectors.
+        grid: Rows and columns of tokens that the vectors are learned for.
+        num_prefix_tokens: Tokens in front of the grid; they keep their vectors on any grid.
+        dim: Width of a token.
+        resample: Interpolation of the vectors for another grid.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A decoder that doubles the resolution step by step and takes in what a stem kept at each.
+"""A decoder that doubles the resolution step by step and joins the map of a stem at each.
 
 The cascaded upsampler of TransUNet (Chen et al., arXiv 2102.04306, section 3.2) in its general form.
 """
@@ -16,14 +16,14 @@ from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_featu
 
 
 class UpsampleUnit(nn.Module):
-    """Bilinear doubling, the kept map beside it, two 3x3 convolutions.
+    """Bilinear doubling, concatenation with the stem's map, two 3x3 convolutions.
 
     Args:
-        in_channels: channels of the coarse map.
-        skip_channels: channels of the kept map; 0 for none.
-        out_channels: channels of the result.
+        in_channels: Channels of the coarse map.
+        skip_channels: Channels of the stem's map; 0 for none.
+        out_channels: Channels of the result.
         norm: ``batch`` or ``group``.
-        align_corners: whether the centres of the corner pixels of both maps coincide.
+        align_corners: Whether the centres of the corner pixels of both maps coincide.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class UpsampleUnit(nn.Module):
 
 
 class CascadedUpsampler(nn.Module):
-    """A 3x3 convolution, one ``UpsampleUnit`` a step, and a 3x3 convolution to the logits.
+    """A 3x3 convolution, one ``UpsampleUnit`` per step, and a 3x3 convolution to the logits.
 
     Args:
-        in_channels: channels of the coarsest map.
-        widths: channels after the first convolution and after each step.
-        skip_channels: channels of the kept maps, the coarsest first; the last steps may have none.
-        num_classes: maps of logits.
+        in_channels: Channels of the coarsest map.
+        widths: Channels after the first convolution and after each step.
+        skip_channels: Channels of the stem's maps, the coarsest first; the last steps may have none.
+        num_classes: Number of maps of logits.
         norm: ``batch`` or ``group``.
     """
 

@@ -1,9 +1,10 @@
 """The three decoders of SETR (Zheng et al., arXiv 2012.15840, section 3.2 and figure 1), from tokens to logits.
 
-Each returns logits on a grid of its own; the network enlarges them to the image in one bilinear step, which is the only
+Each returns logits on a coarser grid than the image; the network enlarges them in one bilinear step, which is the only
 one of the naive decoder, the last doubling of PUP (progressive upsampling) and the second fourfold step of MLA
-(multi-level aggregation). The published networks have patches of 16 pixels. For other patches, which are ours, PUP has
-one convolution for each doubling that fits into the patch, and MLA brings its levels to a quarter of the image.
+(multi-level aggregation). The published networks have patches of 16 pixels. For other patches, which are Gossamer's
+own, PUP has one convolution for each doubling that fits into the patch, and MLA resizes its levels to a quarter of the
+image.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class NaiveDecoder(nn.Module):
     """Two 1x1 convolutions on the grid of tokens.
 
     Args:
-        dim: width of a token.
-        width: channels between the convolutions.
-        num_classes: maps of logits.
+        dim: Width of a token.
+        width: Channels between the convolutions.
+        num_classes: Number of maps of logits.
         norm: ``batch`` or ``group``.
     """
 
@@ -45,14 +46,14 @@ class NaiveDecoder(nn.Module):
 
 
 class ProgressiveDecoder(nn.Module):
-    """PUP: 3x3 convolutions, with a doubling behind each; the 1x1 classifier comes before the last doubling.
+    """PUP: 3x3 convolutions, each followed by a doubling; the 1x1 classifier comes before the last doubling.
 
     Args:
-        dim: width of a token.
-        width: channels of the convolutions.
-        num_classes: maps of logits.
+        dim: Width of a token.
+        width: Channels of the convolutions.
+        num_classes: Number of maps of logits.
         norm: ``batch`` or ``group``.
-        patch_size: side of a patch in pixels; ``floor(log2(patch_size))`` convolutions, at least one.
+        patch_size: Side of a patch in pixels; ``floor(log2(patch_size))`` convolutions, at least one.
     """
 
     def __init__(self, dim: int, width: int, num_classes: int, norm: Norm, patch_size: int) -> None:
@@ -78,9 +79,9 @@ class ProgressiveAuxiliary(nn.Module):
     """The auxiliary head of PUP: one 3x3 convolution, fourfold enlargement, the 1x1 classifier.
 
     Args:
-        dim: width of a token.
-        width: channels of the convolution.
-        num_classes: maps of logits.
+        dim: Width of a token.
+        width: Channels of the convolution.
+        num_classes: Number of maps of logits.
         norm: ``batch`` or ``group``.
     """
 
@@ -99,14 +100,14 @@ class ProgressiveAuxiliary(nn.Module):
 
 
 class MultiLevelDecoder(nn.Module):
-    """MLA: tokens of four depths, summed from the deepest upwards, each enlarged, side by side.
+    """MLA: tokens of four depths, summed from the deepest upwards, each enlarged, then concatenated.
 
     Args:
-        dim: width of a token.
-        width: channels of a level; half of them reach the classifier.
-        num_classes: maps of logits.
+        dim: Width of a token.
+        width: Channels of a level; half of them reach the classifier.
+        num_classes: Number of maps of logits.
         norm: ``batch`` or ``group``.
-        patch_size: side of a patch in pixels.
+        patch_size: Side of a patch in pixels.
     """
 
     def __init__(self, dim: int, width: int, num_classes: int, norm: Norm, patch_size: int) -> None:
@@ -125,7 +126,7 @@ class MultiLevelDecoder(nn.Module):
     def levels(
         self, tokens: Sequence[Float[Tensor, "batch tokens dim"]], grid: tuple[int, int]
     ) -> list[Float[Tensor, "batch width rows columns"]]:
-        """Return the map of each depth, to which those of all deeper ones were added; the shallowest first."""
+        """Return the map of each depth plus those of all deeper ones; the shallowest first."""
         maps = [
             project(to_map(part, grid)) for project, to_map, part in zip(self.project, self.maps, tokens, strict=True)
         ]
@@ -137,7 +138,7 @@ class MultiLevelDecoder(nn.Module):
         self, levels: Sequence[Float[Tensor, "batch width rows columns"]]
     ) -> Float[Tensor, "batch classes down across"]:
         """Return the logits of the levels."""
-        # Corners are aligned here and nowhere else, as in the authors' code.
+        # Corners are aligned here only, as in the authors' code.
         parts = [
             upsample_features(narrow(features), self.factor, align_corners=True)
             for narrow, features in zip(self.narrow, levels, strict=True)

@@ -1,7 +1,7 @@
 """The closed form of a network, from the shapes that reach its layers.
 
-A network of convolutions says what it costs in the shapes of its layers; writing those down by hand a second time would
-only be a second place for a mistake. Here the network runs on the meta device, which computes shapes and nothing else.
+The cost of a convolution follows from the shapes of its layers; writing those down by hand a second time would only be
+a second place for mistakes. Here the network runs on the meta device, which computes shapes and nothing else.
 Convolutions and linear layers are counted by formula, an attention layer by its own ``cost``.
 """
 
@@ -19,14 +19,14 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 class Costed(nn.Module):
-    """A layer that states what it costs itself, for products that are neither convolution nor linear layer."""
+    """A layer that returns its own cost, for products that are neither convolution nor linear layer."""
 
     def traced_cost(self, inputs: tuple[Any, ...], output: Any) -> Cost:
         """Return the closed form of one call; the layers inside it are not counted again.
 
         Args:
-            inputs: positional arguments of ``forward``, on the meta device.
-            output: what it returned.
+            inputs: Positional arguments of ``forward``, on the meta device.
+            output: Result of ``forward``.
         """
         raise NotImplementedError
 
@@ -35,8 +35,9 @@ def trace_cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     """Return what one image of ``shape`` (channels, rows, columns) costs.
 
     Args:
-        network: on the meta device, in evaluation mode. Its attention layers are replaced, so it is of no further use.
-        shape: of the image.
+        network: Network on the meta device, in evaluation mode. Its attention layers are replaced, so it cannot be
+            used afterwards.
+        shape: Shape of the image.
     """
     total: list[Cost] = []
     for name, module in list(network.named_modules()):
@@ -52,14 +53,14 @@ def trace_cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     }
     for module in network.modules():
         if isinstance(module, (Costed, nn.Linear, *_CONVOLUTIONS)) and id(module) not in inside:
-            module.register_forward_hook(lambda layer, inputs, output: total.append(_cost(layer, inputs, output)))
+            module.register_forward_hook(lambda layer, inputs, output: total.append(_layer_cost(layer, inputs, output)))
     with torch.no_grad():
         network(torch.zeros(1, *shape, device="meta"))
     return sum(total, Cost())
 
 
 class _Recorder(nn.Module):
-    """Stands in for an attention layer: notes its closed form and returns the tokens."""
+    """Replacement for an attention layer that records its closed form and returns the tokens."""
 
     def __init__(self, attention: Attention, total: list[Cost]) -> None:
         super().__init__()
@@ -73,13 +74,14 @@ class _Recorder(nn.Module):
         return tokens
 
 
-def _cost(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Cost:
+def _layer_cost(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Cost:
     if isinstance(layer, Costed):
         return layer.traced_cost(inputs, output)
     if isinstance(layer, nn.Linear):
         return linear_cost(output.numel() // output.shape[-1], layer.in_features, layer.out_features)
     assert isinstance(layer, _CONVOLUTIONS)
-    # Each position of the smaller side meets each weight once: outputs of a convolution, inputs of a transposed one.
-    meeting = output if isinstance(layer, nn.Conv2d) else inputs[0]
-    positions = meeting.shape[0] * meeting.shape[2] * meeting.shape[3]
+    # Each position of the smaller map is multiplied by each weight once: outputs of a convolution, inputs of a
+    # transposed one.
+    smaller = output if isinstance(layer, nn.Conv2d) else inputs[0]
+    positions = smaller.shape[0] * smaller.shape[2] * smaller.shape[3]
     return Cost(macs=positions * layer.weight.numel(), largest_intermediate=output.numel())

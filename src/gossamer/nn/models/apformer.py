@@ -2,13 +2,13 @@
 
 A small U-shaped convolutional network with a transformer at 1/8 of the side::
 
-    x1..x4 = double convolutions, pooled between ;  p = softmax(head(x4)) ;  query i asks  <=>  p_i(background) < 0.9
+    x1..x4 = double convolutions, pooled between ;  p = softmax(head(x4)) ;  query i is kept  <=>  p_i(background) < 0.9
     tokens = x + attention(norm(x)), then + feed_forward(norm(x))             no absolute positions, no final norm
     logits = double convolutions of (enlarged, skip), three times ;  loss = 0.8 task + 0.1 prior + 0.1 head
 
-The head learns from its own loss alone. Training has two stages: first the head and the prior learn while nothing is
-pruned, then queries and weak dependencies are. What differs from the authors' code is in
-``docs/decisions/0010-adaptive.md``. Pruning needs adaptive attention; with any other mechanism there is no head.
+The head learns from its own loss alone. Training has two stages: at first the head and the prior learn while nothing is
+pruned, then queries and weak dependencies are pruned. ``docs/decisions/0010-adaptive.md`` lists the differences from
+the authors' code. Pruning needs adaptive attention; with any other mechanism there is no head.
 ``apformer_classifier`` has the same convolutions and blocks.
 """
 
@@ -23,12 +23,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require, require_fraction, require_positive
 from gossamer.nn.attention import AdaptiveConfig, AttentionConfig
 from gossamer.nn.attention.adaptive import AdaptiveAttention
 from gossamer.nn.layers.block import Block
 from gossamer.nn.layers.convolution import Norm, upsample_features
-from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid, double_convolution
+from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid, build_double_convolution
+from gossamer.nn.layers.encoder import run_blocks
+from gossamer.nn.layers.initialization import initialize_transformer
 from gossamer.nn.layers.position import LearnedPosition
 from gossamer.nn.models.base import (
     AuxiliaryHead,
@@ -43,30 +45,31 @@ from gossamer.nn.precision import widen
 
 NORM_EPS = 1e-5
 TASK_WEIGHT, HEAD_WEIGHT = 0.8, 0.1
-"""Of the losses; that of the prior is ``AdaptiveConfig.prior_weight``, 0.1 too."""
+"""Weights of the losses; that of the prior is ``AdaptiveConfig.prior_weight``, also 0.1."""
 PUBLISHED_HEADS = 6
 STRIDE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class APFormerEncoderConfig(NetworkConfig):
-    """The fields of convolutions and blocks, which the segmentation network and the classifier share.
+    """Fields of convolutions and blocks, which the segmentation network and the classifier share.
 
     Attributes:
-        width: channels at the full side; twice, four and eight times as many at 1/2, 1/4 and 1/8.
-        dim: width of a token.
-        depth: number of blocks.
-        num_heads: attention heads of a block. Left out, 6 as published where the heads have a width of their own, and
-            otherwise the largest divisor of ``dim`` up to 6.
-        mlp_ratio: hidden width of the feed-forward network over ``dim``.
-        attention: the mechanism; the published heads are 128 wide.
-        warmup_share: share of training before pruning begins.
+        width: Channels at the full side; twice, four and eight times as many at 1/2, 1/4 and 1/8.
+        dim: Width of a token.
+        depth: Number of blocks.
+        num_heads: Attention heads of a block. None for 6, as published, where the heads have a width of their own, and
+            otherwise for the largest divisor of ``dim`` up to 6.
+        mlp_ratio: Hidden width of the feed-forward network divided by ``dim``.
+        attention: Attention mechanism; the published heads are 128 wide.
+        warmup_share: Share of training before pruning begins, in [0, 1).
         position: ``none``, as published, or ``learned`` absolute positions, as in a plain ViT.
-        norm: of the convolutions: ``batch``, as published, or ``group``.
-        dropout: probability after the embedding of tokens, and inside and after the feed-forward network.
+        norm: Normalization of the convolutions: ``batch``, as published, or ``group``.
+        dropout: Dropout probability after the embedding of tokens, and inside and after the feed-forward network, in
+            [0, 1).
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     width: int = 16
@@ -82,18 +85,12 @@ class APFormerEncoderConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("width", "dim", "depth", "mlp_ratio"):
-            if getattr(self, key) <= 0:
-                problem = f"{getattr(self, key)} is not positive"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a positive number")
-        for key in ("warmup_share", "dropout"):
-            if not 0 <= getattr(self, key) < 1:
-                problem = f"{getattr(self, key)} is not in [0, 1)"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a fraction below 1")
-        if self.num_heads is not None and self.attention.own_head_dim is None and self.dim % max(1, self.num_heads):
-            problem = f"{self.num_heads} heads do not divide a width of {self.dim}"
-            remedy = "choose a divisor of dim, leave it out, or give adaptive attention a head_dim"
-            raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, remedy)
+        require_positive(self, "width", "dim", "depth", "mlp_ratio")
+        require_fraction(self, "warmup_share", "dropout")
+        heads = self.num_heads
+        divides = heads is None or self.attention.own_head_dim is not None or self.dim % max(1, heads) == 0
+        remedy = "choose a divisor of dim, omit num_heads, or give adaptive attention a head_dim"
+        require(divides, "num_heads", f"{heads} heads do not divide a width of {self.dim}", remedy)
 
     @property
     def widths(self) -> tuple[int, int, int, int]:
@@ -102,12 +99,12 @@ class APFormerEncoderConfig(NetworkConfig):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens; a side that is no multiple of 8 counts upwards."""
+        """Rows and columns of tokens; a side that is not a multiple of 8 is rounded up."""
         return -(-self.image_size[0] // STRIDE), -(-self.image_size[1] // STRIDE)
 
     @property
     def heads(self) -> int:
-        """Number of attention heads, chosen where it is left out."""
+        """Number of attention heads, also where ``num_heads`` is None."""
         if self.num_heads is not None:
             return self.num_heads
         if self.attention.own_head_dim is not None:
@@ -119,7 +116,7 @@ class APFormerEncoderConfig(NetworkConfig):
         """Whether anything is pruned, so that training has two stages."""
         return isinstance(self.attention, AdaptiveConfig) and self.attention.gate != "none"
 
-    def blocks(self) -> nn.ModuleList:
+    def build_blocks(self) -> nn.ModuleList:
         """Return the blocks with fresh weights."""
         return nn.ModuleList(
             Block(
@@ -138,13 +135,16 @@ class APFormerConfig(SegmenterConfig, APFormerEncoderConfig):
     """Parameters of APFormer.
 
     Attributes:
-        query_threshold: probability of background from which a token no longer asks; None for no head.
+        query_threshold: Probability of background, in (0, 1], from which the query of a token is pruned; None for no
+            head.
+        attention: Attention mechanism, as in ``APFormerEncoderConfig``.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     query_threshold: float | None = 0.9
+    # Repeated, since the fields of SegmenterConfig, which has no attention, take precedence.
     attention: AttentionConfig = field(default_factory=lambda: AdaptiveConfig(head_dim=128))
     name: ClassVar[str] = "apformer"
 
@@ -155,13 +155,13 @@ class APFormerConfig(SegmenterConfig, APFormerEncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.query_threshold is not None and not 0 < self.query_threshold <= 1:
-            problem = f"{self.query_threshold} is not in (0, 1]"
-            raise GossamerError(ErrorCode.CONFIG, "query_threshold", problem, "use a probability such as 0.9")
+        threshold = self.query_threshold
+        within = threshold is None or 0 < threshold <= 1
+        require(within, "query_threshold", f"{threshold} is not in (0, 1]", "use a probability, such as 0.9")
 
     @property
     def prunes_queries(self) -> bool:
-        """Whether there is a head that names tokens of the background, and attention that leaves them out."""
+        """Whether a head finds tokens of the background, and attention prunes their queries."""
         return isinstance(self.attention, AdaptiveConfig) and self.query_threshold is not None
 
     @property
@@ -177,7 +177,7 @@ class APFormerConfig(SegmenterConfig, APFormerEncoderConfig):
 class APFormer(Segmenter):
     """Convolutional encoder, transformer at 1/8, convolutional decoder.
 
-    ``pruning`` says whether queries and dependencies are pruned; it is on, but for the first stage of training.
+    ``pruning`` is whether queries and dependencies are pruned: always, except in the first stage of training.
     """
 
     config: APFormerConfig
@@ -191,15 +191,15 @@ class APFormer(Segmenter):
         self.embed = nn.Linear(widths[-1], dim)
         self.position = LearnedPosition(config.grid, 0, dim) if config.position == "learned" else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = config.blocks()
+        self.blocks = config.build_blocks()
         self.narrow = nn.Conv2d(dim, widths[2], 1, bias=False)
-        # What comes from below has as many channels as the skip it joins; the last block keeps its width.
+        # The map from below has as many channels as the skip that it joins; the last block keeps its width.
         self.decoder = nn.ModuleList(
-            double_convolution(2 * skip, skip, after, norm)
+            build_double_convolution(2 * skip, skip, after, norm)
             for skip, after in ((widths[2], widths[1]), (widths[1], widths[0]), (widths[0], widths[0]))
         )
         self.classifier = nn.Conv2d(widths[0], config.num_classes, 1)
-        self.apply(initialize)
+        self.apply(initialize_transformer)
         self.pruning = True
 
     def forward(
@@ -213,19 +213,18 @@ class APFormer(Segmenter):
         losses: list[Tensor] = []
         logits, scores = self._logits(images, losses)
         heads = () if scores is None else (AuxiliaryHead(scores, HEAD_WEIGHT, "foreground", "task"),)
-        penalty = mean_penalty(losses)
         weight = TASK_WEIGHT if isinstance(self.config.attention, AdaptiveConfig) else 1.0
-        return TrainingOutput(logits, heads, penalty, weight)
+        return TrainingOutput(logits, heads, mean_penalty(losses), weight)
 
     def begin_epoch(self, progress: float) -> bool:
-        """Prune from ``warmup_share`` of training on; return whether the network prunes as it will when it is used."""
+        """Start pruning at ``warmup_share`` of training; return whether the network prunes as in inference."""
         self.pruning = not self.config.prunes or progress >= self.config.warmup_share
         gate_dependencies(self.blocks, self.pruning)
         return self.pruning
 
     @contextmanager
     def all_tokens(self) -> Iterator[None]:
-        """Prune no query for as long as this is entered; dependencies are left out as before, at the same work."""
+        """Prune no query inside of this context; dependencies are pruned as before, which saves no work."""
         pruning, self.pruning = self.pruning, False
         try:
             yield
@@ -234,7 +233,7 @@ class APFormer(Segmenter):
 
     @torch.no_grad()
     def pruned_fraction(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch"]:
-        """Return the share of tokens of each image that do not ask, as in evaluation; 0 where no query is pruned."""
+        """Return the share of query tokens that is pruned from each image in evaluation; 0 where none is."""
         was_training = self.training
         self.eval()
         try:
@@ -252,8 +251,7 @@ class APFormer(Segmenter):
         tokens = self.embed(plane.flatten(2).transpose(1, 2))
         tokens = self.dropout(tokens if self.position is None else self.position(tokens, grid))
         pruned = {} if kept is None else {"kept_queries": kept}
-        for block in self.blocks:
-            tokens = block(tokens, grid, losses=losses, **pruned)
+        tokens = run_blocks(self.blocks, tokens, grid, losses, **pruned)
         plane = self.narrow(tokens.transpose(1, 2).unflatten(2, grid))
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             plane = block(torch.cat([skip, upsample_features(plane, 2, align_corners=True)], dim=1))
@@ -269,7 +267,7 @@ class APFormer(Segmenter):
         return None if self.foreground_head is None else self.foreground_head(plane)
 
     def _kept_queries(self, scores: Tensor | None) -> Bool[Tensor, "batch tokens"] | None:
-        """Return which tokens ask, or None where all do."""
+        """Return which query tokens are kept, or None where all are."""
         threshold = self.config.query_threshold
         if scores is None or threshold is None or not self.pruning:
             return None
@@ -277,19 +275,11 @@ class APFormer(Segmenter):
 
 
 def gate_dependencies(blocks: nn.ModuleList, pruning: bool) -> None:
-    """Let adaptive attention leave out weak dependencies, or keep all; of no effect without a gate."""
+    """Make adaptive attention prune weak dependencies, or keep all; without effect where it has no gate."""
     for block in blocks:
         attention = block.attention
         if isinstance(attention, AdaptiveAttention):
             attention.pruning = pruning and attention.config.gate != "none"
-
-
-def initialize(module: nn.Module) -> None:
-    """Draw the weights of a linear layer from a truncated normal of 0.02, and set its biases to zero."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 PRESETS = {

@@ -6,10 +6,10 @@
     tokens = x + attention(norm(x)), then + feed_forward(norm(x))             Gaussian positions and gate in attention
     logits = W mean(norm(tokens)) + b ;  loss = task + 0.1 prior + 0.1 (kept - budget)^2
 
-There are no masks to learn a foreground from, so there is no head that names background, and no query is pruned:
-what is pruned are weak dependencies, which masks entries of attention and saves no work by itself. Training has two
-stages, as in APFormer: at first every dependency is kept, then the gate opens. Names of parameters are those of
-``apformer``, so that the encoder of one fits the other.
+Without masks there is no foreground to learn, so there is no head that finds background, and no query is pruned. Only
+weak dependencies are, which masks entries of attention and saves no work by itself. Training has two stages, as in
+APFormer: at first every dependency is kept, then the gate opens. Names of parameters are those of ``apformer``, so that
+the encoder of one fits the other.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from gossamer.nn.attention import AdaptiveConfig
 from gossamer.nn.layers.convolution_pyramid import ConvolutionPyramid
+from gossamer.nn.layers.encoder import run_blocks
+from gossamer.nn.layers.initialization import initialize_transformer
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.apformer import NORM_EPS, APFormerEncoderConfig, gate_dependencies, initialize
-from gossamer.nn.models.base import Network, TrainingOutput, mean_penalty
+from gossamer.nn.models.apformer import NORM_EPS, APFormerEncoderConfig, gate_dependencies
+from gossamer.nn.models.base import AttentionNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class APFormerClassifierConfig(APFormerEncoderConfig):
     """Parameters of the APFormer classifier: those of its convolutions and blocks.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     name: ClassVar[str] = "apformer_classifier"
@@ -42,7 +44,7 @@ class APFormerClassifierConfig(APFormerEncoderConfig):
         return APFormerClassifier(self)
 
 
-class APFormerClassifier(Network):
+class APFormerClassifier(AttentionNetwork):
     """Convolutional encoder, transformer at 1/8, linear classifier of the mean of the tokens."""
 
     config: APFormerClassifierConfig
@@ -54,43 +56,31 @@ class APFormerClassifier(Network):
         self.embed = nn.Linear(config.widths[-1], config.dim)
         self.position = LearnedPosition(config.grid, 0, config.dim) if config.position == "learned" else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = config.blocks()
+        self.blocks = config.build_blocks()
         self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
         self.classifier = nn.Linear(config.dim, config.num_classes)
-        self.apply(initialize)
-
-    def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits.
-
-        Raises:
-            GossamerError: ``E-CONFIG``, for images of another number of channels.
-        """
-        return self._logits(images, None)
-
-    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
-        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
-        losses: list[Tensor] = []
-        logits = self._logits(images, losses)
-        return TrainingOutput(logits, penalty=mean_penalty(losses))
+        self.apply(initialize_transformer)
 
     def begin_epoch(self, progress: float) -> bool:
-        """Prune from ``warmup_share`` of training on; return whether the network prunes as it will when it is used."""
+        """Start pruning at ``warmup_share`` of training; return whether the network prunes as in inference."""
         pruning = not self.config.prunes or progress >= self.config.warmup_share
         gate_dependencies(self.blocks, pruning)
         return pruning
 
-    def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
+    def compute_logits(
+        self, images: Float[Tensor, "batch channels rows columns"], losses: list[Tensor] | None
+    ) -> Float[Tensor, "batch classes"]:
+        """Return the logits; losses of the attention are appended to ``losses``."""
         self.check_images(images)
         plane = self.encoder(images)[-1]
         grid = (plane.shape[2], plane.shape[3])
         tokens = self.embed(plane.flatten(2).transpose(1, 2))
         tokens = self.dropout(tokens if self.position is None else self.position(tokens, grid))
-        for block in self.blocks:
-            tokens = block(tokens, grid, losses=losses)
+        tokens = run_blocks(self.blocks, tokens, grid, losses)
         return self.classifier(self.norm(tokens).mean(dim=1))
 
 
-# The small one keeps the published BatchNorm: with normalization of groups, a mean over tokens learns far slower.
+# The small one keeps the published BatchNorm: with group normalization, a mean over tokens learns far more slowly.
 PRESETS = {
     "apformer_classifier": APFormerClassifierConfig(),
     "apformer_classifier_small": APFormerClassifierConfig(

@@ -217,6 +217,34 @@ class Network(nn.Module, ABC):
         return trace_cost(network, (self.config.in_channels, *(image_size or self.config.image_size)))
 
 
+class AttentionNetwork(Network):
+    """A network whose attention may add a loss of its own in each block; training adds the mean over blocks."""
+
+    @abstractmethod
+    def compute_logits(
+        self, images: Float[Tensor, "batch channels rows columns"], losses: list[Tensor] | None
+    ) -> Float[Tensor, "batch classes *map"]:
+        """Return the logits.
+
+        Args:
+            images: ``(batch, channels, rows, columns)``.
+            losses: List that the losses of the attention are appended to; None to compute none.
+
+        Raises:
+            GossamerError: ``E-CONFIG``, for images with another number of channels or of a size that does not fit.
+        """
+
+    def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes *map"]:
+        """Return the logits; errors are those of ``compute_logits``."""
+        return self.compute_logits(images, None)
+
+    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
+        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
+        losses: list[Tensor] = []
+        logits = self.compute_logits(images, losses)
+        return TrainingOutput(logits, penalty=mean_penalty(losses))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmenterConfig(NetworkConfig):
     """Fields of every segmentation network.

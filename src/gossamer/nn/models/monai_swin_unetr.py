@@ -1,7 +1,7 @@
 """MONAI's SwinUNETR (Hatamizadeh et al., arXiv 2201.01266) in two dimensions, an outside reference with attention.
 
 The network is MONAI's own: a Swin transformer with 7x7 shifted windows as the encoder, and residual convolutions as the
-decoder. Its attention is none of ours and cannot be exchanged.
+decoder. Its attention mechanism is not one of Gossamer's and cannot be exchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require, require_at_least, require_fraction
 from gossamer.nn.cost import Cost
 from gossamer.nn.layers.traced_cost import trace_cost
 from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
@@ -25,13 +25,12 @@ class MonaiSwinUNETRConfig(SegmenterConfig):
     """Parameters of MONAI's SwinUNETR.
 
     Attributes:
-        feature_size: channels of the first level, a multiple of 12; the deepest of five has 16 times as many.
-        depths: transformer blocks of the four stages.
-        drop_path: probability of stochastic depth in the last block; it rises linearly from 0 in the first.
+        feature_size: Channels of the first level, a multiple of 12; the deepest of five has 16 times as many.
+        depths: Transformer blocks of the four stages.
+        drop_path: Probability of stochastic depth in the last block, in [0, 1); rises linearly from 0 in the first.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other, or for an image that the last level sees
-            as one pixel.
+        GossamerError: ``E-CONFIG``, where a value is out of range, or for an image that is one pixel in the last level.
     """
 
     feature_size: int = 12
@@ -47,14 +46,11 @@ class MonaiSwinUNETRConfig(SegmenterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.feature_size < 1 or self.feature_size % 12:
-            problem = f"{self.feature_size} is no positive multiple of 12"
-            raise GossamerError(ErrorCode.CONFIG, "feature_size", problem, "use 12, 24 or 48")
-        if min(self.depths) < 1:
-            raise GossamerError(ErrorCode.CONFIG, "depths", f"{min(self.depths)} is less than 1", "use 2 a stage")
-        if not 0 <= self.drop_path < 1:
-            problem = f"{self.drop_path} is not in [0, 1)"
-            raise GossamerError(ErrorCode.CONFIG, "drop_path", problem, "use a probability")
+        problem = f"{self.feature_size} is not a positive multiple of 12"
+        whole = self.feature_size >= 1 and self.feature_size % 12 == 0
+        require(whole, "feature_size", problem, "use 12, 24 or 48")
+        require_at_least(self, 1, "depths")
+        require_fraction(self, "drop_path")
 
     def check_image_size(self, image_size: tuple[int, int]) -> None:
         """Raise unless the network takes images of this size.
@@ -76,13 +72,13 @@ class MonaiSwinUNETR(Segmenter):
     config: MonaiSwinUNETRConfig
 
     def __init__(self, config: MonaiSwinUNETRConfig) -> None:
-        # MONAI takes a second to import, and every verb imports the table of networks.
+        # MONAI takes a second to import, and every command imports the table of networks.
         from monai.networks.nets.swin_unetr import SwinUNETR
 
         super().__init__()
         self.config = config
         device = torch.get_default_device()
-        # It reads numbers from a tensor while it is built, which has none on the meta device.
+        # Its constructor reads values from a tensor, which has none on the meta device.
         with torch.device("cpu"):
             network = SwinUNETR(
                 in_channels=config.in_channels,
@@ -102,7 +98,7 @@ class MonaiSwinUNETR(Segmenter):
         return self.network(images)
 
     def cost(self, image_size: tuple[int, int] | None = None) -> Cost:
-        """Return the closed form of what one image costs: its layers, and two products of each window of attention."""
+        """Return the closed form of what one image costs: layers, and two products for each window of attention."""
         from monai.networks.nets.swin_unetr import WindowAttention
 
         products: list[Cost] = []

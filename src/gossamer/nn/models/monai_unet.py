@@ -12,7 +12,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require, require_at_least
 from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 
 
@@ -21,11 +21,11 @@ class MonaiUNetConfig(SegmenterConfig):
     """Parameters of MONAI's UNet.
 
     Attributes:
-        channels: of the five levels; each level has half the resolution of the one above.
-        num_res_units: convolutions of a residual unit.
+        channels: Channels of the five levels; each level has half the resolution of the one above.
+        num_res_units: Convolutions of a residual unit.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a number less than 1, or an image that the last level sees as one pixel.
+        GossamerError: ``E-CONFIG``, for a number less than 1, or an image that is one pixel in the last level.
     """
 
     channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
@@ -39,9 +39,7 @@ class MonaiUNetConfig(SegmenterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, value in (("channels", min(self.channels)), ("num_res_units", self.num_res_units)):
-            if value < 1:
-                raise GossamerError(ErrorCode.CONFIG, key, f"{value} is less than 1", "use positive numbers")
+        require_at_least(self, 1, "channels", "num_res_units")
 
     def check_image_size(self, image_size: tuple[int, int]) -> None:
         """Raise unless the network takes images of this size.
@@ -63,7 +61,7 @@ class MonaiUNet(Segmenter):
     config: MonaiUNetConfig
 
     def __init__(self, config: MonaiUNetConfig) -> None:
-        # MONAI takes a second to import, and every verb imports the table of networks.
+        # MONAI takes a second to import, and every command imports the table of networks.
         from monai.networks.nets.unet import UNet
 
         super().__init__()
@@ -86,19 +84,19 @@ class MonaiUNet(Segmenter):
 
 
 def check_deepest_map(image_size: tuple[int, int], reduction: int) -> None:
-    """Raise where instance normalization would meet a map of one pixel, whose variance is zero.
+    """Raise where the deepest map has one pixel, whose variance is zero: instance normalization would fail.
 
     Args:
         image_size: ``(rows, columns)`` in pixels.
-        reduction: pixels that become one pixel of the deepest map, along each axis.
+        reduction: Pixels that become one pixel of the deepest map, along each axis.
 
     Raises:
         GossamerError: ``E-CONFIG``, with the size to pad to.
     """
     rows, columns = image_size
-    if rows * columns <= reduction**2:
-        problem = f"image {rows}x{columns} has one pixel in the deepest map, too few to normalize"
-        raise GossamerError(ErrorCode.CONFIG, "image_size", problem, f"pad to {2 * reduction}x{2 * reduction}")
+    problem = f"image {rows}x{columns} has one pixel in the deepest map, too few to normalize"
+    remedy = f"pad to {2 * reduction}x{2 * reduction}"
+    require(rows * columns > reduction**2, "image_size", problem, remedy)
 
 
 PRESETS = {"monai_unet": MonaiUNetConfig(in_channels=1)}

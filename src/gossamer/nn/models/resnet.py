@@ -3,7 +3,7 @@
 A stem, four stages of residual blocks (``basic``: two 3x3 convolutions; ``bottleneck``: 1x1, 3x3 and 1x1), the mean
 over the last map, a linear classifier. Each stage but the first halves the resolution. A shortcut that changes shape is
 a 1x1 convolution with its normalization (option B of the paper). A bottleneck has its stride in the 3x3 convolution
-(Goyal et al., arXiv 1706.02677), not in the first 1x1 as in the paper: the form that published counts are of.
+(Goyal et al., arXiv 1706.02677), not in the first 1x1 as in the paper: the form that published counts refer to.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require_at_least
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, build_normalization
 from gossamer.nn.models.base import Network, NetworkConfig
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
-"""Channels of a block's result over those of its 3x3 convolution."""
+"""Channels of a block's result divided by those of its 3x3 convolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +28,14 @@ class ResNetConfig(NetworkConfig):
 
     Attributes:
         block: ``basic`` or ``bottleneck``.
-        depths: number of blocks of each stage.
-        width: channels of the stem and of the 3x3 convolutions of the first stage; they double from stage to stage.
+        depths: Number of blocks of each stage.
+        width: Channels of the stem and of the 3x3 convolutions of the first stage; they double from stage to stage.
         stem: ``pooled``, as published: 7x7 with stride 2, then max-pooling 3x3 with stride 2, so that the first stage
-            is at a quarter of the side; or ``small``: 3x3 with stride 2 alone, for images of few pixels.
+            is at a quarter of the side; or ``small``: only 3x3 with stride 2, for images of few pixels.
         norm: ``batch``, as published, or ``group``, which does not depend on the batch.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where a value does not fit.
+        GossamerError: ``E-CONFIG``, where a value is out of range.
     """
 
     block: Literal["basic", "bottleneck"] = "basic"
@@ -47,10 +47,7 @@ class ResNetConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.depths) < 1:
-            raise GossamerError(ErrorCode.CONFIG, "depths", f"{self.depths} holds less than 1", "use positive numbers")
-        if self.width < 1:
-            raise GossamerError(ErrorCode.CONFIG, "width", f"{self.width} is less than 1", "use a positive number")
+        require_at_least(self, 1, "depths", "width")
 
     def build(self) -> ResNet:
         """Return the network with fresh weights."""
@@ -58,22 +55,22 @@ class ResNetConfig(NetworkConfig):
 
 
 class ResidualBlock(nn.Module):
-    """``relu(shortcut(x) + branch(x))``; nothing activates the end of the branch.
+    """``relu(shortcut(x) + branch(x))``; no activation at the end of the branch.
 
     Args:
-        kind: ``basic`` or ``bottleneck``.
-        in_channels: channels of the input.
-        width: channels of the 3x3 convolutions.
-        stride: of the first 3x3 convolution and of the shortcut.
+        block: ``basic`` or ``bottleneck``.
+        in_channels: Channels of the input.
+        width: Channels of the 3x3 convolutions.
+        stride: Stride of the first 3x3 convolution and of the shortcut.
         norm: ``batch`` or ``group``.
     """
 
     def __init__(
-        self, kind: Literal["basic", "bottleneck"], in_channels: int, width: int, stride: int, norm: Norm
+        self, block: Literal["basic", "bottleneck"], in_channels: int, width: int, stride: int, norm: Norm
     ) -> None:
         super().__init__()
-        out_channels = width * EXPANSION[kind]
-        if kind == "basic":
+        out_channels = width * EXPANSION[block]
+        if block == "basic":
             units = [ConvolutionUnit(in_channels, width, 3, norm=norm, stride=stride)]
             last = nn.Conv2d(width, out_channels, 3, padding=1, bias=False)
         else:
@@ -124,11 +121,7 @@ class ResNet(Network):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits.
-
-        Raises:
-            GossamerError: ``E-CONFIG``, for images of another number of channels.
-        """
+        """Return the logits."""
         self.check_images(images)
         maps = self.stem(images)
         for stage in self.stages:
@@ -136,7 +129,7 @@ class ResNet(Network):
         return self.classifier(maps.mean(dim=(2, 3)))
 
 
-# Small: with group normalization it learned far less of noisy images from the same steps.
+# The small one has batch normalization: with group normalization it learned far less of noisy images in as many steps.
 PRESETS = {
     "resnet_18": ResNetConfig(),
     "resnet_50": ResNetConfig(block="bottleneck", depths=(3, 4, 6, 3)),

@@ -13,7 +13,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require, require_at_least, require_fraction
 from gossamer.nn.layers.local_attention import LocalAttention2d
 from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 from gossamer.nn.models.sumnet import UnpoolingNet
@@ -24,13 +24,15 @@ class SaDNNConfig(SegmenterConfig):
     """Parameters of SaDNN.
 
     Attributes:
-        width: channels of the first layer; the deepest ones have eight times as many, the last but one half as many.
-        num_heads: attention heads of every layer but the output, which has one.
-        scale: divide logits by ``sqrt(head_dim)``; False, as published, saturates the softmax from the start.
-        dropout: probability of leaving out a channel after the second and the third pooling.
+        width: Channels of the first layer, a multiple of ``4 * num_heads``; the deepest ones have eight times as many,
+            the last but one half as many.
+        num_heads: Attention heads of every layer except the output, which has one.
+        scale: Whether logits are divided by ``sqrt(head_dim)``; False, as published, saturates the softmax from the
+            start.
+        dropout: Probability of dropping a channel after the second and the third pooling, in [0, 1).
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     width: int = 64
@@ -46,14 +48,11 @@ class SaDNNConfig(SegmenterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_heads < 1:
-            raise GossamerError(ErrorCode.CONFIG, "num_heads", f"{self.num_heads} is less than 1", "use 1")
-        if self.width < 1 or self.width % (4 * self.num_heads):
-            problem = f"{self.width // 2} channels, half of the width, do not split into heads of even width"
-            remedy = f"use a width that is a multiple of {4 * self.num_heads}"
-            raise GossamerError(ErrorCode.CONFIG, "width", problem, remedy)
-        if not 0 <= self.dropout < 1:
-            raise GossamerError(ErrorCode.CONFIG, "dropout", f"{self.dropout} is not in [0, 1)", "use a probability")
+        require_at_least(self, 1, "num_heads")
+        even = self.width >= 1 and self.width % (4 * self.num_heads) == 0
+        problem = f"{self.width // 2} channels, half of the width, do not split into heads of even width"
+        require(even, "width", problem, f"use a width that is a multiple of {4 * self.num_heads}")
+        require_fraction(self, "dropout")
 
     def build(self) -> SaDNN:
         """Return the network with fresh weights."""
@@ -61,7 +60,7 @@ class SaDNNConfig(SegmenterConfig):
 
 
 class SaDNN(Segmenter):
-    """SUMNet's encoder and decoder, with local attention in the place of each convolution."""
+    """SUMNet's encoder and decoder, with local attention in place of each convolution."""
 
     config: SaDNNConfig
 
@@ -69,11 +68,11 @@ class SaDNN(Segmenter):
         super().__init__()
         self.config = config
 
-        def layer(in_channels: int, out_channels: int, window: int) -> nn.Module:
+        def build_layer(in_channels: int, out_channels: int, window: int) -> nn.Module:
             heads = config.num_heads if window > 1 else 1
             return LocalAttention2d(in_channels, out_channels, window, heads, config.scale)
 
-        self.network = UnpoolingNet(config.in_channels, config.width, config.num_classes, layer, config.dropout)
+        self.network = UnpoolingNet(config.in_channels, config.width, config.num_classes, build_layer, config.dropout)
 
     def forward(
         self, images: Float[Tensor, "batch channels rows columns"]

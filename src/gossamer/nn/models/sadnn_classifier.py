@@ -1,11 +1,11 @@
-"""SaDNN for classification: local attention in a VGG-like network (Sathish et al., arXiv 2209.15287), and its twin.
+"""SaDNN for classification: local attention in a VGG-like network (Sathish et al., arXiv 2209.15287), and a baseline.
 
 Stages of 3x3 local attention, each layer with a normalization and a ReLU, and max-pooling behind each stage. The
-published network flattens what is left, 8x8 pixels of a 512x512 image, for four linear layers that hold 98 % of the
-parameters and bind the network to its image size; ``readout="mean"`` averages instead. The operator is that of the
-paper's figure, scaled unless ``scale=False``, not that of the published code, which mixes pixels by a wrong reshape.
+published network flattens the last map, 8x8 pixels of a 512x512 image, for four linear layers that have 98 % of the
+parameters and fix the image size; ``readout="mean"`` averages instead. The operator is that of the paper's figure,
+scaled unless ``scale=False``, not that of the published code, which mixes pixels by a wrong reshape.
 
-The twin has a 3x3 convolution with bias, Kaiming-initialized, in the place of each attention layer: three times the
+The baseline has a 3x3 convolution with bias, Kaiming-initialized, in place of each attention layer: three times the
 weights of a layer. Widths, depths, normalization, pooling and linear layers are identical, and so is the 3x3
 neighbourhood that a layer sees. It is Gossamer's own; the paper compares with ResNets.
 """
@@ -22,13 +22,13 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.layers.convolution import Norm, build_normalization
+from gossamer.checks import require, require_at_least
+from gossamer.nn.layers.convolution import Norm, build_convolution, build_normalization
 from gossamer.nn.layers.local_attention import LocalAttention2d
 from gossamer.nn.models.base import InputRequirements, Network, NetworkConfig
 
 WINDOW = 3
-"""Side of what a layer sees around a pixel."""
+"""Side of the neighbourhood that a layer sees around a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +36,22 @@ class SaDNNClassifierConfig(NetworkConfig):
     """Parameters of the SaDNN classifier.
 
     Attributes:
-        layer: ``attention``, as published, or ``convolution``, the twin.
-        fold: side of the square of pixels that become the channels of one before the first layer; 1, as published,
-            leaves the image as it is. Both sides of an image are multiples of it.
-        widths: channels of each stage.
-        depths: number of layers of each stage; max-pooling by 2 follows each stage, and an odd side pools its last row
+        layer: ``attention``, as published, or ``convolution``, the baseline.
+        fold: Side of the square of pixels that become the channels of one before the first layer; 1, as published,
+            keeps the image as it is. Both sides of an image are multiples of it.
+        widths: Channels of each stage.
+        depths: Number of layers of each stage; max-pooling by 2 follows each stage, and an odd side pools its last row
             or column alone.
-        num_heads: attention heads of every layer; of no effect in the twin.
-        scale: divide logits by ``sqrt(head_dim)``; False, as published, saturates the softmax from the start. Of no
-            effect in the twin.
+        num_heads: Attention heads of every layer; without effect in the baseline.
+        scale: Whether logits are divided by ``sqrt(head_dim)``; False, as published, saturates the softmax from the
+            start. Without effect in the baseline.
         norm: ``batch``, as published, or ``group``, which does not depend on the batch.
-        readout: ``flatten``, as published, takes images of ``image_size`` and no other; ``mean`` over the last map
-            takes any size.
-        hidden: widths of the linear layers between the maps and the classifier, each followed by a ReLU.
+        readout: ``flatten``, as published, takes images of ``image_size`` only; ``mean`` over the last map takes any
+            size.
+        hidden: Widths of the linear layers between the maps and the classifier, each followed by a ReLU.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     image_size: tuple[int, int] = (512, 512)
@@ -69,22 +69,15 @@ class SaDNNClassifierConfig(NetworkConfig):
     name: ClassVar[str] = "sadnn_classifier"
 
     def __post_init__(self) -> None:
-        for key in ("fold", "num_heads"):
-            if getattr(self, key) < 1:
-                problem = f"{getattr(self, key)} is less than 1"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a positive number")
+        require_at_least(self, 1, "fold", "num_heads")
         super().__post_init__()
-        for key in ("widths", "depths", "hidden"):
-            if min(getattr(self, key), default=1) < 1:
-                problem = f"{getattr(self, key)} holds less than 1"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use positive numbers")
-        if not self.widths or len(self.widths) != len(self.depths):
-            problem = f"{len(self.depths)} depths for {len(self.widths)} widths of stages"
-            raise GossamerError(ErrorCode.CONFIG, "depths", problem, "give one of each a stage, and a stage at least")
-        if self.layer == "attention" and any(width % (2 * self.num_heads) for width in self.widths):
-            problem = f"{self.widths} channels do not split into {self.num_heads} heads of even width"
-            remedy = f"use multiples of {2 * self.num_heads}"
-            raise GossamerError(ErrorCode.CONFIG, "widths", problem, remedy)
+        require_at_least(self, 1, "widths", "depths", "hidden")
+        problem = f"{len(self.depths)} depths for {len(self.widths)} widths of stages"
+        paired = bool(self.widths) and len(self.widths) == len(self.depths)
+        require(paired, "depths", problem, "give one width and one depth for each stage, and at least one stage")
+        even = self.layer != "attention" or all(width % (2 * self.num_heads) == 0 for width in self.widths)
+        problem = f"{self.widths} channels do not split into {self.num_heads} heads of even width"
+        require(even, "widths", problem, f"use multiples of {2 * self.num_heads}")
 
     @property
     def input_requirements(self) -> InputRequirements:
@@ -93,7 +86,7 @@ class SaDNNClassifierConfig(NetworkConfig):
 
     @property
     def features(self) -> int:
-        """Numbers that the linear layers get from an image."""
+        """Number of features of an image that the linear layers read."""
         if self.readout == "mean":
             return self.widths[-1]
         shrunk = self.fold * 2 ** len(self.widths)
@@ -115,7 +108,7 @@ class SaDNNClassifier(Network):
         self.fold = nn.PixelUnshuffle(config.fold)
         before = (config.in_channels * config.fold**2, *config.widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(*_stage(config, channels, width, depth))
+            nn.Sequential(*_build_layers(config, channels, width, depth))
             for channels, width, depth in zip(before, config.widths, config.depths, strict=False)
         )
         widths = [config.features, *config.hidden]
@@ -125,11 +118,7 @@ class SaDNNClassifier(Network):
         self.classifier = nn.Linear(widths[-1], config.num_classes)
 
     def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits.
-
-        Raises:
-            GossamerError: ``E-CONFIG``, for images of another number of channels or of a size that does not fit.
-        """
+        """Return the logits."""
         self.check_images(images)
         maps = self.fold(images)
         for stage in self.stages:
@@ -138,26 +127,19 @@ class SaDNNClassifier(Network):
         return self.classifier(self.hidden(features))
 
 
-def _stage(config: SaDNNClassifierConfig, in_channels: int, width: int, depth: int) -> Iterator[nn.Module]:
+def _build_layers(config: SaDNNClassifierConfig, in_channels: int, width: int, depth: int) -> Iterator[nn.Module]:
     for channels in (in_channels, *[width] * (depth - 1)):
         if config.layer == "attention":
             yield LocalAttention2d(channels, width, WINDOW, config.num_heads, config.scale)
         else:
-            yield _convolution(channels, width)
+            yield build_convolution(channels, width, WINDOW)
         yield build_normalization(config.norm, width)
         yield nn.ReLU()
     yield nn.MaxPool2d(2, ceil_mode=True)
 
 
-def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(in_channels, out_channels, WINDOW, padding=WINDOW // 2)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    return convolution
-
-
-# Small: window attention is slow at full resolution, and from one channel it makes multiples of one map a head. Folded,
-# an image has a quarter of the pixels and four channels.
+# The small one folds: window attention is slow at full resolution, and from one channel each head makes multiples of
+# one map. A folded image has a quarter of the pixels and four channels.
 _SIZES = {
     "sadnn_classifier": SaDNNClassifierConfig(),
     "sadnn_classifier_small": SaDNNClassifierConfig(

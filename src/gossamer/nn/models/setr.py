@@ -3,8 +3,8 @@
 Zheng et al., "Rethinking Semantic Segmentation from a Sequence-to-Sequence Perspective with Transformers", arXiv
 2012.15840. With key-value attention it is a network of Hwa et al., arXiv 2503.18862.
 
-A ViT encoder at one resolution and one of three decoders: naive, PUP, MLA. Batch normalization stands for the authors'
-synchronized one. The published parameter counts are those of the network that answers, without the auxiliary heads.
+A ViT encoder at one resolution and one of three decoders: naive, PUP, MLA. Batch normalization takes the place of the
+authors' synchronized one. The published parameter counts are those of inference, without the auxiliary heads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require, require_at_least
 from gossamer.nn.layers.convolution import Norm
 from gossamer.nn.layers.encoder import Encoder, EncoderConfig, Prefix
 from gossamer.nn.layers.patch_embed import PatchEmbed
@@ -42,22 +42,22 @@ AUXILIARY_WEIGHT = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class SETRConfig(EncoderConfig, SegmenterConfig):
-    """Parameters of SETR; those of its blocks are those of ``EncoderConfig``.
+    """Parameters of SETR, with those of ``EncoderConfig``.
 
     Attributes:
         decoder: ``naive``, ``pup`` or ``mla``. MLA reads the tokens at the quarter points of the depth.
-        decoder_dim: channels of the decoder.
-        norm: of the decoder: ``batch``, as published, or ``group``.
-        patch_size: side of a patch in pixels; divides both sides of an image.
+        decoder_dim: Channels of the decoder, at least 2.
+        norm: Normalization of the decoder: ``batch``, as published, or ``group``.
+        patch_size: Side of a patch in pixels; divides both sides of an image.
         stem: ``patch``, as published, or ``convolutional``, which learns from fewer images.
-        prefix: the class token: ``attended``, as published with the naive decoder and PUP; ``dropped`` before the first
-            block, as published with MLA, where it is a parameter without effect; or ``none``.
-        auxiliary_heads: whether ``training_output`` has further logits, each with a cross-entropy of weight 0.4 and
-            with parameters that the published counts leave out: naive decoder and PUP from blocks 10, 15 and 20 of 24,
-            PUP from the last too, MLA from each of its levels. Another depth has them at the same fractions.
+        prefix: Use of the class token: ``attended``, as published with the naive decoder and PUP; ``dropped`` before
+            the first block, as published with MLA, where it is a parameter without effect; or ``none``.
+        auxiliary_heads: Whether ``training_output`` has further logits, each with a cross-entropy of weight 0.4 and
+            with parameters that the published counts do not include: naive decoder and PUP from blocks 10, 15 and 20
+            of 24, PUP from the last too, MLA from each of its levels. Another depth has them at the same fractions.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     decoder: Literal["naive", "pup", "mla"] = "naive"
@@ -70,15 +70,13 @@ class SETRConfig(EncoderConfig, SegmenterConfig):
     name: ClassVar[str] = "setr"
 
     def __post_init__(self) -> None:
-        for key, least in (("patch_size", 1), ("decoder_dim", 2)):
-            if getattr(self, key) < least:
-                problem = f"{getattr(self, key)} is less than {least}"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, f"use {least} or more")
+        require_at_least(self, 1, "patch_size")
+        require_at_least(self, 2, "decoder_dim")
         EncoderConfig.__post_init__(self)
         SegmenterConfig.__post_init__(self)
-        if self.decoder == "mla" and self.depth < MLA_LEVELS:
-            problem = f"{self.depth} blocks have no four quarter points for mla to read"
-            raise GossamerError(ErrorCode.CONFIG, "depth", problem, "use 4 or more, or another decoder")
+        problem = f"{self.depth} blocks do not have {MLA_LEVELS} quarter points for mla to read"
+        deep = self.decoder != "mla" or self.depth >= MLA_LEVELS
+        require(deep, "depth", problem, f"use {MLA_LEVELS} or more, or another decoder")
 
     @property
     def input_requirements(self) -> InputRequirements:
@@ -92,14 +90,14 @@ class SETRConfig(EncoderConfig, SegmenterConfig):
 
     @property
     def decoded_blocks(self) -> tuple[int, ...]:
-        """Numbers of the blocks, from 1, that the decoder reads."""
+        """Numbers of the blocks that the decoder reads, counted from 1."""
         if self.decoder != "mla":
             return (self.depth,)
         return tuple(self.depth * quarter // MLA_LEVELS for quarter in range(1, MLA_LEVELS + 1))
 
     @property
     def auxiliary_blocks(self) -> tuple[int, ...]:
-        """Numbers of the blocks, from 1, that have an auxiliary head of their own."""
+        """Numbers of the blocks that have an auxiliary head, counted from 1."""
         if not self.auxiliary_heads or self.decoder == "mla":
             return ()
         marks = (10, 15, 20) if self.decoder == "naive" else (10, 15, 20, 24)
@@ -117,7 +115,7 @@ class SETRConfig(EncoderConfig, SegmenterConfig):
 
 
 class SETR(Segmenter):
-    """Images to patches to tokens, through blocks, to logits that a bilinear step brings to the images' size."""
+    """Images to patches to tokens, through blocks, to logits, which are bilinearly resized to the images."""
 
     config: SETRConfig
 
@@ -141,10 +139,10 @@ class SETR(Segmenter):
         """Return the logits."""
         found, grid = self._encode(images, self.config.decoded_blocks, None)
         tokens = [found[number] for number in self.config.decoded_blocks]
-        return _to_image(self.decoder(tokens, grid), images)
+        return _resize_to_images(self.decoder(tokens, grid), images)
 
     def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
-        """Return the logits, those of the auxiliary heads, and the mean over blocks of what the attention adds."""
+        """Return the logits, those of the auxiliary heads, and the mean over blocks of the loss of the attention."""
         losses: list[Tensor] = []
         numbers = self.config.auxiliary_blocks
         found, grid = self._encode(images, {*numbers, *self.config.decoded_blocks}, losses)
@@ -157,7 +155,7 @@ class SETR(Segmenter):
             logits = self.decoder(tokens, grid)
             further = [head([found[number]], grid) for head, number in zip(self.auxiliary, numbers, strict=True)]
         heads = tuple(AuxiliaryHead(each, AUXILIARY_WEIGHT, "classes", "cross_entropy") for each in further)
-        return TrainingOutput(_to_image(logits, images), heads, mean_penalty(losses))
+        return TrainingOutput(_resize_to_images(logits, images), heads, mean_penalty(losses))
 
     def _auxiliary_heads(self) -> nn.ModuleList:
         config = self.config
@@ -166,9 +164,9 @@ class SETR(Segmenter):
             return nn.ModuleList(
                 nn.Conv2d(config.decoder_dim, config.num_classes, 1, bias=False) for _ in range(levels)
             )
-        kind = NaiveDecoder if config.decoder == "naive" else ProgressiveAuxiliary
+        head = NaiveDecoder if config.decoder == "naive" else ProgressiveAuxiliary
         shape = (config.dim, config.decoder_dim, config.num_classes, config.norm)
-        return nn.ModuleList(kind(*shape) for _ in config.auxiliary_blocks)
+        return nn.ModuleList(head(*shape) for _ in config.auxiliary_blocks)
 
     def _encode(
         self, images: Tensor, numbers: set[int] | tuple[int, ...], losses: list[Tensor] | None
@@ -178,7 +176,7 @@ class SETR(Segmenter):
         return self.encoder(tokens, grid, tuple(numbers), losses), grid
 
 
-def _to_image(logits: Tensor, images: Tensor) -> Tensor:
+def _resize_to_images(logits: Tensor, images: Tensor) -> Tensor:
     size = (images.shape[2], images.shape[3])
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 

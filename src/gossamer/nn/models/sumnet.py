@@ -1,9 +1,9 @@
-"""SUMNet (Nandamuri et al., arXiv 1901.07913), as the convolutional twin of SaDNN (arXiv 2209.15287).
+"""SUMNet (Nandamuri et al., arXiv 1901.07913), as the convolutional baseline of SaDNN (arXiv 2209.15287).
 
 A VGG-like encoder of eight 3x3 convolutions, each with batch normalization and a ReLU, halves the resolution four
-times and keeps where each maximum came from. The decoder puts its maps back to those places, joins the encoder's last
-maps of the same level, and convolves, with a ReLU and no normalization. SaDNN is the same network with local attention
-in the place of each convolution; ``UnpoolingNet`` is what the two share.
+times and keeps the position of each maximum. The decoder puts its values back to those positions, joins the encoder's
+last maps of the same level, and convolves, with a ReLU and no normalization. SaDNN is the same network with local
+attention in place of each convolution; both are an ``UnpoolingNet``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require
+from gossamer.nn.layers.convolution import build_convolution
 from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 
-MakeLayer = Callable[[int, int, int], nn.Module]
-"""From channels in, channels out and the side of the window to a layer that keeps the resolution."""
+LayerBuilder = Callable[[int, int, int], nn.Module]
+"""Function of input channels, output channels and the side of the window; its layer keeps the resolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class SUMNetConfig(SegmenterConfig):
     """Parameters of SUMNet.
 
     Attributes:
-        width: channels of the first convolution, even; the deepest ones have eight times as many.
+        width: Channels of the first convolution, even; the deepest ones have eight times as many.
 
     Raises:
         GossamerError: ``E-CONFIG``, for a width that is odd or less than 2.
@@ -46,9 +47,8 @@ class SUMNetConfig(SegmenterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 2 or self.width % 2:
-            problem = f"{self.width} channels have no half, which the last layer but one has"
-            raise GossamerError(ErrorCode.CONFIG, "width", problem, "use a positive even number")
+        problem = f"half of {self.width} channels, which the last layer but one has, is not a positive whole number"
+        require(self.width >= 2 and self.width % 2 == 0, "width", problem, "use a positive even number")
 
     def build(self) -> SUMNet:
         """Return the network with fresh weights."""
@@ -56,14 +56,14 @@ class SUMNetConfig(SegmenterConfig):
 
 
 class SUMNet(Segmenter):
-    """Convolutions down and up again; unpooling reuses the places of the maxima."""
+    """Convolutions down and up again; unpooling reuses the positions of the maxima."""
 
     config: SUMNetConfig
 
     def __init__(self, config: SUMNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = UnpoolingNet(config.in_channels, config.width, config.num_classes, _convolution)
+        self.network = UnpoolingNet(config.in_channels, config.width, config.num_classes, build_convolution)
 
     def forward(
         self, images: Float[Tensor, "batch channels rows columns"]
@@ -74,28 +74,32 @@ class SUMNet(Segmenter):
 
 
 class UnpoolingNet(nn.Module):
-    """The encoder and decoder of SUMNet, around layers of any kind.
+    """The encoder and decoder of SUMNet, around any kind of layer.
 
     Args:
-        in_channels: channels of an image.
-        width: channels of the first layer.
-        num_classes: channels of the result.
-        layer: makes one layer.
-        dropout: probability of leaving out a channel after the second and the third pooling.
+        in_channels: Channels of an image.
+        width: Channels of the first layer.
+        num_classes: Channels of the result.
+        build: Function that makes one layer.
+        dropout: Probability of dropping a channel after the second and the third pooling, in [0, 1).
     """
 
-    def __init__(self, in_channels: int, width: int, num_classes: int, layer: MakeLayer, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_channels: int, width: int, num_classes: int, build: LayerBuilder, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         widths = [in_channels, *(width * factor for factor in (1, 2, 4, 4, 8, 8, 8, 8))]
-        self.encoder = nn.ModuleList(_normalized(layer, before, after) for before, after in pairwise(widths))
+        self.encoder = nn.ModuleList(_normalized_layer(build, before, after) for before, after in pairwise(widths))
         self.dropout = nn.Dropout2d(dropout)
-        # From the deepest level up: the channels of what is unpooled with what is joined, then those after each layer.
+        # From the deepest level up: channels of the unpooled and the joined maps together, then those after each layer.
         factors = ((16, 8, 8), (16, 8, 4), (8, 4, 2), (4, 1))
         self.decoder = nn.ModuleList(
-            nn.Sequential(*(_rectified(layer, width * before, width * after) for before, after in pairwise(level)))
+            nn.Sequential(
+                *(_rectified_layer(build, width * before, width * after) for before, after in pairwise(level))
+            )
             for level in factors
         )
-        self.last = nn.Sequential(_rectified(layer, 2 * width, width // 2), layer(width // 2, num_classes, 1))
+        self.last = nn.Sequential(_rectified_layer(build, 2 * width, width // 2), build(width // 2, num_classes, 1))
 
     def forward(
         self, images: Float[Tensor, "batch channels rows columns"]
@@ -113,19 +117,12 @@ class UnpoolingNet(nn.Module):
         return self.last(torch.cat([maps, first], dim=1))
 
 
-def _normalized(layer: MakeLayer, in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Sequential(layer(in_channels, out_channels, 3), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+def _normalized_layer(build: LayerBuilder, in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(build(in_channels, out_channels, 3), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
-def _rectified(layer: MakeLayer, in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Sequential(layer(in_channels, out_channels, 3), nn.ReLU(inplace=True))
-
-
-def _convolution(in_channels: int, out_channels: int, window: int) -> nn.Module:
-    convolution = nn.Conv2d(in_channels, out_channels, window, padding=window // 2)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    return convolution
+def _rectified_layer(build: LayerBuilder, in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(build(in_channels, out_channels, 3), nn.ReLU(inplace=True))
 
 
 PRESETS = {

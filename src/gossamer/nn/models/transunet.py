@@ -16,33 +16,33 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require
 from gossamer.nn.layers.block import NORM_EPS
 from gossamer.nn.layers.convolution import Norm
 from gossamer.nn.layers.convolutional_stem import ResidualStem, ResNetStem
 from gossamer.nn.layers.encoder import Encoder, EncoderConfig, TokensToMap
 from gossamer.nn.layers.skip_decoder import CascadedUpsampler
-from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig, TrainingOutput, mean_penalty
+from gossamer.nn.models.base import AttentionNetwork, InputRequirements, Segmenter, SegmenterConfig
 
 _COLOURS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransUNetConfig(EncoderConfig, SegmenterConfig):
-    """Parameters of TransUNet; those of its blocks are those of ``EncoderConfig``. There is no class token.
+    """Parameters of TransUNet, with those of ``EncoderConfig``. There is no class token.
 
     Attributes:
         stem: ``resnet``, as published, which starts at half the resolution; or ``residual``, at full resolution.
-        stem_width: channels of the stem's first map; a multiple of 32 for ``resnet``.
-        stem_units: units of each stage of the stem. A token's side is ``2 ** (stages + 1)`` pixels for ``resnet``,
+        stem_width: Channels of the stem's first map; a multiple of 32 for ``resnet``.
+        stem_units: Units of each stage of the stem. A token's side is ``2 ** (stages + 1)`` pixels for ``resnet``,
             ``2 ** (stages - 1)`` for ``residual``.
-        decoder_widths: channels of the decoder before its first doubling and after each; the doublings lead from the
+        decoder_widths: Channels of the decoder before its first doubling and after each; the doublings lead from the
             tokens back to the pixels.
-        norm: of the decoder and of a residual stem: ``batch``, as the published decoder, or ``group``.
-        tile_single_channel: whether an image of one channel is given to a stem of three, three times, as published.
+        norm: Normalization of the decoder and of a residual stem: ``batch``, as in the published decoder, or ``group``.
+        tile_single_channel: Whether an image of one channel is repeated for a stem of three channels, as published.
 
     Raises:
-        GossamerError: ``E-CONFIG``, where the values do not fit each other.
+        GossamerError: ``E-CONFIG``, where a value is out of range or values contradict each other.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -57,22 +57,21 @@ class TransUNetConfig(EncoderConfig, SegmenterConfig):
 
     def __post_init__(self) -> None:
         EncoderConfig.__post_init__(self)
-        if not self.stem_units or min(self.stem_units) < 1:
-            problem = f"{self.stem_units} leaves a stage without a unit"
-            raise GossamerError(ErrorCode.CONFIG, "stem_units", problem, "give one or more units a stage")
+        problem = f"{self.stem_units} has a stage without a unit"
+        complete = bool(self.stem_units) and min(self.stem_units) >= 1
+        require(complete, "stem_units", problem, "give one or more units for each stage")
         step = 32 if self.stem == "resnet" else 1
-        if self.stem_width < 1 or self.stem_width % step:
-            problem = f"{self.stem_width} is no positive multiple of {step}"
-            raise GossamerError(ErrorCode.CONFIG, "stem_width", problem, f"use {step} or {2 * step}")
-        if len(self.decoder_widths) != self.doublings + 1 or min(self.decoder_widths) < 1:
-            problem = f"{self.decoder_widths} do not lead {self.doublings} times to twice the resolution"
-            remedy = f"give {self.doublings + 1} positive widths"
-            raise GossamerError(ErrorCode.CONFIG, "decoder_widths", problem, remedy)
+        problem = f"{self.stem_width} is not a positive multiple of {step}"
+        whole = self.stem_width >= 1 and self.stem_width % step == 0
+        require(whole, "stem_width", problem, f"use {step} or {2 * step}")
+        problem = f"{self.decoder_widths} does not double the resolution {self.doublings} times"
+        whole = len(self.decoder_widths) == self.doublings + 1 and min(self.decoder_widths) >= 1
+        require(whole, "decoder_widths", problem, f"give {self.doublings + 1} positive widths")
         SegmenterConfig.__post_init__(self)
 
     @property
     def doublings(self) -> int:
-        """How often the stem halves an image."""
+        """Number of times that the stem halves an image."""
         return len(self.stem_units) + (1 if self.stem == "resnet" else -1)
 
     @property
@@ -88,7 +87,7 @@ class TransUNetConfig(EncoderConfig, SegmenterConfig):
 
     @property
     def tiled(self) -> bool:
-        """Whether the images' one channel is repeated."""
+        """Whether the one channel of the images is repeated."""
         return self.tile_single_channel and self.in_channels == 1
 
     def build(self) -> TransUNet:
@@ -96,8 +95,8 @@ class TransUNetConfig(EncoderConfig, SegmenterConfig):
         return TransUNet(self)
 
 
-class TransUNet(Segmenter):
-    """Images through the stem to tokens, through blocks, and back to the pixels with the stem's finer maps."""
+class TransUNet(AttentionNetwork, Segmenter):
+    """Images through the stem to tokens, through blocks, and back to pixels with the finer maps of the stem."""
 
     config: TransUNetConfig
 
@@ -116,19 +115,10 @@ class TransUNet(Segmenter):
             config.dim, config.decoder_widths, self.stem.skip_channels, config.num_classes, config.norm
         )
 
-    def forward(
-        self, images: Float[Tensor, "batch channels rows columns"]
+    def compute_logits(
+        self, images: Float[Tensor, "batch channels rows columns"], losses: list[Tensor] | None
     ) -> Float[Tensor, "batch classes rows columns"]:
-        """Return the logits."""
-        return self._logits(images, None)
-
-    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
-        """Return the logits, and the mean over blocks of what the attention adds."""
-        losses: list[Tensor] = []
-        logits = self._logits(images, losses)
-        return TrainingOutput(logits, penalty=mean_penalty(losses))
-
-    def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
+        """Return the logits; losses of the attention are appended to ``losses``."""
         self.check_images(images)
         features, skips = self.stem(images.repeat(1, _COLOURS, 1, 1) if self.config.tiled else images)
         features = self.embed(features)

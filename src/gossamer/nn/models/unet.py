@@ -1,8 +1,8 @@
 """UNet (Ronneberger et al., arXiv 1505.04597) as SaDNN's reference (arXiv 2209.15287): padded, batch-normalized.
 
 Five levels of two 3x3 convolutions, each without bias and followed by batch normalization and a ReLU; pooling halves
-the resolution and the channels double. A 2x2 transposed convolution with stride 2 leads up again, beside the maps of
-the same level.
+the resolution and the channels double. A 2x2 transposed convolution with stride 2 doubles it again, and
+the maps of the same level are concatenated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require_at_least
 from gossamer.nn.models.base import InputRequirements, Segmenter, SegmenterConfig
 
 _HALVINGS = 4
@@ -27,7 +27,7 @@ class UNetConfig(SegmenterConfig):
     """Parameters of a UNet.
 
     Attributes:
-        width: channels of the first level; each of the four below has twice as many as the one above.
+        width: Channels of the first level; each of the four below has twice as many as the one above.
 
     Raises:
         GossamerError: ``E-CONFIG``, for a width less than 1.
@@ -43,8 +43,7 @@ class UNetConfig(SegmenterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 1:
-            raise GossamerError(ErrorCode.CONFIG, "width", f"{self.width} is less than 1", "use a positive number")
+        require_at_least(self, 1, "width")
 
     def build(self) -> UNet:
         """Return the network with fresh weights."""
@@ -61,10 +60,10 @@ class UNet(Segmenter):
         self.config = config
         widths = [config.width * 2**level for level in range(_HALVINGS + 1)]
         self.down = nn.ModuleList(
-            _double_convolution(before, after) for before, after in pairwise([config.in_channels, *widths])
+            _build_double_convolution(before, after) for before, after in pairwise([config.in_channels, *widths])
         )
         self.widen = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
-        self.up = nn.ModuleList(_double_convolution(2 * width, width) for width in widths[-2::-1])
+        self.up = nn.ModuleList(_build_double_convolution(2 * width, width) for width in widths[-2::-1])
         self.classifier = nn.Conv2d(config.width, config.num_classes, 1)
 
     def forward(
@@ -82,7 +81,7 @@ class UNet(Segmenter):
         return self.classifier(maps)
 
 
-def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+def _build_double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         convolution = nn.Conv2d(channels, out_channels, 3, padding=1, bias=False)

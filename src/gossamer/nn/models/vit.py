@@ -1,8 +1,8 @@
 """Vision Transformer (Dosovitskiy et al., arXiv 2010.11929) with any attention mechanism.
 
 Pre-norm blocks, exact GELU, LayerNorm eps 1e-6, learned positions. The readout is a class token, or the mean of the
-tokens after the final LayerNorm. A mean taken right behind an attention layer would see nothing of sequence
-normalization: with its initial affine the token mean of its output is zero.
+tokens after the final LayerNorm. A mean directly behind an attention layer would see nothing of sequence
+normalization: with its initial affine parameters, the mean of its output over the tokens is zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gossamer.nn.layers.encoder import EncoderConfig, build_blocks, prepend_clas
 from gossamer.nn.layers.initialization import initialize_transformer
 from gossamer.nn.layers.patch_embed import PatchEmbed
 from gossamer.nn.layers.position import LearnedPosition
-from gossamer.nn.models.base import InputRequirements, Network, NetworkConfig, TrainingOutput, mean_penalty
+from gossamer.nn.models.base import AttentionNetwork, InputRequirements, NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class ViTConfig(EncoderConfig, NetworkConfig):
         return ViT(self)
 
 
-class ViT(Network):
+class ViT(AttentionNetwork):
     """Images to patches to tokens, through blocks, to the logits of a linear classifier."""
 
     config: ViTConfig
@@ -91,17 +91,10 @@ class ViT(Network):
         self.classifier = nn.Linear(config.dim, config.num_classes)
         self.apply(initialize_transformer)
 
-    def forward(self, images: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits."""
-        return self._logits(images, None)
-
-    def training_output(self, images: Float[Tensor, "batch channels rows columns"]) -> TrainingOutput:
-        """Return the logits, and the mean over blocks of the loss that the attention adds, if it adds one."""
-        losses: list[Tensor] = []
-        logits = self._logits(images, losses)
-        return TrainingOutput(logits, penalty=mean_penalty(losses))
-
-    def _logits(self, images: Tensor, losses: list[Tensor] | None) -> Tensor:
+    def compute_logits(
+        self, images: Float[Tensor, "batch channels rows columns"], losses: list[Tensor] | None
+    ) -> Float[Tensor, "batch classes"]:
+        """Return the logits; losses of the attention are appended to ``losses``."""
         self.check_images(images)
         tokens, grid = self.patch_embed(images)
         tokens = self.dropout(self.position(prepend_class_token(self.class_token, tokens), grid))
