@@ -64,9 +64,9 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
         if key not in known:
             raise GossamerError(ErrorCode.CONFIG, where, f"unknown key {key!r}", suggest_nearest(str(key), known))
     try:
-        return _adapter(cls).validate_python(data)
+        return _type_adapter(cls).validate_python(data)
     except ValidationError as error:
-        problem, remedy = _in_words(cls, error.errors()[0])
+        problem, remedy = _describe_fault(cls, error.errors()[0])
         raise GossamerError(ErrorCode.CONFIG, where, problem, remedy) from error
 
 
@@ -88,12 +88,12 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def _in_words(cls: type, fault: Mapping[str, Any]) -> tuple[str, str]:
+def _describe_fault(cls: type, fault: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a fault that pydantic found is, in short, and its remedy."""
     key = ".".join(str(part) for part in fault["loc"]) or cls.__name__
     if fault["type"] == "missing":
         return f"{key} is missing", "add it"
-    met = f"{key} {_shortened(fault['input'])}"
+    met = f"{key} {_shorten_value(fault['input'])}"
     if fault["type"] == "literal_error":
         return (
             f"{met} is not known",
@@ -105,14 +105,14 @@ def _in_words(cls: type, fault: Mapping[str, Any]) -> tuple[str, str]:
     return f"{met}: {fault['msg']}", remedy
 
 
-def _shortened(value: object) -> str:
+def _shorten_value(value: object) -> str:
     """Return ``value`` as it is written in Python, its end left out where it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 @cache
-def _adapter(cls: type) -> Any:
+def _type_adapter(cls: type) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)

@@ -38,10 +38,10 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
-        _flush(temporary)
+        _flush_to_disk(temporary)
         temporary.replace(path)
         temporary = None
-        _flush(path.parent)
+        _flush_to_disk(path.parent)
     except OSError as error:
         raise from_os_error(error, path) from error
     finally:
@@ -72,12 +72,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             made = Path(name) / path.name
             made.mkdir()
             yield made
-            _flush(made)
+            _flush_to_disk(made)
             if path.exists():
                 path.rmdir()
             made.rename(path)
             finished = True
-        _flush(path.parent)
+        _flush_to_disk(path.parent)
     except OSError as error:
         raise from_os_error(error, path) from error
     finally:
@@ -182,7 +182,7 @@ def replace_nonfinite(value: Any) -> Any:
     return value
 
 
-def _flush(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     """Ask the system to put a file, or the names in a folder, on the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open a folder; its rename is durable by itself

@@ -49,7 +49,7 @@ def test_the_order_of_windows_and_the_size_of_batches_do_not_matter(monkeypatch:
         monkeypatch.setattr(windows, "BATCH", batch)
         np.testing.assert_allclose(whole(stack, (16, 16), blurring), plain, rtol=1e-5, atol=1e-6)
     # The same blend, window by window in a random order.
-    weights = windows._weights((16, 16), single=(False, False))
+    weights = windows._window_weights((16, 16), single=(False, False))
     corners = [(row, column) for row in window_starts(41, 16, 0.5) for column in window_starts(35, 16, 0.5)]
     for seed in (0, 1):
         sums, total = np.zeros_like(stack), np.zeros(stack.shape[2:])

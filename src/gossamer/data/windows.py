@@ -92,7 +92,7 @@ def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, ov
     down, across = window_starts(rows, window[0], overlap), window_starts(columns, window[1], overlap)
     before = [max(0, side - size) // 2 for side, size in zip(window, (rows, columns), strict=True)]
     size = (max(rows, window[0]), max(columns, window[1]))
-    weights = _weights(window, single=(len(down) == 1, len(across) == 1))
+    weights = _window_weights(window, single=(len(down) == 1, len(across) == 1))
     group = max(1, BATCH // len(across))
     for first in range(0, count, group):
         part = slice(first, min(first + group, count))
@@ -102,7 +102,7 @@ def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, ov
             corners = [(begin - before[0], column - before[1]) for column in across]
             windows = np.stack([cut_window(stack[i], at, window) for i in range(first, part.stop) for at in corners])
             windows = windows.astype(np.float32, copy=False)
-            values = _in_batches(predict, windows)
+            values = _predict_in_batches(predict, windows)
             if sums is None or total is None:
                 sums = np.zeros((members, values.shape[1], window[0], size[1]), dtype=np.float32)
                 total = np.zeros((window[0], size[1]), dtype=np.float32)
@@ -113,13 +113,15 @@ def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, ov
                 if member == 0:
                     total[:, at] += weights
             final = min(following - begin, window[0])
-            yield from _cropped(part, begin, sums[:, :, :final] / total[:final], before, (rows, columns))
+            yield from _crop_band(part, begin, sums[:, :, :final] / total[:final], before, (rows, columns))
             sums, total = (np.roll(array, -final, axis=-2) for array in (sums, total))
             sums[:, :, window[0] - final :] = 0
             total[window[0] - final :] = 0
 
 
-def _cropped(part: slice, begin: int, values: np.ndarray, before: list[int], shape: tuple[int, int]) -> Iterator[Band]:
+def _crop_band(
+    part: slice, begin: int, values: np.ndarray, before: list[int], shape: tuple[int, int]
+) -> Iterator[Band]:
     """Yield the rows and columns of a band that lie in the image and not in the zeros around it."""
     first = max(begin - before[0], 0)
     last = min(begin - before[0] + values.shape[2], shape[0])
@@ -129,12 +131,12 @@ def _cropped(part: slice, begin: int, values: np.ndarray, before: list[int], sha
         yield Band(part, slice(first, last), inside)
 
 
-def _in_batches(predict: Predict, windows: np.ndarray) -> np.ndarray:
+def _predict_in_batches(predict: Predict, windows: np.ndarray) -> np.ndarray:
     parts = [predict(windows[begin : begin + BATCH]) for begin in range(0, len(windows), BATCH)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _weights(window: tuple[int, int], *, single: tuple[bool, bool]) -> np.ndarray:
+def _window_weights(window: tuple[int, int], *, single: tuple[bool, bool]) -> np.ndarray:
     """Return the weight of each pixel of a window; constant along an axis that one window covers."""
     axes = []
     for side, alone in zip(window, single, strict=True):

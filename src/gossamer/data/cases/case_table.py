@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from gossamer.data.dataset import Sample
 from gossamer.data.io.formats import has_suffix, split_suffix
-from gossamer.data.io.table import Row, read_table
+from gossamer.data.io.table import CsvRow, read_table
 from gossamer.data.split import SPLIT_NAMES
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.summary import list_some
@@ -59,11 +59,11 @@ def read_case_table(folder: Path, samples: Sequence[Sample]) -> CaseTable:
     if name is None:
         text = f"is not used: it has none of the columns {', '.join(_NAMES)}"
         return CaseTable(tuple(samples), {}, notes=(Note(ErrorCode.LABEL, str(path), text),))
-    known = _names_of(samples)
-    rows: dict[str, Row] = {}
+    known = _index_by_name(samples)
+    rows: dict[str, CsvRow] = {}
     faults = list(table.faults)
     for row in table.rows:
-        found = known.get(_without_suffix(row.cells[name]))
+        found = known.get(_drop_suffix(row.cells[name]))
         if found is None:
             problem = f"row {row.number}: {row.cells[name]!r} is none of the images"
             faults.append(GossamerError(ErrorCode.MISSING, path, problem, "add the image, or remove the row"))
@@ -72,12 +72,12 @@ def read_case_table(folder: Path, samples: Sequence[Sample]) -> CaseTable:
             faults.append(GossamerError(ErrorCode.LABEL, path, problem, "remove one of the rows"))
         else:
             rows[found] = row
-    completed = tuple(_completed(path, sample, rows.get(sample.id)) for sample in samples)
-    faults += _gaps(path, samples, completed, rows, table.header)
-    return CaseTable(completed, _strata(rows), tuple(faults))
+    completed = tuple(_complete_sample(path, sample, rows.get(sample.id)) for sample in samples)
+    faults += _find_gaps(path, samples, completed, rows, table.header)
+    return CaseTable(completed, _name_strata(rows), tuple(faults))
 
 
-def _completed(path: Path, sample: Sample, row: Row | None) -> Sample:
+def _complete_sample(path: Path, sample: Sample, row: CsvRow | None) -> Sample:
     if row is None:
         return sample
     patient = next((row.cells[column] for column in _PATIENTS if row.cells.get(column)), sample.patient)
@@ -88,11 +88,11 @@ def _completed(path: Path, sample: Sample, row: Row | None) -> Sample:
     return replace(sample, patient=patient, split=sample.split or SPLIT_NAMES.get(split, ""))
 
 
-def _gaps(
+def _find_gaps(
     path: Path,
     before: Sequence[Sample],
     after: Sequence[Sample],
-    rows: Mapping[str, Row],
+    rows: Mapping[str, CsvRow],
     header: Sequence[str],
 ) -> list[GossamerError]:
     """Return a fault for images of which the table does not say what it says of the others."""
@@ -109,14 +109,14 @@ def _gaps(
     return []
 
 
-def _strata(rows: Mapping[str, Row]) -> dict[str, str]:
+def _name_strata(rows: Mapping[str, CsvRow]) -> dict[str, str]:
     """Return the kind of each picture by size and colour; kinds that are rare are one kind."""
-    kinds = {identity: _kind(row) for identity, row in rows.items()}
+    kinds = {identity: _name_stratum(row) for identity, row in rows.items()}
     counts = Counter(kinds.values())
     return {identity: kind if counts[kind] >= SMALLEST_STRATUM else "" for identity, kind in kinds.items()}
 
 
-def _kind(row: Row) -> str:
+def _name_stratum(row: CsvRow) -> str:
     if not row.cells.get("width") or not row.cells.get("height"):
         return ""
     try:
@@ -126,15 +126,15 @@ def _kind(row: Row) -> str:
     return f"{row.cells['height']}x{row.cells['width']}{' coloured' if coloured else ''}"
 
 
-def _names_of(samples: Sequence[Sample]) -> dict[str, str]:
+def _index_by_name(samples: Sequence[Sample]) -> dict[str, str]:
     """Return the id of the sample that a name means: its path, or its last parts, where no other ends alike."""
     ids: dict[str, set[str]] = {}
     for sample in samples:
-        parts = PurePosixPath(_without_suffix(sample.id)).parts
+        parts = PurePosixPath(_drop_suffix(sample.id)).parts
         for start in range(len(parts)):
             ids.setdefault("/".join(parts[start:]), set()).add(sample.id)
     return {name: found.pop() for name, found in ids.items() if len(found) == 1}
 
 
-def _without_suffix(name: str) -> str:
+def _drop_suffix(name: str) -> str:
     return split_suffix(name)[0] if has_suffix(name) else name

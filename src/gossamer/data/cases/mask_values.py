@@ -73,11 +73,11 @@ def decide_values(values: Iterable[int], *, eight_bits: bool) -> MaskValues:
     if found in ([], [1], [255]):
         return MaskValues((FOREGROUND,), dict.fromkeys(found or [1, 255], 0))
     if eight_bits and len(found) <= MOST_CLASSES and found[-1] <= LARGEST_CLASS_VALUE:
-        note = f"values {_shown(found)} of the masks are taken as classes; name them in {NAMES_FILE}, {_EXAMPLE}"
+        note = f"values {_list_values(found)} of the masks are taken as classes; name them in {NAMES_FILE}, {_EXAMPLE}"
         names = tuple(f"class {value}" for value in found)
         return MaskValues(names, {value: index for index, value in enumerate(found)}, note=note)
     note = (
-        f"values {_shown(found)} of the masks are taken as instance numbers of one class; where they are classes, "
+        f"values {_list_values(found)} of the masks are taken as instance numbers of one class; if they are classes, "
         f"name them in {NAMES_FILE}, {_EXAMPLE}"
     )
     return MaskValues((FOREGROUND,), counted=True, note=note)
@@ -95,17 +95,17 @@ def read_names(path: Path) -> MaskValues:
     if isinstance(table, list):
         table = {str(value): name for value, name in enumerate(table)}
     if not isinstance(table, dict) or not all(isinstance(name, str) and name.strip() for name in table.values()):
-        raise _bad(path, "is no table of values and names")
+        raise _label_error(path, "is no table of values and names")
     wrong = [value for value in table if value != ANY_VALUE and not (value.isascii() and value.isdigit())]
     if wrong:
-        raise _bad(path, f"names the value {wrong[0]!r}, values are whole numbers from 0")
+        raise _label_error(path, f"names the value {wrong[0]!r}, values are whole numbers from 0")
     if ANY_VALUE in table:
         if set(table) - {ANY_VALUE, "0"}:
-            raise _bad(path, f"names single values beside {ANY_VALUE!r}, which stands for all of them")
+            raise _label_error(path, f"names single values beside {ANY_VALUE!r}, which stands for all of them")
         return MaskValues((table[ANY_VALUE].strip(),), counted=True)
     named = {int(value): name.strip() for value, name in table.items() if int(value) > 0}
     if not named:
-        raise _bad(path, "names no value above 0")
+        raise _label_error(path, "names no value above 0")
     classes = tuple(dict.fromkeys(named[value] for value in sorted(named)))
     return MaskValues(classes, {value: classes.index(name) for value, name in named.items()})
 
@@ -115,9 +115,9 @@ def value_note(source: str, values: MaskValues) -> tuple[Note, ...]:
     return (Note(ErrorCode.LABEL, source, values.note),) if values.note else ()
 
 
-def _shown(values: list[int]) -> str:
+def _list_values(values: list[int]) -> str:
     return ", ".join(map(str, values)) if len(values) <= 5 else f"from {values[0]} to {values[-1]}"
 
 
-def _bad(path: Path, problem: str) -> GossamerError:
+def _label_error(path: Path, problem: str) -> GossamerError:
     return GossamerError(ErrorCode.LABEL, path, problem, f"write the name of each value, {_EXAMPLE}")

@@ -59,23 +59,23 @@ def settle_order(folder: Path, slices: Sequence[MarkedSlice]) -> tuple[Order, st
     for marked in slices:
         try:
             picture = read_picture(marked.picture).array
-            masks = [_union(marked, picture.shape[:2], order) for order in ORDERS]
+            masks = [_decode_union(marked, picture.shape[:2], order) for order in ORDERS]
         except GossamerError as error:
             refused = refused or error  # whoever reads the study meets it again
             continue
         if picture.shape[0] != picture.shape[1]:
-            votes.append([_perimeter(mask) for mask in masks])
+            votes.append([_measure_perimeter(mask) for mask in masks])
         else:
-            body = _body(picture)
+            body = _find_body(picture)
             outside.append([float((mask & ~body).sum()) / max(1, int(mask.sum())) for mask in masks])
     if refused is not None and not votes and not outside:
         raise refused
     if votes:
-        return _by_perimeter(folder, np.array(votes, dtype=np.float64))
-    return _by_body(folder, np.mean(outside, axis=0))
+        return _decide_by_perimeter(folder, np.array(votes, dtype=np.float64))
+    return _decide_by_body(folder, np.mean(outside, axis=0))
 
 
-def _by_perimeter(folder: Path, perimeters: np.ndarray) -> tuple[Order, str]:
+def _decide_by_perimeter(folder: Path, perimeters: np.ndarray) -> tuple[Order, str]:
     """Decide by ``(slices, 2)`` perimeters: every slice that tells must tell the same, and the sum clearly so."""
     telling = perimeters[perimeters.min(axis=1) < TELLING_RATIO * perimeters.max(axis=1)]
     winners = np.argmin(telling, axis=1)
@@ -89,38 +89,38 @@ def _by_perimeter(folder: Path, perimeters: np.ndarray) -> tuple[Order, str]:
             )
             return order, f"{text} times as long the other way"
     rows = int((winners == 0).sum())
-    raise _undecided(
+    raise _undecided_order(
         folder,
         f"the order of run lengths cannot be settled: of {len(perimeters)} slices that are not square {rows} say rows, "
         f"{len(telling) - rows} columns",
     )
 
 
-def _by_body(folder: Path, outside: np.ndarray) -> tuple[Order, str]:
+def _decide_by_body(folder: Path, outside: np.ndarray) -> tuple[Order, str]:
     """Decide by the share of the masks that lies outside the body in each order."""
     best = int(np.argmin(outside))
     low, high = outside[best], outside[1 - best]
     if low < _OUTSIDE_RATIO * high and high - low > _OUTSIDE_SHARE:
         text = f"{low:.1%} of the masks lie outside the body, {high:.1%} the other way"
         return ORDERS[best], f"run lengths count along {ORDERS[best]}: {text}"
-    raise _undecided(folder, "the order of run lengths cannot be settled: all annotated slices are square")
+    raise _undecided_order(folder, "the order of run lengths cannot be settled: all annotated slices are square")
 
 
-def _undecided(folder: Path, problem: str) -> GossamerError:
+def _undecided_order(folder: Path, problem: str) -> GossamerError:
     remedy = f"look at a mask over its picture and write rows or columns into {ORDER_FILE} in the folder"
     return GossamerError(ErrorCode.LABEL, folder, problem, remedy)
 
 
-def _union(marked: MarkedSlice, shape: tuple[int, int], order: Order) -> np.ndarray:
+def _decode_union(marked: MarkedSlice, shape: tuple[int, int], order: Order) -> np.ndarray:
     return np.logical_or.reduce([rle.decode_rle(text, shape, order, where) for where, text in marked.runs])
 
 
-def _perimeter(mask: np.ndarray) -> int:
+def _measure_perimeter(mask: np.ndarray) -> int:
     framed = np.pad(mask, 1).astype(np.int8)
     return int(np.abs(np.diff(framed, axis=0)).sum() + np.abs(np.diff(framed, axis=1)).sum())
 
 
-def _body(picture: np.ndarray) -> np.ndarray:
+def _find_body(picture: np.ndarray) -> np.ndarray:
     """Return where the body is: between the first and the last bright pixel of both the row and the column."""
     bright = picture > 0.15 * np.percentile(picture, 99)
     inside = np.ones(picture.shape, dtype=bool)

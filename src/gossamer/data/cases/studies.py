@@ -71,7 +71,7 @@ def find_studies(folder: Path) -> dict[str, Study]:
         GossamerError: ``E-MISSING`` where there is none, ``E-GEOMETRY`` where slices of one study state different
             spacings, ``E-LABEL`` for two slices of one number.
     """
-    studies = [_study(scans) for scans in sorted(folder.glob("*/*/scans")) if scans.is_dir()]
+    studies = [_read_study(scans) for scans in sorted(folder.glob("*/*/scans")) if scans.is_dir()]
     found = {study.id: study for study in studies if study.slices}
     if not found:
         problem = "holds no <case>/<study>/scans/slice_<number>_<W>_<H>_<mm>_<mm>.png"
@@ -79,7 +79,7 @@ def find_studies(folder: Path) -> dict[str, Study]:
     return found
 
 
-def _study(scans: Path) -> Study:
+def _read_study(scans: Path) -> Study:
     study, slices, spacings = scans.parent.name, {}, {}
     for path in sorted(scans.iterdir()):
         match = _NAME.fullmatch(path.name)

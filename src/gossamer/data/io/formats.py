@@ -109,12 +109,12 @@ def read_image(path: Path | str, *, channels: bool = False) -> Image:
         GossamerError: ``E-MISSING``, ``E-FORMAT``, ``E-TRUNCATED``, ``E-INTEGRITY``, ``E-SYNTAX``, ``E-LIMIT``,
             ``E-UNSUPPORTED``, ``E-CODEC``, ``E-GEOMETRY`` or ``E-VALUE``.
     """
-    return _read(Path(path), FORMATS, labels=False, channels=channels)
+    return _read_file(Path(path), FORMATS, labels=False, channels=channels)
 
 
 def read_picture(path: Path | str) -> Image:
     """Read a picture as ``read_image`` does; volumes are refused with ``E-FORMAT``."""
-    return _read(Path(path), PICTURES, labels=False, channels=False)
+    return _read_file(Path(path), PICTURES, labels=False, channels=False)
 
 
 def read_labels(path: Path | str) -> Image:
@@ -127,7 +127,7 @@ def read_labels(path: Path | str) -> Image:
         GossamerError: ``E-UNSUPPORTED`` for colours or a format that changes values, ``E-LABEL`` for values that are
             not whole numbers, and the errors of ``read_image``.
     """
-    return _read(Path(path), FORMATS, labels=True, channels=False)
+    return _read_file(Path(path), FORMATS, labels=True, channels=False)
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -159,7 +159,7 @@ def is_partner_file(path: Path) -> bool:
     return any(path.with_name(stem + other).is_file() for other in others)
 
 
-def _read(path: Path, formats: Sequence[Format], *, labels: bool, channels: bool) -> Image:
+def _read_file(path: Path, formats: Sequence[Format], *, labels: bool, channels: bool) -> Image:
     data = read_bytes(path)
     found = _find_format(path, data, formats)
     if labels and not found.is_lossless:

@@ -95,28 +95,28 @@ def parse_header(data: bytes, where: str) -> VoxelBlock:
             ``E-LIMIT`` for more voxels than are read, ``E-UNSUPPORTED`` for their type, ``E-VALUE`` for a scale that is
             no number, ``E-GEOMETRY`` for a place that is none.
     """
-    fields, single = _fields(data, where)
+    fields, single = _parse_fields(data, where)
     dim = [int(size) for size in fields["dim"]]
     if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1:
-        raise _ill_formed(where, f"dim {dim} is not a count of 1 to 7 axes and their sizes from 1")
-    dtype = _dtype(fields, where)
+        raise _syntax_error(where, f"dim {dim} is not a count of 1 to 7 axes and their sizes from 1")
+    dtype = _parse_dtype(fields, where)
     check_inflated(where, math.prod(dim[1 : 1 + dim[0]]) * dtype.itemsize)
-    shape, notes = _shape(dim, where)
+    shape, notes = _parse_shape(dim, where)
     offset, header_end = float(fields["vox_offset"]), int(fields["sizeof_hdr"]) + 4
     if not math.isfinite(offset) or offset != int(offset) or offset < (header_end if single else 0):
         least = f"{header_end}, where the header ends" if single else "0"
-        raise _ill_formed(where, f"vox_offset {offset:g} is not a byte from {least}")
+        raise _syntax_error(where, f"vox_offset {offset:g} is not a byte from {least}")
     check_inflated(where, int(offset))
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
     if not (math.isfinite(slope) and math.isfinite(inter)):
         problem = f"scl_slope {slope:g} and scl_inter {inter:g} are not both finite"
         raise GossamerError(ErrorCode.VALUE, where, problem, "export the volume again")
-    geometry, header, decided = _geometry(fields, (shape[0], shape[1], shape[2]), where)
+    geometry, header, decided = _parse_geometry(fields, (shape[0], shape[1], shape[2]), where)
     scale = (slope, inter) if slope else (1.0, 0.0)  # the standard: a slope of 0 means that there is no scale
     return VoxelBlock(shape, dtype, int(offset), *scale, not single, geometry, header, (*notes, *decided))
 
 
-def _fields(data: bytes, where: str) -> tuple[Any, bool]:
+def _parse_fields(data: bytes, where: str) -> tuple[Any, bool]:
     """Return nibabel's view of the fields, unmended, and whether the voxels are in the same file."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
@@ -133,32 +133,32 @@ def _fields(data: bytes, where: str) -> tuple[Any, bool]:
             raise GossamerError(
                 ErrorCode.FORMAT, where, f"begins with {data[:8]!r}, which is not NIfTI", "remove or convert it"
             )
-        raise _ill_formed(where, f"sizeof_hdr {sizes['<']} is neither 348 nor 540")
+        raise _syntax_error(where, f"sizeof_hdr {sizes['<']} is neither 348 nor 540")
     size = sizes[order]
     if len(data) < size:
         problem = f"holds {len(data)} bytes, a header needs {size}"
         raise GossamerError(ErrorCode.TRUNCATED, where, problem, "copy the file again")
     magic = magic_at_344 if size == 348 else magic_at_4
     if magic not in _MAGIC[size]:
-        raise _ill_formed(where, f"magic {magic!r} is not {_MAGIC[size][0]!r} or {_MAGIC[size][1]!r}")
+        raise _syntax_error(where, f"magic {magic!r} is not {_MAGIC[size][0]!r} or {_MAGIC[size][1]!r}")
     kind = Nifti1Header if size == 348 else Nifti2Header
     return kind(data[:size], endianness=order, check=False), magic == _MAGIC[size][0]
 
 
-def _dtype(fields: Any, where: str) -> np.dtype:
+def _parse_dtype(fields: Any, where: str) -> np.dtype:
     code, bits = int(fields["datatype"]), int(fields["bitpix"])
     if code in _TYPES_NOT_READ:
         problem = f"holds {_TYPES_NOT_READ[code]} values (datatype {code}), whole and floating numbers are read"
         raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "convert it to a plain number a voxel")
     if code not in _TYPES:
-        raise _ill_formed(where, f"datatype {code} is not defined")
+        raise _syntax_error(where, f"datatype {code} is not defined")
     dtype = np.dtype(_TYPES[code]).newbyteorder(fields.endianness)
     if bits != 8 * dtype.itemsize:
-        raise _ill_formed(where, f"bitpix {bits} against {8 * dtype.itemsize} of datatype {code}")
+        raise _syntax_error(where, f"bitpix {bits} against {8 * dtype.itemsize} of datatype {code}")
     return dtype
 
 
-def _shape(dim: list[int], where: str) -> tuple[tuple[int, ...], list[Note]]:
+def _parse_shape(dim: list[int], where: str) -> tuple[tuple[int, ...], list[Note]]:
     shape = dim[1 : 1 + dim[0]]
     if len(shape) < 3:
         text = f"has {len(shape)} axes; read as a volume of one slice"
@@ -171,34 +171,34 @@ def _shape(dim: list[int], where: str) -> tuple[tuple[int, ...], list[Note]]:
     return tuple(shape), notes
 
 
-def _geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geometry, NiftiHeader, list[Note]]:
+def _parse_geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geometry, NiftiHeader, list[Note]]:
     qform_code, sform_code = int(fields["qform_code"]), int(fields["sform_code"])
     units = int(fields["xyzt_units"])
     if units & 7 not in _UNIT_MM:
-        raise _ill_formed(where, f"xyzt_units {units} is not a unit of length")
+        raise _syntax_error(where, f"xyzt_units {units} is not a unit of length")
     if min(qform_code, sform_code) < 0:
-        raise _ill_formed(where, f"qform_code {qform_code} and sform_code {sform_code} are not both from 0")
+        raise _syntax_error(where, f"qform_code {qform_code} and sform_code {sform_code} are not both from 0")
     unit_mm = _UNIT_MM[units & 7]
     # The standard takes 0 for 1 here; other numbers are told by their sign.
     fields["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
     pixdim = [float(value) for value in fields["pixdim"][:4]]
     notes = []
-    qform = _qform(fields, pixdim, where) if qform_code else None
+    qform = _parse_qform(fields, pixdim, where) if qform_code else None
     if sform_code:
         affine = np.array([*(fields[f"srow_{axis}"] for axis in "xyz"), (0, 0, 0, 1)], dtype=float)
     else:
-        affine = qform if qform is not None else _scale(pixdim, where)
+        affine = qform if qform is not None else _scale_affine(pixdim, where)
     fault = affine_fault(affine)
     if fault:
         raise GossamerError(ErrorCode.GEOMETRY, where, fault, "export the volume again")
     if sform_code and qform is not None:
-        notes += _disagreement(affine, qform, shape, unit_mm, where)
+        notes += _compare_forms(affine, qform, shape, unit_mm, where)
     axes, flips = ((2, 1, 0), (False, False, False)) if not (qform_code or sform_code) else closest_axes(affine)
     if not (qform_code or sform_code):
         text = "states no orientation (qform and sform are 0); left and right are unknown, axes stay as stored"
         notes.append(Note(ErrorCode.GEOMETRY, where, text))
     geometry = Geometry(
-        affine=_frozen(affine),
+        affine=_freeze_affine(affine),
         stored_shape=shape,
         axes=axes,
         flips=flips,
@@ -217,7 +217,7 @@ def _geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tuple[Geo
     return geometry, header, notes
 
 
-def _scale(pixdim: list[float], where: str) -> np.ndarray:
+def _scale_affine(pixdim: list[float], where: str) -> np.ndarray:
     """Return the 4x4 of a grid of which only the spacing is known."""
     if not all(0 < value < MOST_LENGTH for value in pixdim[1:]):
         problem = f"pixdim {pixdim[1:]} is not a positive, finite spacing"
@@ -225,9 +225,9 @@ def _scale(pixdim: list[float], where: str) -> np.ndarray:
     return np.diag([*pixdim[1:], 1.0])
 
 
-def _qform(fields: Any, pixdim: list[float], where: str) -> np.ndarray:
+def _parse_qform(fields: Any, pixdim: list[float], where: str) -> np.ndarray:
     """Return the 4x4 of the stored quaternion, method 2 of the standard."""
-    _scale(pixdim, where)
+    _scale_affine(pixdim, where)
     try:
         qform = fields.get_qform()
     except ValueError as error:
@@ -239,7 +239,7 @@ def _qform(fields: Any, pixdim: list[float], where: str) -> np.ndarray:
     return qform
 
 
-def _disagreement(
+def _compare_forms(
     sform: np.ndarray, qform: np.ndarray, shape: tuple[int, int, int], unit_mm: float, where: str
 ) -> list[Note]:
     first, second = (form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform))
@@ -251,9 +251,9 @@ def _disagreement(
     return [Note(ErrorCode.GEOMETRY, where, text)]
 
 
-def _frozen(affine: np.ndarray) -> Affine:
+def _freeze_affine(affine: np.ndarray) -> Affine:
     return tuple((float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in affine)
 
 
-def _ill_formed(where: str, problem: str) -> GossamerError:
+def _syntax_error(where: str, problem: str) -> GossamerError:
     return GossamerError(ErrorCode.SYNTAX, where, problem, "export the volume again")

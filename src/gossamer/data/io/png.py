@@ -101,11 +101,11 @@ def _check_chunks(data: bytes, where: str) -> PngHeader:
     inflate, inflated, position = zlib.decompressobj(), 0, len(SIGNATURE)
     while True:
         if position + 12 > len(data):
-            raise _truncated(where, f"the file ends at byte {len(data)}, before its end marker")
+            raise _truncation_error(where, f"the file ends at byte {len(data)}, before its end marker")
         (length,), kind = struct.unpack_from(">I", data, position), data[position + 4 : position + 8]
         body, end = data[position + 8 : position + 8 + length], position + 12 + length
         if end > len(data):
-            raise _truncated(where, f"chunk {kind!r} needs {end} bytes, the file holds {len(data)}")
+            raise _truncation_error(where, f"chunk {kind!r} needs {end} bytes, the file holds {len(data)}")
         if zlib.crc32(kind + body) != struct.unpack_from(">I", data, end - 4)[0]:
             raise GossamerError(
                 ErrorCode.INTEGRITY, where, f"the checksum of chunk {kind!r} does not fit", "copy the file again"
@@ -116,18 +116,18 @@ def _check_chunks(data: bytes, where: str) -> PngHeader:
             raise GossamerError(ErrorCode.SYNTAX, where, "the header chunk is not the first", "export it again")
         elif kind == b"IDAT" and body:
             try:
-                inflated += len(inflate.decompress(body, _most_bytes(header) - inflated + 1))
+                inflated += len(inflate.decompress(body, _max_inflated_bytes(header) - inflated + 1))
             except zlib.error as error:
                 raise GossamerError(
                     ErrorCode.INTEGRITY, where, f"pixel data: {error}", "copy the file again"
                 ) from error
-            if inflated > _most_bytes(header):
+            if inflated > _max_inflated_bytes(header):
                 raise GossamerError(ErrorCode.LIMIT, where, "more pixel data than the header states", "export it again")
         elif kind == b"IEND":
             break
         position = end
     if not inflate.eof:
-        raise _truncated(where, f"the pixel data end after {inflated} bytes")
+        raise _truncation_error(where, f"the pixel data end after {inflated} bytes")
     return header
 
 
@@ -143,10 +143,10 @@ def _read_header(body: bytes, where: str) -> PngHeader:
     return PngHeader(rows, columns, depth, colour)
 
 
-def _most_bytes(header: PngHeader) -> int:
+def _max_inflated_bytes(header: PngHeader) -> int:
     """Return an upper bound of the inflated size: interlacing adds at most a filter byte a pixel."""
     return header.rows * (2 + (header.columns * header.depth * _SAMPLES[header.colour] + 7) // 8) + 8 * header.rows + 64
 
 
-def _truncated(where: str, problem: str) -> GossamerError:
+def _truncation_error(where: str, problem: str) -> GossamerError:
     return GossamerError(ErrorCode.TRUNCATED, where, problem, "copy the file again")

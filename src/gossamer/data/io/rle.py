@@ -38,7 +38,7 @@ def decode_rle(text: str, shape: tuple[int, int], order: Order, where: str) -> n
         GossamerError: ``E-LABEL`` for a number that is not whole, an odd count of numbers, a start or a length below 1,
             a run beyond the picture, or runs that overlap.
     """
-    starts, lengths = _runs(text, shape, where)
+    starts, lengths = _parse_runs(text, shape, where)
     flat = np.zeros(math.prod(shape) + 1, dtype=np.int8)
     flat[starts - 1] += 1
     flat[starts - 1 + lengths] -= 1
@@ -54,19 +54,21 @@ def encode_rle(plane: np.ndarray, order: Order) -> str:
     return " ".join(map(str, np.stack([starts + 1, ends - starts], axis=1).ravel().tolist()))
 
 
-def _runs(text: str, shape: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse_runs(text: str, shape: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return starts, counted from 1 and ascending, and lengths, all of them inside the picture and apart."""
     words = text.split()
     for word in words:
         if not _WHOLE.fullmatch(word):
-            raise _bad(where, f"run lengths hold {word!r}, whole numbers are read", "correct the row; empty is no mask")
+            problem = f"run lengths hold {word!r}, which is not a whole number"
+            raise _label_error(where, problem, "correct the row; an empty field means no mask")
     if len(words) % 2:
-        raise _bad(where, f"run lengths hold {len(words)} numbers, they come in pairs", "an empty field is no mask")
+        problem = f"run lengths hold {len(words)} numbers, an even number is needed"
+        raise _label_error(where, problem, "correct the row; an empty field means no mask")
     pixels, size = math.prod(shape), f"{shape[0]}x{shape[1]}"
     for start, length in zip(words[::2], words[1::2], strict=True):
         if max(len(start), len(length)) > _MOST_DIGITS:
             problem = f"run {start[:24]!r} {length[:24]!r} is beyond the {pixels} pixels of {size}"
-            raise _bad(where, problem, "correct the row")
+            raise _label_error(where, problem, "correct the row")
     pairs = np.array(words, dtype=object).astype(np.int64).reshape(-1, 2)
     starts, lengths = pairs[np.argsort(pairs[:, 0], kind="stable")].T
     ends = starts + lengths
@@ -78,9 +80,9 @@ def _runs(text: str, shape: tuple[int, int], where: str) -> tuple[np.ndarray, np
         if wrong.any():
             first = int(np.argmax(wrong))
             problem = f"run {starts[first]} {lengths[first]}: {law}"
-            raise _bad(where, problem, "correct the row, or check that it belongs to this picture")
+            raise _label_error(where, problem, "correct the row, or check that it belongs to this picture")
     return starts, lengths
 
 
-def _bad(where: str, problem: str, remedy: str) -> GossamerError:
+def _label_error(where: str, problem: str, remedy: str) -> GossamerError:
     return GossamerError(ErrorCode.LABEL, where, problem, remedy)

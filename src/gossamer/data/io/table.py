@@ -13,7 +13,7 @@ from gossamer.files import read_bytes
 
 
 @dataclass(frozen=True)
-class Row:
+class CsvRow:
     """One row: the number of its last line in the file, counted from 1, and its cells without outer blanks."""
 
     number: int
@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """What a CSV file holds.
 
     Attributes:
@@ -31,11 +31,11 @@ class Table:
     """
 
     header: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CsvRow, ...]
     faults: tuple[GossamerError, ...]
 
 
-def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()) -> Table:
+def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()) -> CsvTable:
     """Read a CSV file.
 
     Args:
@@ -67,7 +67,7 @@ def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()
                 problem = f"row {reader.line_num} has not the {len(header)} cells of the header"
                 faults.append(GossamerError(ErrorCode.LABEL, path, problem, "quote cells that hold commas"))
             else:
-                rows.append(Row(reader.line_num, {name: value.strip() for name, value in cells.items()}))
+                rows.append(CsvRow(reader.line_num, {name: value.strip() for name, value in cells.items()}))
     except csv.Error as error:
         raise GossamerError(ErrorCode.SYNTAX, path, f"row {reader.line_num}: {error}", "correct the row") from error
-    return Table(tuple(header), tuple(rows), tuple(faults))
+    return CsvTable(tuple(header), tuple(rows), tuple(faults))

@@ -49,7 +49,7 @@ def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndar
     import tifffile
 
     try:
-        with _quiet(), tifffile.TiffFile(io.BytesIO(data)) as file:
+        with _silence_tifffile(), tifffile.TiffFile(io.BytesIO(data)) as file:
             if len(file.pages) != 1:
                 raise GossamerError(
                     ErrorCode.UNSUPPORTED,
@@ -63,7 +63,7 @@ def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndar
             if array.shape[:2] != (page.imagelength, page.imagewidth) or array.ndim not in (2, 3):
                 problem = f"decodes to {array.shape}, its header says {page.imagelength}x{page.imagewidth} pixels"
                 raise GossamerError(ErrorCode.SYNTAX, where, problem, "export the image again")
-            array, notes = (array, []) if keep_stored else _photometric(array, page, where)
+            array, notes = (array, []) if keep_stored else _apply_photometric(array, page, where)
             return array, int(page.tags.valueof(_ORIENTATION, 1)), notes
     except GossamerError:
         raise
@@ -75,13 +75,13 @@ def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndar
                 f"compression {page.compression.name} needs a decoder",
                 'pip install "gossamer[tiff]"',
             ) from error
-        raise _unreadable(where, error) from error
+        raise _unreadable_error(where, error) from error
     except Exception as error:  # tifffile lets seven kinds of exception out of a damaged header
-        raise _unreadable(where, error) from error
+        raise _unreadable_error(where, error) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_tifffile() -> Iterator[None]:
     """Keep tifffile's own remarks on damaged headers off the standard error; what matters is raised."""
     logger = logging.getLogger("tifffile")
     before, logger.disabled = logger.disabled, True
@@ -115,7 +115,7 @@ def _samples_last(page: Any, array: np.ndarray) -> np.ndarray:
     return np.moveaxis(array, 0, -1) if page.planarconfig == 2 and array.ndim == 3 else array
 
 
-def _photometric(array: np.ndarray, page: Any, where: str) -> tuple[np.ndarray, list[Note]]:
+def _apply_photometric(array: np.ndarray, page: Any, where: str) -> tuple[np.ndarray, list[Note]]:
     if page.photometric in (_BLACK_IS_ZERO, _RGB, _YCBCR):
         return array, []
     if page.photometric == _INVERTED and array.dtype.kind == "u":
@@ -132,7 +132,7 @@ def _photometric(array: np.ndarray, page: Any, where: str) -> tuple[np.ndarray, 
     )
 
 
-def _unreadable(where: str, error: Exception) -> GossamerError:
+def _unreadable_error(where: str, error: Exception) -> GossamerError:
     return GossamerError(
         ErrorCode.SYNTAX, where, f"is not a TIFF that can be read ({type(error).__name__}: {error})", "export it again"
     )

@@ -121,7 +121,7 @@ def open_dataset(
     if not path.exists():
         raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
     if path.is_dir() and not any(path.iterdir()):
-        raise GossamerError(ErrorCode.MISSING, path, "the folder is empty", f"fill it as {_layouts(task)}")
+        raise GossamerError(ErrorCode.MISSING, path, "the folder is empty", f"fill it as {_list_layouts(task)}")
     found = [name for name, layout in LAYOUTS.items() if layout.is_recognized(path)]
     if len(found) > 1 and "class_folders" in found:
         found.remove("class_folders")  # any folders of images look like classes: images/ and masks/ do as well
@@ -131,8 +131,8 @@ def open_dataset(
     problem = "no layout of labelled images is recognised"
     if found and task is not None:
         problem = f"is {found[0]}, which {_LACKS[task]}"
-    raise GossamerError(ErrorCode.FORMAT, path, problem, f"arrange it as {_layouts(task)}")
+    raise GossamerError(ErrorCode.FORMAT, path, problem, f"arrange it as {_list_layouts(task)}")
 
 
-def _layouts(task: TaskName | None) -> str:
+def _list_layouts(task: TaskName | None) -> str:
     return ", or ".join(layout.looks_like for layout in LAYOUTS.values() if task in (None, layout.task))

@@ -16,24 +16,24 @@ from gossamer.errors import ErrorCode, Note
 
 def is_class_folders(path: Path) -> bool:
     """Return whether ``path`` is a folder whose folders hold images."""
-    return path.is_dir() and any(_images(folder) for folder in _folders(path))
+    return path.is_dir() and any(_list_images(folder) for folder in _list_folders(path))
 
 
 def open_class_folders(path: Path, seed: int) -> ClassificationDataset:
     """Return the data set of a tree of class folders."""
     splits = {
-        folder: SPLIT_NAMES[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in SPLIT_NAMES
+        folder: SPLIT_NAMES[folder.name.lower()] for folder in _list_folders(path) if folder.name.lower() in SPLIT_NAMES
     }
-    has_splits = "train" in splits.values() and all(_folders(folder) for folder in splits)
+    has_splits = "train" in splits.values() and all(_list_folders(folder) for folder in splits)
     roots = splits if has_splits else {path: ""}
-    classes = tuple(sorted({folder.name for root in roots for folder in _folders(root) if _images(folder)}))
+    classes = tuple(sorted({folder.name for root in roots for folder in _list_folders(root) if _list_images(folder)}))
     samples = [
-        Sample(image.relative_to(path).as_posix(), (classes.index(folder.name),), split, _patient(image, folder))
+        Sample(image.relative_to(path).as_posix(), (classes.index(folder.name),), split, _patient_of(image, folder))
         for root, split in roots.items()
-        for folder in _folders(root)
-        for image in _images(folder)
+        for folder in _list_folders(root)
+        for image in _list_images(folder)
     ]
-    notes = _left_out(path, {path / sample.id for sample in samples})
+    notes = _note_unused_files(path, {path / sample.id for sample in samples})
     samples, decided = complete_splits(samples, seed)
     if decided:
         notes.append(Note(ErrorCode.LABEL, str(path), decided))
@@ -50,11 +50,11 @@ def open_class_folders(path: Path, seed: int) -> ClassificationDataset:
     )
 
 
-def _folders(path: Path) -> list[Path]:
+def _list_folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path) -> list[Path]:
+def _list_images(folder: Path) -> list[Path]:
     return sorted(
         entry
         for entry in folder.rglob("*")
@@ -62,12 +62,12 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
-def _patient(image: Path, class_folder: Path) -> str | None:
+def _patient_of(image: Path, class_folder: Path) -> str | None:
     inside = image.relative_to(class_folder).parts[:-1]
     return "/".join(inside) or None
 
 
-def _left_out(path: Path, known: set[Path]) -> list[Note]:
+def _note_unused_files(path: Path, known: set[Path]) -> list[Note]:
     others = sorted(
         entry.relative_to(path).as_posix()
         for entry in path.rglob("*")

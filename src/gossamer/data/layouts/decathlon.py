@@ -55,14 +55,14 @@ def open_decathlon(path: Path, seed: int) -> SegmentationDataset:
     """
     table = read_json(path / TABLE)
     if not isinstance(table, dict):
-        raise _ill_formed(path, "is not a table of keys and values")
+        raise _table_error(path, "is not a table of keys and values")
     newer = "channel_names" in table or "file_ending" in table
-    channels = _channels(table.get("channel_names" if newer else "modality", {}), path)
+    channels = _read_channel_names(table.get("channel_names" if newer else "modality", {}), path)
     found = _find_files(path, table, len(channels)) if newer else _listed_files(path, table, len(channels))
-    names = _class_names(table, path)
+    names = _read_class_names(table, path)
     if not found.cases and not found.faults:
         raise GossamerError(ErrorCode.MISSING, path / TABLE, "names no case with a mask", "add images and masks")
-    samples, decided = complete_splits(_samples(found.cases), seed)
+    samples, decided = complete_splits(_make_samples(found.cases), seed)
     if decided:
         found.notes.append(Note(ErrorCode.LABEL, str(path), decided))
     final = sort_samples(samples)
@@ -74,14 +74,14 @@ def open_decathlon(path: Path, seed: int) -> SegmentationDataset:
         overlapping=False,
         volumes=all(is_volume_name(case.mask) for case in found.cases),
         normalize="dataset" if all(name.lower() in _ABSOLUTE for name in channels) else "case",
-        reader=_Reader({case.id: case for case in found.cases}, channels, names),
+        reader=_DecathlonReader({case.id: case for case in found.cases}, channels, names),
         faults=(*found.faults, *patient_faults(str(path), final)),
         notes=tuple(found.notes),
     )
 
 
 @dataclass(frozen=True)
-class _Case:
+class _DecathlonCase:
     id: str
     images: tuple[Path, ...]
     mask: Path
@@ -89,15 +89,15 @@ class _Case:
 
 
 @dataclass
-class _Found:
+class _FoundCases:
     """The cases that are whole, and what is wrong with the others."""
 
     root: Path
-    cases: list[_Case] = field(default_factory=list)
+    cases: list[_DecathlonCase] = field(default_factory=list)
     faults: list[GossamerError] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
-    def add(self, case: _Case) -> None:
+    def add(self, case: _DecathlonCase) -> None:
         for file in (*case.images, case.mask):
             if not file.resolve().is_relative_to(self.root.resolve()):
                 problem = "is a link that leaves the folder"
@@ -113,8 +113,8 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    cases: dict[str, _Case]
+class _DecathlonReader:
+    cases: dict[str, _DecathlonCase]
     channels: tuple[str, ...]
     names: dict[int, str]
 
@@ -141,17 +141,17 @@ class _Reader:
         return LabelMap(planes, tuple(self.names.values()), False, str(mask))
 
 
-def _channels(named: Any, path: Path) -> tuple[str, ...]:
+def _read_channel_names(named: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))}:
-        raise _ill_formed(path, f"the channels are {named!r}, a table from '0' on to their names is read")
+        raise _table_error(path, f"the channels are {named!r}, a table from '0' on to their names is read")
     return tuple(str(named[str(number)]) for number in range(len(named))) or ("unknown",)
 
 
-def _class_names(table: dict[str, Any], path: Path) -> dict[int, str]:
+def _read_class_names(table: dict[str, Any], path: Path) -> dict[int, str]:
     """Return the names of the values, background left out, ordered by value."""
     labels = table.get("labels")
     if not isinstance(labels, dict):
-        raise _ill_formed(path, f"labels is {labels!r}, a table of numbers and names is read")
+        raise _table_error(path, f"labels is {labels!r}, a table of numbers and names is read")
     if any(isinstance(value, list) for value in labels.values()) or "ignore" in labels:
         problem = "labels holds regions of several values, or a value to ignore"
         raise GossamerError(ErrorCode.UNSUPPORTED, path / TABLE, problem, "give each value a name of its own")
@@ -159,29 +159,29 @@ def _class_names(table: dict[str, Any], path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for number, name in pairs:
         if not str(number).isdecimal() or len(str(number)) > 5 or not isinstance(name, str) or not name:
-            raise _ill_formed(
+            raise _table_error(
                 path, f"labels holds {number!r} for {name!r}, whole numbers of at most 5 digits have names"
             )
         if int(number) in names or name in names.values():
-            raise _ill_formed(path, f"labels holds {number!r} or {name!r} twice")
+            raise _table_error(path, f"labels holds {number!r} or {name!r} twice")
         names[int(number)] = name
     return {number: names[number] for number in sorted(names) if number != 0}
 
 
-def _listed_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
+def _listed_files(path: Path, table: dict[str, Any], channels: int) -> _FoundCases:
     """Return the cases that the Decathlon's table lists."""
-    found, seen = _Found(path), Counter[str]()
+    found, seen = _FoundCases(path), Counter[str]()
     held_out = table.get("validation") or []
     for key, split, entries in (
         ("training", "train" if held_out else "", table.get("training")),
         ("validation", "val", held_out),
     ):
         if not isinstance(entries, list):
-            raise _ill_formed(path, f"{key} is {entries!r}, a list of images with labels is read")
+            raise _table_error(path, f"{key} is {entries!r}, a list of images with labels is read")
         for number, entry in enumerate(entries, start=1):
             if not isinstance(entry, dict) or not {"image", "label"} <= set(entry):
-                raise _ill_formed(path, f"{key} entry {number} is {entry!r}, an image and a label are read")
-            image, mask = _inside(path, entry["image"]), _inside(path, entry["label"])
+                raise _table_error(path, f"{key} entry {number} is {entry!r}, an image and a label are read")
+            image, mask = _path_inside(path, entry["image"]), _path_inside(path, entry["label"])
             identity = image.relative_to(path).as_posix()
             seen[identity] += 1
             if seen[identity] > 1:
@@ -189,7 +189,7 @@ def _listed_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
                     GossamerError(ErrorCode.LABEL, path / TABLE, f"lists {identity} twice", "remove one of the entries")
                 )
             else:
-                found.add(_Case(identity, _channel_files(image, channels), mask, split))
+                found.add(_DecathlonCase(identity, _channel_files(image, channels), mask, split))
     unlabelled = table.get("test")
     if isinstance(unlabelled, list) and unlabelled:
         found.notes.append(Note(ErrorCode.LABEL, str(path), f"{len(unlabelled)} test images have no masks; left out"))
@@ -201,22 +201,22 @@ def _channel_files(image: Path, channels: int) -> tuple[Path, ...]:
     """Return the file that is listed, or, as nnU-Net's first version has it, the numbered ones beside it."""
     if not is_volume_name(image):
         raise GossamerError(ErrorCode.UNSUPPORTED, image, "is not a volume", "convert it to .nii.gz")
-    stem = _name(image.name)
+    stem = _drop_suffix(image.name)
     numbered = tuple(
         image.with_name(f"{stem}_{number:04d}{image.name.removeprefix(stem)}") for number in range(channels)
     )
     return numbered if not image.is_file() and numbered[0].is_file() else (image,)
 
 
-def _find_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
+def _find_files(path: Path, table: dict[str, Any], channels: int) -> _FoundCases:
     """Return the cases that nnU-Net's second version finds by name."""
     ending = table.get("file_ending")
     if ending not in MASK_SUFFIXES or "dataset" in table:
         problem = "lists its files under 'dataset'" if "dataset" in table else f"file_ending is {ending!r}"
         remedy = f"keep them in imagesTr and labelsTr, as {', '.join(MASK_SUFFIXES)}"
         raise GossamerError(ErrorCode.UNSUPPORTED, path / TABLE, problem, remedy)
-    found = _Found(path)
-    splits = _fold(path)
+    found = _FoundCases(path)
+    splits = _read_fold(path)
     _add_folder(path, "Tr", ending, channels, splits, found)
     _compare_count(table, [len(found.cases) + len(found.faults)], path, found)
     if (path / "labelsTs").is_dir():
@@ -224,7 +224,7 @@ def _find_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
         if splits is None:
             found.cases = [replace(case, split=case.split or "train") for case in found.cases]
     if splits is not None:
-        known = {_stem(case.mask, ending) for case in found.cases}
+        known = {_stem_of(case.mask, ending) for case in found.cases}
         for case in sorted(set(splits) - known):
             problem = f"names {case!r}, of which the files are not all there"
             found.faults.append(GossamerError(ErrorCode.MISSING, path / "splits_final.json", problem, "add the files"))
@@ -237,23 +237,23 @@ def _find_files(path: Path, table: dict[str, Any], channels: int) -> _Found:
 
 
 def _add_folder(
-    path: Path, part: str, ending: str, channels: int, splits: dict[str, str] | None, found: _Found
+    path: Path, part: str, ending: str, channels: int, splits: dict[str, str] | None, found: _FoundCases
 ) -> None:
     images, masks = path / f"images{part}", path / f"labels{part}"
     files: dict[str, dict[int, Path]] = defaultdict(dict)
-    for file in _files(images, ending):
-        match = _CHANNEL_FILE.fullmatch(_stem(file, ending))
+    for file in _list_files(images, ending):
+        match = _CHANNEL_FILE.fullmatch(_stem_of(file, ending))
         if match:
             files[match[1]][int(match[2])] = file
-    for case in sorted({*files, *(_stem(file, ending) for file in _files(masks, ending))}):
+    for case in sorted({*files, *(_stem_of(file, ending) for file in _list_files(masks, ending))}):
         # One picture may hold all its colours; volumes have a file a channel.
         count = 1 if not is_volume_name(ending) and len(files[case]) == 1 else channels
         expected = tuple(images / f"{case}_{number:04d}{ending}" for number in range(count))
         split = "test" if part == "Ts" else (splits or {}).get(case, "")
-        found.add(_Case(f"{images.name}/{case}{ending}", expected, masks / f"{case}{ending}", split))
+        found.add(_DecathlonCase(f"{images.name}/{case}{ending}", expected, masks / f"{case}{ending}", split))
 
 
-def _fold(path: Path) -> dict[str, str] | None:
+def _read_fold(path: Path) -> dict[str, str] | None:
     """Return the split of each case in fold 0, or None where no folds are kept."""
     file = path / "splits_final.json"
     if not file.is_file():
@@ -269,45 +269,45 @@ def _fold(path: Path) -> dict[str, str] | None:
     return {str(case): split for split in ("train", "val") for case in fold[split]}
 
 
-def _samples(cases: list[_Case]) -> list[Sample]:
+def _make_samples(cases: list[_DecathlonCase]) -> list[Sample]:
     """Return a sample a case, with patients where any name tells them."""
-    stems = {case.id: _name(Path(case.id).name) for case in cases}
+    stems = {case.id: _drop_suffix(Path(case.id).name) for case in cases}
     patients = {identity: match[1] for identity, stem in stems.items() if (match := _PATIENT.fullmatch(stem))}
     return [
         Sample(case.id, (), case.split, patients.get(case.id, stems[case.id]) if patients else None) for case in cases
     ]
 
 
-def _name(file: str) -> str:
+def _drop_suffix(file: str) -> str:
     """Return the name of a file without the ending of its format."""
     return split_suffix(file)[0] if has_suffix(file) else file
 
 
-def _inside(root: Path, name: Any) -> Path:
+def _path_inside(root: Path, name: Any) -> Path:
     """Return the path of ``name`` below ``root``."""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise _ill_formed(root, f"{name!r} is not a path")
+        raise _table_error(root, f"{name!r} is not a path")
     file = root / Path(name)
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise GossamerError(ErrorCode.SECURITY, root / TABLE, f"{name!r} leaves the folder", "use paths inside it")
     return file
 
 
-def _files(folder: Path, ending: str) -> list[Path]:
+def _list_files(folder: Path, ending: str) -> list[Path]:
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     return [file for file in names if file.name.endswith(ending) and not file.name.startswith(".") and file.is_file()]
 
 
-def _stem(file: Path, ending: str) -> str:
+def _stem_of(file: Path, ending: str) -> str:
     return file.name.removesuffix(ending)
 
 
-def _compare_count(table: dict[str, Any], counts: list[int], path: Path, found: _Found) -> None:
+def _compare_count(table: dict[str, Any], counts: list[int], path: Path, found: _FoundCases) -> None:
     stated = table.get("numTraining")
     if stated is not None and stated not in counts:
         text = f"numTraining is {stated!r}, {max(counts)} cases are there"
         found.notes.append(Note(ErrorCode.LABEL, str(path / TABLE), text))
 
 
-def _ill_formed(path: Path, problem: str) -> GossamerError:
+def _table_error(path: Path, problem: str) -> GossamerError:
     return GossamerError(ErrorCode.SYNTAX, path / TABLE, problem, "correct the table")

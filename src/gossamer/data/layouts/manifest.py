@@ -29,7 +29,7 @@ def open_manifest(path: Path, seed: int) -> ClassificationDataset:
     table = path / "manifest.csv" if path.is_dir() else path
     rows, faults = _read_rows(table)
     multi_label = any("|" in row.label or row.label == NO_LABEL for row in rows)
-    names = {row: _label_names(row.label, multi_label) for row in rows}
+    names = {row: _split_labels(row.label, multi_label) for row in rows}
     classes = tuple(sorted({name for row in rows for name in names[row]}))
     samples = [
         Sample(row.path, tuple(sorted(classes.index(name) for name in names[row])), row.split, row.patient or None)
@@ -38,7 +38,7 @@ def open_manifest(path: Path, seed: int) -> ClassificationDataset:
     partly = sorted({row.number for row in rows if not row.split}) if any(row.split for row in rows) else []
     if partly:
         faults.append(
-            _fault(table, partly[0], "has no split where other rows have one", "give every row a split, or none")
+            _row_error(table, partly[0], "has no split where other rows have one", "give every row a split, or none")
         )
     samples, decided = complete_splits([s for s in samples if s.split or not partly], seed)
     final = sort_samples(samples)
@@ -55,7 +55,7 @@ def open_manifest(path: Path, seed: int) -> ClassificationDataset:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _ManifestRow:
     number: int
     path: str
     label: str
@@ -64,14 +64,14 @@ class _Row:
 
 
 @dataclass
-class _Checks:
+class _RowChecks:
     """What has been seen so far, and what contradicts it."""
 
     table: Path
     seen: dict[str, int] = field(default_factory=dict)
     faults: list[GossamerError] = field(default_factory=list)
 
-    def accept(self, row: _Row) -> bool:
+    def accept(self, row: _ManifestRow) -> bool:
         if not row.path:
             self._add(row, "has no path", "fill the column, or remove the row")
         elif row.path in self.seen:
@@ -91,15 +91,15 @@ class _Checks:
             return True
         return False
 
-    def _add(self, row: _Row, problem: str, remedy: str) -> None:
-        self.faults.append(_fault(self.table, row.number, problem, remedy))
+    def _add(self, row: _ManifestRow, problem: str, remedy: str) -> None:
+        self.faults.append(_row_error(self.table, row.number, problem, remedy))
 
 
-def _read_rows(path: Path) -> tuple[list[_Row], list[GossamerError]]:
+def _read_rows(path: Path) -> tuple[list[_ManifestRow], list[GossamerError]]:
     table = read_table(path, needed=COLUMNS[:2], known=COLUMNS)
-    checks, rows = _Checks(path, faults=list(table.faults)), []
+    checks, rows = _RowChecks(path, faults=list(table.faults)), []
     for cells in table.rows:
-        row = _row(path, cells.number, cells.cells)
+        row = _parse_row(path, cells.number, cells.cells)
         if checks.accept(row):
             rows.append(row)
     if not rows and not checks.faults:
@@ -107,18 +107,18 @@ def _read_rows(path: Path) -> tuple[list[_Row], list[GossamerError]]:
     return rows, checks.faults
 
 
-def _row(table: Path, number: int, cells: dict[str, str]) -> _Row:
+def _parse_row(table: Path, number: int, cells: dict[str, str]) -> _ManifestRow:
     path, label, patient, split = (cells.get(column, "") for column in COLUMNS)
     if split and split.lower() not in SPLIT_NAMES:
-        raise _fault(table, number, f"split {split!r} is not train, val or test", "correct the row")
-    return _Row(number, path, label, patient, SPLIT_NAMES.get(split.lower(), ""))
+        raise _row_error(table, number, f"split {split!r} is not train, val or test", "correct the row")
+    return _ManifestRow(number, path, label, patient, SPLIT_NAMES.get(split.lower(), ""))
 
 
-def _label_names(cell: str, multi_label: bool) -> list[str]:
+def _split_labels(cell: str, multi_label: bool) -> list[str]:
     if not multi_label:
         return [cell]
     return sorted({name.strip() for name in cell.split("|")} - {"", NO_LABEL})
 
 
-def _fault(table: Path, number: int, problem: str, remedy: str) -> GossamerError:
+def _row_error(table: Path, number: int, problem: str, remedy: str) -> GossamerError:
     return GossamerError(ErrorCode.LABEL, table, f"row {number} {problem}", remedy)

@@ -45,9 +45,9 @@ def open_mask_archive(path: Path, seed: int) -> SegmentationDataset:
     part = "masks" if "train_masks" in member_shapes(path) else "labels"
     arrays = read_arrays(path, {f"{split}_{kind}" for split in SPLITS for kind in ("images", part)})
     present = [s for s in SPLITS if s == "train" or f"{s}_images" in arrays or f"{s}_{part}" in arrays]
-    masks = {split: _masks(path, arrays, split, part) for split in present}
+    masks = {split: _check_masks(path, arrays, split, part) for split in present}
     names = path.with_name(NAMES_FILE)
-    values = read_names(names) if names.is_file() else _values(list(masks.values()))
+    values = read_names(names) if names.is_file() else _decide_values(list(masks.values()))
     samples = [
         Sample(archive_id(split, index, len(stack)), (), split)
         for split, stack in masks.items()
@@ -62,13 +62,13 @@ def open_mask_archive(path: Path, seed: int) -> SegmentationDataset:
         samples=sort_samples(samples),
         overlapping=False,
         volumes=False,
-        reader=_Reader(images, masks, values),
+        reader=_MaskArchiveReader(images, masks, values),
         notes=(*value_note(str(path), values), *([Note(ErrorCode.LABEL, str(path), decided)] if decided else [])),
     )
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _MaskArchiveReader:
     images: ArchiveReader
     masks: Mapping[str, np.ndarray]
     values: MaskValues
@@ -79,7 +79,7 @@ class _Reader:
         return LabelledCase(image, self.values.label_map(self.masks[split][int(index)], image.source))
 
 
-def _masks(path: Path, arrays: Mapping[str, np.ndarray], split: str, part: str) -> np.ndarray:
+def _check_masks(path: Path, arrays: Mapping[str, np.ndarray], split: str, part: str) -> np.ndarray:
     """Return the masks of a split as ``(n, rows, columns)``, checked against its images."""
     for key in (f"{split}_images", f"{split}_{part}"):
         if key not in arrays:
@@ -101,7 +101,7 @@ def _masks(path: Path, arrays: Mapping[str, np.ndarray], split: str, part: str) 
     return masks.view(np.uint8) if masks.dtype.kind == "b" else masks
 
 
-def _values(stacks: list[np.ndarray]) -> MaskValues:
+def _decide_values(stacks: list[np.ndarray]) -> MaskValues:
     """Return what values mean. All of them are known here, and arrays are often of a wider type than they need."""
     values = {int(value) for stack in stacks for value in np.unique(stack)}
     return decide_values(values, eight_bits=max(values) < 256)

@@ -65,7 +65,7 @@ def open_medmnist(path: Path, seed: int) -> ClassificationDataset:
         for split, values in labels.items()
         for index, row in enumerate(values)
     )
-    names, notes = _class_names(path, count)
+    names, notes = _name_classes(path, count)
     return ClassificationDataset(
         source=str(path),
         layout="medmnist",
@@ -132,7 +132,7 @@ def _check_split(path: Path, arrays: dict[str, np.ndarray], split: str) -> None:
         raise GossamerError(ErrorCode.LABEL, path, problem, "correct the arrays")
 
 
-def _class_names(path: Path, count: int) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+def _name_classes(path: Path, count: int) -> tuple[tuple[str, ...], tuple[Note, ...]]:
     names = CLASS_NAMES.get(path.stem.split("_")[0].lower(), ())
     if len(names) == count:
         return names, (Note(ErrorCode.LABEL, str(path), "class names are those published for this file name"),)

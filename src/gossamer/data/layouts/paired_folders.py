@@ -42,9 +42,9 @@ _LABEL_MAP = ""
 def is_paired_folders(path: Path) -> bool:
     """Return whether ``path`` holds a folder of images next to one of masks, with images in them or nothing at all."""
     return path.is_dir() and any(
-        any(has_suffix(file) for file in _files(place.images, place.masks))
-        or not any(_files(place.images, place.masks))
-        for place in _places(path)
+        any(has_suffix(file) for file in _list_files(place.images, place.masks))
+        or not any(_list_files(place.images, place.masks))
+        for place in _find_places(path)
     )
 
 
@@ -55,31 +55,31 @@ def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
         GossamerError: ``E-MISSING`` where there are no images or no masks, or none belong together; ``E-LABEL`` for
             names that are none; what a mask raises where none can be read.
     """
-    places = _places(path)
+    places = _find_places(path)
     faults: list[GossamerError] = []
     formats = _choose_formats(places)
-    images = [_by_stem(place.images, formats, faults) for place in places]
-    masks = [_by_stem(place.masks, formats, faults) for place in places]
-    pairs = _pairs(path, places, images, masks, faults)
+    images = [_index_by_stem(place.images, formats, faults) for place in places]
+    masks = [_index_by_stem(place.masks, formats, faults) for place in places]
+    pairs = _pair_masks(path, places, images, masks, faults)
     samples = [
         Sample(image.relative_to(path).as_posix(), (), place.split, key.rpartition("/")[0] or None)
         for place, found in zip(places, images, strict=True)
         for key, image in found.items()
         if image in pairs
     ]
-    notes = _left_out(path, places)
+    notes = _note_unused_folders(path, places)
     one_a_class = any(_LABEL_MAP not in group for group in pairs.values())
     if one_a_class:
         values = None
         classes = tuple(sorted({name for group in pairs.values() for name in group}))
-        notes += _class_notes(path, pairs, classes)
+        notes += _note_classes(path, pairs, classes)
     else:
-        values = _values(path, [group[_LABEL_MAP] for group in pairs.values()], seed)
+        values = _decide_values(path, [group[_LABEL_MAP] for group in pairs.values()], seed)
         classes = values.classes
         notes += value_note(str(path), values)
     table = read_case_table(path, samples)
     decided, note = complete_splits(
-        [s for s in table.samples if s.split or not _any_split(table.samples)], seed, table.traits
+        [s for s in table.samples if s.split or not _has_splits(table.samples)], seed, table.traits
     )
     notes += [*table.notes, *([Note(ErrorCode.LABEL, str(path), note)] if note else [])]
     final = sort_samples(decided)
@@ -91,7 +91,7 @@ def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
         overlapping=one_a_class,
         volumes=formats == VOLUMES,
         normalize="case" if formats == VOLUMES else "dataset",
-        reader=_Reader(
+        reader=_PairReader(
             path, {image.relative_to(path).as_posix(): group for image, group in pairs.items()}, values, classes
         ),
         faults=(*faults, *table.faults, *patient_faults(str(path), final)),
@@ -100,7 +100,7 @@ def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _PairReader:
     root: Path
     masks: Mapping[str, Mapping[str, Path]]
     values: MaskValues | None
@@ -129,7 +129,7 @@ class _Reader:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _FolderPair:
     """Two folders whose names belong together, and the split that they state, or ``""``."""
 
     split: str
@@ -137,50 +137,51 @@ class _Place:
     masks: Path
 
 
-def _places(path: Path) -> list[_Place]:
-    images, masks = _child(path, IMAGE_FOLDERS), _child(path, MASK_FOLDERS)
+def _find_places(path: Path) -> list[_FolderPair]:
+    images, masks = _find_child(path, IMAGE_FOLDERS), _find_child(path, MASK_FOLDERS)
     if images is None or masks is None:
         inner = [
-            (split, _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)) for split, folder in _splits(path)
+            (split, _find_child(folder, IMAGE_FOLDERS), _find_child(folder, MASK_FOLDERS))
+            for split, folder in _find_splits(path)
         ]
-        return [_Place(split, a, b) for split, a, b in inner if a is not None and b is not None]
-    splits = dict(_splits(images))
+        return [_FolderPair(split, a, b) for split, a, b in inner if a is not None and b is not None]
+    splits = dict(_find_splits(images))
     if "train" not in splits:
-        return [_Place("", images, masks)]
-    of_masks = dict(_splits(masks))
-    return [_Place(split, folder, of_masks[split]) for split, folder in splits.items() if split in of_masks]
+        return [_FolderPair("", images, masks)]
+    of_masks = dict(_find_splits(masks))
+    return [_FolderPair(split, folder, of_masks[split]) for split, folder in splits.items() if split in of_masks]
 
 
-def _child(folder: Path, names: Sequence[str]) -> Path | None:
+def _find_child(folder: Path, names: Sequence[str]) -> Path | None:
     """Return the folder of one of these names, the first of them that is there."""
     held = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
     return next((held[name] for name in names if name in held), None)
 
 
-def _splits(folder: Path) -> Iterator[tuple[str, Path]]:
+def _find_splits(folder: Path) -> Iterator[tuple[str, Path]]:
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and entry.name.lower() in SPLIT_NAMES:
             yield SPLIT_NAMES[entry.name.lower()], entry
 
 
-def _files(*folders: Path) -> Iterator[Path]:
+def _list_files(*folders: Path) -> Iterator[Path]:
     for folder in folders:
         for entry in folder.rglob("*"):
             if entry.is_file() and not entry.name.startswith("."):
                 yield entry
 
 
-def _choose_formats(places: Sequence[_Place]) -> tuple[Format, ...]:
+def _choose_formats(places: Sequence[_FolderPair]) -> tuple[Format, ...]:
     """Return the formats of pictures or those of volumes: volumes count where there are no pictures."""
-    files = [file for place in places for file in _files(place.images, place.masks)]
+    files = [file for place in places for file in _list_files(place.images, place.masks)]
     has_volumes = any(has_suffix(file, VOLUMES) for file in files)
     return VOLUMES if has_volumes and not any(has_suffix(file, PICTURES) for file in files) else PICTURES
 
 
-def _by_stem(folder: Path, formats: Sequence[Format], faults: list[GossamerError]) -> dict[str, Path]:
+def _index_by_stem(folder: Path, formats: Sequence[Format], faults: list[GossamerError]) -> dict[str, Path]:
     """Return the images below ``folder`` by their path without suffix."""
     found: dict[str, Path] = {}
-    for file in sorted(_files(folder)):
+    for file in sorted(_list_files(folder)):
         if has_suffix(file, formats) and not is_partner_file(file):
             key = split_suffix(file.relative_to(folder).as_posix())[0]
             if key in found:
@@ -216,13 +217,13 @@ def _as_class_suffix(key: str, images: Mapping[str, Path]) -> tuple[str, str] | 
 
 # What a mask may be called besides the name of its image, and no class is.
 _MARKS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt")
-_Form = Callable[[str, Mapping[str, Path]], tuple[str, str] | None]
-_FORMS: tuple[_Form, ...] = (_as_label_map, _as_marked_label_map, _as_class_folder, _as_class_suffix)
+_MaskNaming = Callable[[str, Mapping[str, Path]], tuple[str, str] | None]
+_NAMINGS: tuple[_MaskNaming, ...] = (_as_label_map, _as_marked_label_map, _as_class_folder, _as_class_suffix)
 
 
-def _pairs(
+def _pair_masks(
     path: Path,
-    places: Sequence[_Place],
+    places: Sequence[_FolderPair],
     images: Sequence[Mapping[str, Path]],
     masks: Sequence[Mapping[str, Path]],
     faults: list[GossamerError],
@@ -234,10 +235,10 @@ def _pairs(
             problem = f"{folder}/ holds no images"
             raise GossamerError(ErrorCode.MISSING, path, problem, f"put {kind} there as PNG, TIFF or NIfTI")
 
-    def matched(form: _Form) -> list[list[tuple[Path, tuple[str, str] | None]]]:
+    def matched(form: _MaskNaming) -> list[list[tuple[Path, tuple[str, str] | None]]]:
         return [[(file, form(key, a)) for key, file in b.items()] for a, b in zip(images, masks, strict=True)]
 
-    forms = [matched(form) for form in _FORMS]
+    forms = [matched(form) for form in _NAMINGS]
     best = max(forms, key=lambda form: sum(match is not None for group in form for _, match in group))
     pairs: dict[Path, dict[str, Path]] = {}
     for group, a in zip(best, images, strict=True):
@@ -262,7 +263,7 @@ def _pairs(
     return pairs
 
 
-def _values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
+def _decide_values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
     """Return what values mean: as they are named, or as up to 64 masks suggest."""
     if (path / NAMES_FILE).is_file():
         return read_names(path / NAMES_FILE)
@@ -285,7 +286,7 @@ def _values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
     return decide_values(values, eight_bits=not wide)
 
 
-def _class_notes(path: Path, pairs: Mapping[Path, Mapping[str, Path]], classes: Sequence[str]) -> list[Note]:
+def _note_classes(path: Path, pairs: Mapping[Path, Mapping[str, Path]], classes: Sequence[str]) -> list[Note]:
     notes = []
     absent = sum(len(classes) - len(group) for group in pairs.values())
     if absent:
@@ -295,17 +296,18 @@ def _class_notes(path: Path, pairs: Mapping[Path, Mapping[str, Path]], classes: 
     return notes
 
 
-def _any_split(samples: Sequence[Sample]) -> bool:
+def _has_splits(samples: Sequence[Sample]) -> bool:
     return any(sample.split for sample in samples)
 
 
-def _left_out(path: Path, places: Sequence[_Place]) -> list[Note]:
+def _note_unused_folders(path: Path, places: Sequence[_FolderPair]) -> list[Note]:
     """Return a note for each folder of a split that has images and no masks."""
     used = {place.images for place in places}
-    inner = _child(path, IMAGE_FOLDERS)
+    inner = _find_child(path, IMAGE_FOLDERS)
     if inner is not None:
-        found = [folder for _, folder in _splits(inner)] if any(place.split for place in places) else []
+        found = [folder for _, folder in _find_splits(inner)] if any(place.split for place in places) else []
     else:
-        found = [images for _, folder in _splits(path) if (images := _child(folder, IMAGE_FOLDERS)) is not None]
+        children = [_find_child(folder, IMAGE_FOLDERS) for _, folder in _find_splits(path)]
+        found = [images for images in children if images is not None]
     names = [folder.relative_to(path).as_posix() for folder in found if folder not in used]
-    return [Note(ErrorCode.MISSING, str(path), f"{name}/ has no masks beside it and is left out") for name in names]
+    return [Note(ErrorCode.MISSING, str(path), f"{name}/ has no masks and is not used") for name in names]

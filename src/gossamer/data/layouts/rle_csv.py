@@ -56,7 +56,7 @@ def open_rle_csv(path: Path, seed: int, order: Order | None = None) -> Segmentat
         GossamerError: ``E-MISSING`` for pictures, a column or rows; ``E-LABEL`` where the order cannot be settled.
     """
     found = find_studies(path / PICTURES)
-    rows = _Rows(path / TABLE, {identity for study in found.values() for identity in study.slices})
+    rows = _RunLengthRows(path / TABLE, {identity for study in found.values() for identity in study.slices})
     rows.read()
     annotated = {identity.rpartition("_slice_")[0] for identity in rows.runs}
     studies = {identity: study for identity, study in found.items() if identity in annotated}
@@ -70,7 +70,7 @@ def open_rle_csv(path: Path, seed: int, order: Order | None = None) -> Segmentat
         for study in studies.values()
     ]
     decided, note = complete_splits(samples, seed, lambda sample: (bool(sample.labels),))
-    texts = [how, note, *_observations(found, studies, rows)]
+    texts = [how, note, *_note_observations(found, studies, rows)]
     return SegmentationDataset(
         source=str(path),
         layout="rle_csv",
@@ -86,7 +86,7 @@ def open_rle_csv(path: Path, seed: int, order: Order | None = None) -> Segmentat
 
 
 @dataclass
-class _Rows:
+class _RunLengthRows:
     """The rows of the table, and what contradicts the pictures."""
 
     table: Path
@@ -169,19 +169,19 @@ def _marked_slices(reader: StudyReader) -> list[MarkedSlice]:
     return chosen[::step]
 
 
-def _observations(found: Mapping[str, Study], studies: Mapping[str, Study], rows: _Rows) -> Iterable[str]:
+def _note_observations(found: Mapping[str, Study], studies: Mapping[str, Study], rows: _RunLengthRows) -> Iterable[str]:
     left_out = sorted(set(found) - set(studies))
     if left_out:
-        yield f"{len(left_out)} studies without a row are left out: {_few(left_out)}"
+        yield f"{len(left_out)} studies without a row are left out: {_list_few(left_out)}"
     blank = [identity for study in studies.values() for identity in study.slices if identity not in rows.runs]
     if blank:
-        yield f"{len(blank)} slices without a row count as empty: {_few(blank)}"
+        yield f"{len(blank)} slices without a row count as empty: {_list_few(blank)}"
     flat = [study.id for study in studies.values() if study.spacing_mm is None]
     if flat:
-        yield f"the names of the slices do not state mm in {len(flat)} studies: {_few(flat)}"
+        yield f"the names of the slices do not state mm in {len(flat)} studies: {_list_few(flat)}"
     gaps = [study.id for study in studies.values() if _has_gap(list(study.slices))]
     if gaps:
-        yield f"numbers of slices are left out in {len(gaps)} studies, taken as neighbours: {_few(gaps)}"
+        yield f"numbers of slices are left out in {len(gaps)} studies, taken as neighbours: {_list_few(gaps)}"
 
 
 def _has_gap(identities: Sequence[str]) -> bool:
@@ -189,7 +189,7 @@ def _has_gap(identities: Sequence[str]) -> bool:
     return numbers[-1] - numbers[0] != len(numbers) - 1
 
 
-def _few(names: Sequence[str]) -> str:
+def _list_few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 

@@ -36,7 +36,7 @@ _SLICE = re.compile(r"(.+)_slice(\d+)")
 
 def is_synapse(path: Path) -> bool:
     """Return whether ``path`` is a folder with ``train_npz`` and a list ``train.txt`` of TransUNet's."""
-    return (path / "train_npz").is_dir() and _lists(path) is not None
+    return (path / "train_npz").is_dir() and _find_lists(path) is not None
 
 
 def open_synapse(path: Path, seed: int) -> SegmentationDataset:
@@ -48,9 +48,9 @@ def open_synapse(path: Path, seed: int) -> SegmentationDataset:
         GossamerError: ``E-SYNTAX`` for a line that names no slice or case, ``E-SECURITY`` for one that is a path,
             ``E-LABEL`` for one that stands twice, ``E-MISSING`` where the lists name nothing.
     """
-    lists = _lists(path) or path
+    lists = _find_lists(path) or path
     slices: dict[str, dict[int, Path]] = defaultdict(dict)
-    for name in _names(lists / "train.txt", ".npz"):
+    for name in _read_names(lists / "train.txt", ".npz"):
         match = _SLICE.fullmatch(name)
         if not match:
             raise GossamerError(
@@ -73,7 +73,7 @@ def open_synapse(path: Path, seed: int) -> SegmentationDataset:
         if sorted(found) != list(range(min(found), max(found) + 1))
     ]
     if (lists / "test_vol.txt").is_file():
-        for case in _names(lists / "test_vol.txt", ".npy.h5"):
+        for case in _read_names(lists / "test_vol.txt", ".npy.h5"):
             samples.append(Sample(f"test_vol_h5/{case}", (), "test", case))
             files[f"test_vol_h5/{case}"] = (path / "test_vol_h5" / f"{case}.npy.h5",)
     faults = [
@@ -94,20 +94,20 @@ def open_synapse(path: Path, seed: int) -> SegmentationDataset:
         overlapping=False,
         volumes=True,
         normalize="dataset",
-        reader=_Reader(files),
+        reader=_SynapseReader(files),
         faults=(*faults, *patient_faults(str(path), final)),
         notes=tuple(notes),
     )
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _SynapseReader:
     files: dict[str, tuple[Path, ...]]
 
     def __call__(self, sample: Sample) -> LabelledCase:
         files = self.files[sample.id]
         if sample.id.startswith("train_npz/"):
-            slices = [_arrays(file, 2) for file in files]
+            slices = [_read_checked(file, 2) for file in files]
             for file, (pixels, _) in zip(files, slices, strict=True):
                 if pixels.shape != slices[0][0].shape:
                     problem = f"has {pixels.shape} pixels, {files[0].name} has {slices[0][0].shape}"
@@ -115,13 +115,13 @@ class _Reader:
             pixels, labels = (np.stack(planes) for planes in zip(*slices, strict=True))
             source = f"{files[0].parent}/{Path(sample.id).name}"
         else:
-            pixels, labels = _arrays(files[0], 3)
+            pixels, labels = _read_checked(files[0], 3)
             source = str(files[0])
         image = Image(pixels, ("slices", "rows", "columns"), source=source)
         return LabelledCase(image, LabelMap.from_indices(labels, CLASS_NAMES, source))
 
 
-def _arrays(file: Path, axes: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_checked(file: Path, axes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the checked pixels and label numbers (uint8) of a file."""
     arrays = read_arrays(file, _KEYS) if file.suffix == ".npz" else read_hdf5(file, _KEYS)
     for key in _KEYS:
@@ -145,12 +145,12 @@ def _arrays(file: Path, axes: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels.astype(np.uint8)
 
 
-def _lists(path: Path) -> Path | None:
+def _find_lists(path: Path) -> Path | None:
     """Return the folder of the lists, where there is one."""
     return next((path / folder for folder in _LISTS if (path / folder / "train.txt").is_file()), None)
 
 
-def _names(file: Path, ending: str) -> list[str]:
+def _read_names(file: Path, ending: str) -> list[str]:
     """Return the names in a list, one a line, without the ending that some lists have."""
     try:
         lines = read_bytes(file).decode("utf-8-sig").splitlines()

@@ -83,12 +83,12 @@ def survey_dataset(dataset: SegmentationDataset, seed: int = 0) -> SegmentationS
     low, high = (0.0, 255.0) if stored == "uint8" else percentile_range(images, seed)
     shapes = np.array([image.spatial_shape[-2:] for image in images])
     median = np.median(shapes, axis=0).round().astype(int)
-    spacing, differ = _spacing(images)
+    spacing, differ = _survey_spacing(images)
     return SegmentationSurvey(
         shape=(int(median[0]), int(median[1])),
         largest=(int(shapes[:, 0].max()), int(shapes[:, 1].max())),
-        slices=round(float(np.median([_slices(image) for image in images]))),
-        channels=_channels(images),
+        slices=round(float(np.median([_count_slices(image) for image in images]))),
+        channels=_count_channels(images),
         stored=stored,
         low=low,
         high=high,
@@ -236,7 +236,7 @@ def encode_labels(labels: LabelMap) -> np.ndarray:
     return codes
 
 
-def _spacing(images: Sequence[Image]) -> tuple[tuple[float, float] | None, bool]:
+def _survey_spacing(images: Sequence[Image]) -> tuple[tuple[float, float] | None, bool]:
     if any(image.spacing_mm is None for image in images):
         return None, False
     spacings = np.array([image.spacing_mm[-2:] for image in images if image.spacing_mm is not None])
@@ -245,11 +245,11 @@ def _spacing(images: Sequence[Image]) -> tuple[tuple[float, float] | None, bool]
     return (float(median[0]), float(median[1])), differ
 
 
-def _slices(image: Image) -> int:
+def _count_slices(image: Image) -> int:
     return image.spatial_shape[0] if "slices" in image.axes else 1
 
 
-def _channels(images: Sequence[Image]) -> int:
+def _count_channels(images: Sequence[Image]) -> int:
     """Return the channels of the images; 1 where all colours are grey."""
     most = max(image.channels for image in images)
     grey = all(image.channels == 1 or np.all(image.array == image.array[..., :1]) for image in images)

@@ -12,6 +12,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as PillowImage
 
 from gossamer.data.dataset import Sample
 from gossamer.data.split import assign_splits
@@ -50,11 +51,11 @@ def draw_chest(
         lung = np.maximum(lung, soft_step(1 - np.hypot((y - cy) / ry, (x - cx) / rx), 0.06))
     heart = soft_step(1 - np.hypot((y - 0.66) / 0.2, (x - 0.54 - anatomy.normal(0, 0.015)) / 0.16), 0.08)
     picture = 0.72 - 0.42 * lung + 0.22 * heart * lung
-    picture += 0.07 * _ribs(anatomy, y, x) * (0.4 + 0.6 * lung)
-    picture += 0.10 * _vessels(anatomy, y, x, centres) * lung
-    picture += 0.05 * texture(anatomy, size)
+    picture += 0.07 * _draw_ribs(anatomy, y, x) * (0.4 + 0.6 * lung)
+    picture += 0.10 * _draw_vessels(anatomy, y, x, centres) * lung
+    picture += 0.05 * draw_texture(anatomy, size)
     if nodule:
-        picture += _nodule(lesion, y, x, centres, radii, nodule_radius)
+        picture += _draw_nodule(lesion, y, x, centres, radii, nodule_radius)
     picture = anatomy.normal(0.0, 0.03) + picture * np.exp(anatomy.normal(0.0, 0.08))
     picture += anatomy.normal(0.0, 0.02, size)
     return np.round(np.clip(picture, 0.0, 1.0) * GREY_LEVELS).astype(np.uint16)
@@ -75,8 +76,6 @@ def write_phantom(
     Raises:
         GossamerError: ``E-NOSPACE`` or ``E-OUTPUT``.
     """
-    from PIL import Image as PillowImage
-
     (folder / "images").mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng([seed, 2])
     samples: list[Sample] = []
@@ -103,13 +102,13 @@ def soft_step(value: np.ndarray, width: float) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(value / width, -40, 40)))
 
 
-def _ribs(generator: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _draw_ribs(generator: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     phase, slope, number = generator.uniform(0, 1), generator.normal(0.55, 0.08), generator.normal(8.5, 0.4)
     arch = y + slope * (np.abs(x - 0.5) - 0.2) ** 2
     return np.maximum(0.0, np.cos(2 * np.pi * (number * arch + phase))) ** 2
 
 
-def _vessels(
+def _draw_vessels(
     generator: np.random.Generator, y: np.ndarray, x: np.ndarray, centres: list[tuple[float, float]]
 ) -> np.ndarray:
     """Return thin bright lines that run outwards from the root of each lung."""
@@ -127,7 +126,7 @@ def _vessels(
     return lines
 
 
-def texture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+def draw_texture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Return noise whose power falls with the square of the frequency, of standard deviation 1."""
     rows, columns = size
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None] * rows, np.fft.fftfreq(columns)[None, :] * columns)
@@ -136,7 +135,7 @@ def texture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray
     return (noise - noise.mean()) / noise.std()
 
 
-def _nodule(
+def _draw_nodule(
     generator: np.random.Generator,
     y: np.ndarray,
     x: np.ndarray,

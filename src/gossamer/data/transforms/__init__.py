@@ -18,7 +18,7 @@ from gossamer.data.transforms.spatial import FitWithin, Pad, Resize, Respace, ne
 from gossamer.errors import ErrorCode, GossamerError
 
 
-class Step(Protocol):
+class Transform(Protocol):
     """One step of a preprocessing."""
 
     name: ClassVar[str]
@@ -107,7 +107,7 @@ __all__ = [
     "ScaleIntensity",
     "Standardize",
     "StandardizeEach",
-    "Step",
+    "Transform",
     "nearest_planes",
     "resample_planes",
 ]

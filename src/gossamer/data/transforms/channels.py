@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from gossamer.checks import require
 from gossamer.data.image import Image
-from gossamer.data.transforms.step_checks import require
 from gossamer.errors import ErrorCode, GossamerError
 
 
@@ -26,7 +26,7 @@ class Channels:
     name: ClassVar[str] = "channels"
 
     def __post_init__(self) -> None:
-        require(self.count >= 1, self.name, "count", f"{self.count} is less than 1", "use 1 or more")
+        require(self.count >= 1, f"{self.name}.count", f"{self.count} is less than 1", "use 1 or more")
 
     def __call__(self, image: Image) -> Image:
         """Return ``image`` with ``count`` channels."""

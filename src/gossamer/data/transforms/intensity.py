@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from gossamer.checks import require
 from gossamer.data.image import Image
-from gossamer.data.transforms.step_checks import LEAST, require, require_number, require_positive
+from gossamer.data.transforms.step_checks import LEAST, require_number, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 
 
@@ -35,7 +36,7 @@ class ScaleIntensity:
     def __post_init__(self) -> None:
         require_number(self.name, low=self.low, high=self.high)
         problem = f"{self.low} is not below high, {self.high}"
-        require(self.high - self.low >= LEAST, self.name, "low", problem, "use the range of the stored values")
+        require(self.high - self.low >= LEAST, f"{self.name}.low", problem, "use the range of the stored values")
 
     def __call__(self, image: Image) -> Image:
         """Return the image with float32 values in 0..1."""
@@ -92,7 +93,7 @@ class StandardizeEach:
 
     def __post_init__(self) -> None:
         problem = f"{self.percent} is not in [0, 50): two percentiles face each other"
-        require(0 <= self.percent < 50, self.name, "percent", problem, "use 0.5")
+        require(0 <= self.percent < 50, f"{self.name}.percent", problem, "use 0.5")
 
     def __call__(self, image: Image) -> Image:
         """Return the standardized image, float32."""

@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from gossamer.checks import require
 from gossamer.data.geometry import fit_within, resized_spacing
 from gossamer.data.image import MAX_FRAME_PIXELS, Image
-from gossamer.data.transforms.step_checks import require, require_frame, require_number, require_positive
+from gossamer.data.transforms.step_checks import require_frame, require_number, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 
 _NEAR = 2**18
@@ -39,7 +40,7 @@ class Resize:
 
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32."""
-        return _resample(image, (self.rows, self.columns))
+        return _resample_image(image, (self.rows, self.columns))
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class FitWithin:
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32."""
         rows, columns = image.spatial_shape[-2:]
-        return _resample(image, fit_within((rows, columns), (self.rows, self.columns)))
+        return _resample_image(image, fit_within((rows, columns), (self.rows, self.columns)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Respace:
 
     def __post_init__(self) -> None:
         require_positive(self.name, rows_mm=self.rows_mm, columns_mm=self.columns_mm, tolerance=self.tolerance)
-        require(self.tolerance >= 1, self.name, "tolerance", f"{self.tolerance} is less than 1", "use 1 or more")
+        require(self.tolerance >= 1, f"{self.name}.tolerance", f"{self.tolerance} is less than 1", "use 1 or more")
 
     def __call__(self, image: Image) -> Image:
         """Return the resampled image, float32, or the image as it is."""
@@ -140,7 +141,7 @@ class Respace:
         if rows * columns > MAX_FRAME_PIXELS:
             problem = f"would have {rows}x{columns} pixels of {self.rows_mm}x{self.columns_mm} mm, too many"
             raise GossamerError(ErrorCode.LIMIT, image.source, problem, "check its spacing, or cut it into tiles")
-        return _resample(image, (rows, columns))
+        return _resample_image(image, (rows, columns))
 
 
 def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -152,14 +153,14 @@ def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
     if planes.shape[-2:] == shape:
         return planes.astype(np.float32, copy=False)
-    down, across = _taps(planes.shape[-2], shape[0]), _taps(planes.shape[-1], shape[1])
+    down, across = _filter_taps(planes.shape[-2], shape[0]), _filter_taps(planes.shape[-1], shape[1])
     flat = planes.reshape(-1, *planes.shape[-2:])
     resampled = np.empty((len(flat), *shape), dtype=np.float32)
     together = max(1, _NEAR // (max(planes.shape[-2], shape[0]) * max(planes.shape[-1], shape[1])))
     for first in range(0, len(flat), together):
         part = flat[first : first + together].astype(np.float32, copy=False)
-        turned = np.ascontiguousarray(_weighted_rows(part, down).swapaxes(1, 2))
-        resampled[first : first + together] = _weighted_rows(turned, across).swapaxes(1, 2)
+        turned = np.ascontiguousarray(_sum_weighted_rows(part, down).swapaxes(1, 2))
+        resampled[first : first + together] = _sum_weighted_rows(turned, across).swapaxes(1, 2)
     return resampled.reshape(*planes.shape[:-2], *shape)
 
 
@@ -171,7 +172,7 @@ def nearest_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return planes[..., rows[:, None], columns]
 
 
-def _resample(image: Image, shape: tuple[int, int]) -> Image:
+def _resample_image(image: Image, shape: tuple[int, int]) -> Image:
     array = image.array.astype(np.float32)
     if image.spatial_shape[-2:] == shape:
         return image.with_array(array)
@@ -182,7 +183,7 @@ def _resample(image: Image, shape: tuple[int, int]) -> Image:
     return image.with_array(np.ascontiguousarray(np.moveaxis(planes, (-2, -1), (rows, rows + 1))), spacing)
 
 
-def _weighted_rows(planes: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _sum_weighted_rows(planes: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return ``(planes, rows, columns)`` whose rows are weighted sums of rows."""
     rows, weights = taps
     summed = planes[:, rows[0]] * weights[0][:, None]
@@ -194,7 +195,7 @@ def _weighted_rows(planes: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) -> n
 
 
 @lru_cache(maxsize=256)
-def _taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _filter_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the samples ``(taps, new_size)`` that the triangle filter reaches, and their weights, which sum to 1."""
     scale = size / new_size
     radius = max(scale, 1.0)

@@ -1,43 +1,46 @@
-"""What the numbers of a step must be: asked when the step is made, so that none of them spoils an image later."""
+"""Checks of the numbers of a step, when the step is made, so that none of them spoils an image later.
+
+They are stricter than those of ``gossamer.checks``: images are float32, and a frame has a largest size.
+"""
 
 from __future__ import annotations
 
+from gossamer.checks import require
 from gossamer.data.image import MAX_FRAME_PIXELS
-from gossamer.errors import ErrorCode, GossamerError
 
 LEAST, MOST = 1e-30, 1e30
-"""Of numbers that images are multiplied with, or divided by: float32 holds them, and what one over them is."""
+"""Smallest and largest factor and divisor of images: float32 holds the number and its inverse."""
 
 
 def require_frame(step: str, rows: int, columns: int) -> None:
-    """Refuse a size without pixels, or one of more pixels than an image may have that is read."""
+    """Raise for a size without pixels, or with more pixels than an image may have.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
     for name, value in (("rows", rows), ("columns", columns)):
-        if value < 1:
-            raise _broken(step, name, f"{value} is less than 1", "use 1 or more")
-    if rows * columns > MAX_FRAME_PIXELS:
-        problem = f"{rows}x{columns} are more than {MAX_FRAME_PIXELS} pixels"
-        raise _broken(step, "rows", problem, "use fewer rows or columns")
+        require(value >= 1, f"{step}.{name}", f"{value} is less than 1", "use 1 or more")
+    problem = f"{rows}x{columns} are more than {MAX_FRAME_PIXELS} pixels"
+    require(rows * columns <= MAX_FRAME_PIXELS, f"{step}.rows", problem, "use fewer rows or columns")
 
 
 def require_number(step: str, **values: float) -> None:
-    """Refuse NaN, infinity, and what is too large for a pixel."""
+    """Raise for NaN, infinity, and numbers that are too large for a pixel.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
     for name, value in values.items():
-        if not -MOST <= value <= MOST:
-            raise _broken(step, name, f"{value} is not between {-MOST:g} and {MOST:g}", "use a finite number")
+        problem = f"{value} is not between {-MOST:g} and {MOST:g}"
+        require(-MOST <= value <= MOST, f"{step}.{name}", problem, "use a finite number")
 
 
 def require_positive(step: str, **values: float) -> None:
-    """Refuse what is not above 0, and what float32 takes for 0 or infinity."""
+    """Raise for numbers that are not above 0, and those that float32 rounds to 0 or infinity.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, naming the field.
+    """
     for name, value in values.items():
-        if not LEAST <= value <= MOST:
-            raise _broken(step, name, f"{value} is not between {LEAST:g} and {MOST:g}", "use a number above 0")
-
-
-def require(holds: bool, step: str, name: str, problem: str, remedy: str) -> None:
-    """Refuse a field of a step unless a law ``holds`` that no other step has."""
-    if not holds:
-        raise _broken(step, name, problem, remedy)
-
-
-def _broken(step: str, name: str, problem: str, remedy: str) -> GossamerError:
-    return GossamerError(ErrorCode.CONFIG, f"{step}.{name}", problem, remedy)
+        problem = f"{value} is not between {LEAST:g} and {MOST:g}"
+        require(LEAST <= value <= MOST, f"{step}.{name}", problem, "use a number above 0")
