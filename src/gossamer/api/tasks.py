@@ -79,8 +79,7 @@ class SegmentationTask:
 
     def describe_run(self, run: RunConfig) -> str:
         """Return preset, mechanism, window, slices, loss and seed."""
-        assert run.inference is not None
-        stack = f" of {run.inference.stack} slices" if run.inference.stack > 1 else ""
+        stack = f" of {run.windows.stack} slices" if run.windows.stack > 1 else ""
         size = "x".join(map(str, run.model.image_size))
         return f"{run.title}: windows of {size} px{stack}, loss {run.recipe.loss}, seed {run.seed}"
 

@@ -76,6 +76,17 @@ def overlap_metrics(common: np.ndarray, predicted: np.ndarray, wanted: np.ndarra
     return {"dice": dice, "jaccard": jaccard, "jaccard_weighted": np.full(len(dice), weighted)}
 
 
+def mean_over_classes(table: np.ndarray) -> float:
+    """Return the mean over classes of the means over cases, of defined values; NaN if no value is defined.
+
+    Args:
+        table: Values ``(cases, classes)``, NaN where undefined.
+    """
+    columns = [column[~np.isnan(column)] for column in table.T]
+    means = [float(column.mean()) for column in columns if column.size]
+    return float(np.mean(means)) if means else math.nan
+
+
 def _class_surface_metrics(
     predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], tolerance: float
 ) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gossamer import config
-from gossamer.nn.models import Network, NetworkConfig, config_from_json
+from gossamer.nn.models import AuxiliaryHead, Network, NetworkConfig, config_from_json
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.fresh_process import answer_request, ask_process
 from gossamer.profiling.latency import measure_latency
@@ -90,13 +90,14 @@ def training_loss(network: Network, images: Tensor, truth: Tensor) -> Tensor:
         images: (batch, channels, rows, columns).
         truth: classes; (batch,) of a classifier, (batch, rows, columns) of a segmenter.
     """
-    output = network.training_output(images)
-    loss = output.task_weight * F.cross_entropy(output.logits, truth)
-    for head in output.heads:
+
+    def head_loss(head: AuxiliaryHead) -> Tensor:
         goal = (truth > 0).long() if head.target == "foreground" else truth
         goal = F.interpolate(goal[:, None].float(), head.logits.shape[2:], mode="nearest")[:, 0].long()
-        loss = loss + head.weight * F.cross_entropy(head.logits, goal)
-    return output.add_penalty(loss)
+        return F.cross_entropy(head.logits, goal)
+
+    output = network.training_output(images)
+    return output.combine_losses(F.cross_entropy(output.logits, truth), head_loss)
 
 
 def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:

@@ -20,7 +20,7 @@ from gossamer.evaluation.classification import class_frequencies, evaluate_predi
 from gossamer.evaluation.classification_metrics import METRICS, classification_metrics
 from gossamer.evaluation.predictions import Predictions, groups_of
 from gossamer.evaluation.segmentation import evaluate_cases
-from gossamer.evaluation.segmentation_metrics import MASK_METRICS, overlap_metrics
+from gossamer.evaluation.segmentation_metrics import MASK_METRICS, mean_over_classes, overlap_metrics
 from gossamer.inference import segmentation
 from gossamer.inference.bundle import Bundle
 from gossamer.inference.decisions import chosen_classes, compute_probabilities
@@ -198,7 +198,7 @@ class SegmentationReference:
             self.masks.append(zlib.compress(np.packbits(planes).tobytes(), 1))
             tables.append(overlap)
         self.table = np.stack(tables)
-        _require_defined(_mean_of_means(self.table), metric, dataset, split)
+        _require_defined(mean_over_classes(self.table), metric, dataset, split)
 
     def __call__(self, candidate: Bundle) -> AccuracyLoss:
         """Return what is lost by ``candidate``."""
@@ -212,7 +212,7 @@ class SegmentationReference:
             tables.append(overlap)
         table, groups = np.stack(tables), groups_of(self.samples)
         float32, int8, drop = measure_paired_drop(
-            lambda rows: (_mean_of_means(self.table[rows]), _mean_of_means(table[rows])),
+            lambda rows: (mean_over_classes(self.table[rows]), mean_over_classes(table[rows])),
             groups,
             larger_is_better=MASK_METRICS[self.metric][1],
             seed=self.seed,
@@ -290,13 +290,6 @@ def replace_model(bundle: Bundle, model: bytes) -> Bundle:
 
     engine = load_engine("onnxruntime", model, bundle.path, bundle.threads)
     return dataclasses.replace(bundle, engine=engine)
-
-
-def _mean_of_means(table: np.ndarray) -> float:
-    """Return the mean over classes of the means over cases, of what is defined."""
-    columns = [column[~np.isnan(column)] for column in table.T]
-    means = [float(column.mean()) for column in columns if column.size]
-    return float(np.mean(means)) if means else math.nan
 
 
 def _require_defined(value: float, metric: str, dataset: Dataset, split: str) -> None:

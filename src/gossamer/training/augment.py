@@ -1,4 +1,4 @@
-"""Random changes of training images, by MONAI's transforms."""
+"""Augmentation: random changes of training images."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gossamer.training.recipe import Augmentation
 
 
 class Augmenter:
-    """Applies an ``Augmentation`` to images of one size.
+    """Applies an ``Augmentation`` to images of one size, with MONAI's transforms.
 
     Args:
-        augmentation: what may change, and by how much.
+        augmentation: Kinds and largest amounts of changes.
         image_size: ``(rows, columns)``.
     """
 
     def __init__(self, augmentation: Augmentation, image_size: tuple[int, int]) -> None:
         steps: list[Any] = []
-        if _moves(augmentation):
-            steps.append(RandAffine(prob=1.0, padding_mode="border", **_affine(augmentation, image_size)))
-        steps += [RandFlip(prob=0.5, spatial_axis=axis) for axis in _flips(augmentation)]
-        self._compose = Compose(steps + _intensities(augmentation))
+        if _changes_geometry(augmentation):
+            steps.append(RandAffine(prob=1.0, padding_mode="border", **_affine_ranges(augmentation, image_size)))
+        steps += [RandFlip(prob=0.5, spatial_axis=axis) for axis in _flipped_axes(augmentation)]
+        self._compose = Compose(steps + _intensity_steps(augmentation))
 
     def __call__(
         self, image: Float[Tensor, "channels rows columns"], seed: np.random.SeedSequence
@@ -47,13 +47,13 @@ class Augmenter:
 
 
 class MaskAugmenter:
-    """Applies an ``Augmentation`` to an image and its mask: shape changes to both, the mask by the nearest pixel.
+    """Applies an ``Augmentation`` to an image and its mask; geometric changes to both, the mask by the nearest pixel.
 
     Written with torch's own resampling: for the small windows of segmentation MONAI's dictionary transforms take as
     long as the training step itself.
 
     Args:
-        augmentation: what may change, and by how much.
+        augmentation: Kinds and largest amounts of changes.
     """
 
     def __init__(self, augmentation: Augmentation) -> None:
@@ -67,12 +67,12 @@ class MaskAugmenter:
     ) -> tuple[Float[Tensor, "channels rows columns"], Float[Tensor, "maps rows columns"]]:
         """Return changed copies of ``image`` and ``mask``; equal seeds give equal changes."""
         a, generator = self.augmentation, np.random.default_rng(seed)
-        if _moves(a):
-            theta = self._drawn_map(generator, image.shape[1] / image.shape[2])
+        if _changes_geometry(a):
+            theta = self._draw_map(generator, image.shape[1] / image.shape[2])
             grid = F.affine_grid(theta, [1, 1, *image.shape[1:]], align_corners=False)
             image = F.grid_sample(image[None], grid, "bilinear", "border", align_corners=False)[0]
             mask = F.grid_sample(mask[None], grid, "nearest", "border", align_corners=False)[0]
-        turned = [axis - 2 for axis in _flips(a) if generator.random() < 0.5]
+        turned = [axis - 2 for axis in _flipped_axes(a) if generator.random() < 0.5]
         if turned:
             image, mask = torch.flip(image, turned), torch.flip(mask, turned)
         gain, offset = 1 + a.contrast * generator.uniform(-1, 1), a.brightness * generator.uniform(-1, 1)
@@ -81,12 +81,12 @@ class MaskAugmenter:
             image = image + a.noise * torch.from_numpy(generator.standard_normal(image.shape, dtype=np.float32))
         return image, mask
 
-    def _drawn_map(self, generator: np.random.Generator, aspect: float) -> Float[Tensor, "1 2 3"]:
-        """Return a random map from a place in the changed picture to one in the given picture.
+    def _draw_map(self, generator: np.random.Generator, aspect: float) -> Float[Tensor, "1 2 3"]:
+        """Return a random map from a position in the changed image to one in the given image.
 
         Args:
-            generator: of the draw.
-            aspect: rows over columns; a rotation is one of pixels, while both axes of the map run from -1 to 1.
+            generator: Source of the random numbers.
+            aspect: Rows divided by columns; rotations are defined in pixels, but both axes of the map run from -1 to 1.
         """
         a = self.augmentation
         angle = math.radians(a.rotation_degrees) * generator.uniform(-1, 1)
@@ -97,11 +97,11 @@ class MaskAugmenter:
         return torch.tensor([rows], dtype=torch.float32)
 
 
-def _moves(a: Augmentation) -> bool:
+def _changes_geometry(a: Augmentation) -> bool:
     return bool(a.rotation_degrees or a.scale or a.translation)
 
 
-def _affine(a: Augmentation, image_size: tuple[int, int]) -> dict[str, Any]:
+def _affine_ranges(a: Augmentation, image_size: tuple[int, int]) -> dict[str, Any]:
     return {
         "rotate_range": math.radians(a.rotation_degrees),
         "scale_range": (a.scale, a.scale),
@@ -109,11 +109,11 @@ def _affine(a: Augmentation, image_size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _flips(a: Augmentation) -> list[int]:
+def _flipped_axes(a: Augmentation) -> list[int]:
     return [axis for axis, name in enumerate(("vertical", "horizontal")) if a.flips in (name, "both")]
 
 
-def _intensities(a: Augmentation) -> list[Any]:
+def _intensity_steps(a: Augmentation) -> list[Any]:
     steps: list[Any] = []
     if a.contrast:
         steps.append(RandScaleIntensity(a.contrast, prob=1.0))
@@ -126,7 +126,7 @@ def _intensities(a: Augmentation) -> list[Any]:
 
 @contextmanager
 def _without_geometry() -> Iterator[None]:
-    """Keep MONAI from following the geometry, which is not needed here and takes a third of the time."""
+    """Keep MONAI from tracking geometry, which is not needed here and takes a third of the time."""
     tracked = get_track_meta()
     set_track_meta(False)
     try:

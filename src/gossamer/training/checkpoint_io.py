@@ -1,4 +1,4 @@
-"""The state of a training on the disk, without pickle: tensors as safetensors, all else as JSON in its header."""
+"""Checkpoints of a training without pickle: tensors as safetensors, everything else as JSON in the header."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write ``checkpoint`` to ``path``."""
         tensors: dict[str, Tensor] = {}
-        tree = _flatten(checkpoint, tensors)
+        tree = _flatten_tree(checkpoint, tensors)
         write_tensors(Path(path), tensors, tree)
 
     def load_checkpoint(
@@ -28,23 +28,23 @@ class SafetensorsCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Return the checkpoint of ``path``, on the CPU."""
         tensors, tree = read_tensors(Path(path))
-        return _restore(tree, tensors)
+        return _restore_tree(tree, tensors)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove a checkpoint."""
         Path(path).unlink(missing_ok=True)
 
 
-def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return ``value`` as JSON, with each tensor put aside under a number and every container marked with its type."""
+def _flatten_tree(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` as JSON, with tensors moved to ``tensors`` and every container marked with its type."""
     if isinstance(value, Tensor):
         key = str(len(tensors))
         tensors[key] = value.clone()
         return {"tensor": key}
     if isinstance(value, Mapping):
-        return {"mapping": [[_flatten(key, tensors), _flatten(item, tensors)] for key, item in value.items()]}
+        return {"mapping": [[_flatten_tree(key, tensors), _flatten_tree(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return {"tuple" if isinstance(value, tuple) else "list": [_flatten(item, tensors) for item in value]}
+        return {"tuple" if isinstance(value, tuple) else "list": [_flatten_tree(item, tensors) for item in value]}
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     if isinstance(value, Path):
@@ -54,7 +54,7 @@ def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a checkpoint cannot hold {type(value).__name__}")
 
 
-def _restore(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _restore_tree(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
@@ -62,11 +62,11 @@ def _restore(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case "tensor":
             return torch.clone(tensors[content])
         case "mapping":
-            return {_restore(key, tensors): _restore(item, tensors) for key, item in content}
+            return {_restore_tree(key, tensors): _restore_tree(item, tensors) for key, item in content}
         case "list":
-            return [_restore(item, tensors) for item in content]
+            return [_restore_tree(item, tensors) for item in content]
         case "tuple":
-            return tuple(_restore(item, tensors) for item in content)
+            return tuple(_restore_tree(item, tensors) for item in content)
         case "float":
             return float(content)
     raise ValueError(f"unknown mark {kind!r} in a checkpoint")

@@ -65,12 +65,12 @@ def fit_network(
     """
     try:
         with _unchanged_process():
-            return _fit(run, folder, train, val, initial, resume=resume, observers=observers)
+            return _run_trainer(run, folder, train, val, initial, resume=resume, observers=observers)
     except StopRequested as stop:
         raise TrainingInterrupted(stop.signal_number, folder.path) from None
 
 
-def _fit(
+def _run_trainer(
     run: RunConfig,
     folder: RunFolder,
     train: Any,

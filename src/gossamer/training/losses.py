@@ -1,7 +1,7 @@
 """Losses of segmentation: soft Dice by MONAI, cross-entropy by torch.
 
-``LOSSES`` is the table that a recipe is read with. A loss takes logits ``(batch, classes, rows, columns)`` and targets
-``(batch, maps, rows, columns)``: one map of class numbers, or one map of 0 and 1 a class where classes overlap.
+``LOSSES`` maps the names of a recipe to functions. A loss takes logits ``(batch, classes, rows, columns)`` and targets
+``(batch, maps, rows, columns)``: one map of class numbers, or one map of 0 and 1 for each class if classes overlap.
 
 ===================  =================================================================================================
 ``dice_ce``          cross-entropy and soft Dice of the foreground over the batch (APFormer, arXiv 2206.14413; with
@@ -31,7 +31,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, overlapping: bool) -> Tensor:
     return F.cross_entropy(logits, targets[:, 0].long())
 
 
-def dice(logits: Tensor, targets: Tensor, overlapping: bool) -> Tensor:
+def soft_dice(logits: Tensor, targets: Tensor, overlapping: bool) -> Tensor:
     """Return one minus the soft Dice of each foreground class over the whole batch, averaged."""
     measure = DiceLoss(
         include_background=overlapping,
@@ -45,7 +45,7 @@ def dice(logits: Tensor, targets: Tensor, overlapping: bool) -> Tensor:
 
 def dice_ce(logits: Tensor, targets: Tensor, overlapping: bool) -> Tensor:
     """Return the sum of cross-entropy and Dice loss."""
-    return cross_entropy(logits, targets, overlapping) + dice(logits, targets, overlapping)
+    return cross_entropy(logits, targets, overlapping) + soft_dice(logits, targets, overlapping)
 
 
 def dice_ce_squared(logits: Tensor, targets: Tensor, overlapping: bool) -> Tensor:
@@ -65,5 +65,5 @@ LOSSES: dict[str, Loss] = {
     "dice_ce": dice_ce,
     "dice_ce_squared": dice_ce_squared,
     "cross_entropy": cross_entropy,
-    "dice": dice,
+    "dice": soft_dice,
 }

@@ -1,4 +1,4 @@
-"""What every training step, validation step and optimizer have in common, as Lightning wants them."""
+"""Training steps and optimizer that all tasks share, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class TrainingModule(pl.LightningModule):
     """A network with its optimizer; each task adds its loss and its validation.
 
     Args:
-        network: what is trained.
-        recipe: how.
-        seed: of the run; the random state of each step follows from it.
-        sample_ids: names of the training images, for the message when a loss is not finite.
-        steps: optimizer steps of the whole training.
+        network: Network to train.
+        recipe: Recipe of training.
+        seed: Seed of the run, which determines the random state of each step.
+        sample_ids: Names of the training images, for the message if a loss is not finite.
+        steps: Number of optimizer steps of the whole training.
     """
 
     def __init__(self, network: Network, recipe: Recipe, *, seed: int, sample_ids: Sequence[str], steps: int) -> None:
@@ -44,15 +44,15 @@ class TrainingModule(pl.LightningModule):
 
     @abstractmethod
     def batch_loss(self, batch: Batch) -> Tensor:
-        """Return this process's part of the loss of a batch, in float32; parts of all processes are summed."""
+        """Return the part of this process in the loss of a batch, in float32; the parts of all processes are summed."""
 
     def on_train_epoch_start(self) -> None:
-        """Forget the losses of the epoch before, and let the network enter its next stage."""
+        """Clear the losses of the previous epoch, and let the network enter its next stage."""
         self._losses = []
         self.is_final = self.network.begin_epoch(self.current_epoch / self.recipe.epochs)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the random state of dropout and stochastic depth, which follows from seed, step and process alone."""
+        """Set the random state of dropout and stochastic depth from seed, step and process alone."""
         words = np.random.SeedSequence([self.seed, self.global_step, 2, self.global_rank]).generate_state(2)
         torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
@@ -60,7 +60,7 @@ class TrainingModule(pl.LightningModule):
         """Return the loss of a batch: the mean over all processes, once gradients are averaged.
 
         Raises:
-            GossamerError: ``E-VALUE``, where the loss is not finite, with the images of the batch.
+            GossamerError: ``E-VALUE`` if the loss is not finite, naming the images of the batch.
         """
         loss = self.batch_loss(batch)
         if not torch.isfinite(loss):
@@ -72,7 +72,7 @@ class TrainingModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm of all gradients, and refuse to step on one that is not finite."""
+        """Clip the norm of all gradients, and raise if it is not finite."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         if not torch.isfinite(norm):
             self._refuse(self._batch, f"the norm of the gradient is {norm.item()}")
@@ -80,10 +80,10 @@ class TrainingModule(pl.LightningModule):
     def train_loss(self) -> float:
         """Return the mean loss of the epoch over all processes."""
         own = torch.stack(self._losses).double().mean()
-        return float(self._all(own).sum()) if self.trainer.world_size > 1 else float(own)
+        return float(self._gather(own).sum()) if self.trainer.world_size > 1 else float(own)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, with decay on weights of linear layers and convolutions alone, and the schedule."""
+        """Return AdamW, with weight decay of linear layers and convolutions only, and the schedule."""
         decayed, others = parameter_groups(self.network)
         groups = [
             {"params": decayed, "weight_decay": self.recipe.weight_decay},
@@ -93,20 +93,20 @@ class TrainingModule(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.recipe.rate_at(step, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def gathered(self, indices: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        """Return what all processes hold, ordered by ``indices``, the number of each row in its split."""
+    def gather_rows(self, indices: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+        """Return the rows of all processes, ordered by ``indices``, the number of each row in its split."""
         if self.trainer.world_size > 1:
-            longest = int(self._all(torch.tensor(len(indices))).max())
+            longest = int(self._gather(torch.tensor(len(indices))).max())
             missing = longest - len(indices)
             # Shards are padded to one length, with the index -1.
-            indices = self._all(F.pad(indices, (0, missing), value=-1)).flatten(0, 1)
+            indices = self._gather(F.pad(indices, (0, missing), value=-1)).flatten(0, 1)
             parts = tuple(
-                self._all(F.pad(part, (0, 0) * (part.ndim - 1) + (0, missing))).flatten(0, 1) for part in parts
+                self._gather(F.pad(part, (0, 0) * (part.ndim - 1) + (0, missing))).flatten(0, 1) for part in parts
             )
         order = torch.argsort(indices)[int((indices < 0).sum()) :]
         return tuple(part[order] for part in parts)
 
-    def _all(self, own: Tensor) -> Tensor:
+    def _gather(self, own: Tensor) -> Tensor:
         """Return one tensor of every process, stacked."""
         gathered = self.all_gather(own)
         assert isinstance(gathered, Tensor)
@@ -118,12 +118,12 @@ class TrainingModule(pl.LightningModule):
             ErrorCode.VALUE,
             f"step {self.global_step}",
             f"{problem} for the batch of {list_some(self.bad_batch)}",
-            "look at these images, or train with a lower learning rate",
+            "inspect these images, or use a lower learning rate",
         )
 
 
 def parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the parameters that decay, weights of linear layers and convolutions, and the others."""
+    """Return the parameters with weight decay (weights of linear layers and convolutions), and the others."""
     known = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)}
     decayed = [p for p in network.parameters() if id(p) in known and p.requires_grad]
     return decayed, [p for p in network.parameters() if id(p) not in known and p.requires_grad]

@@ -126,7 +126,7 @@ def _read_value(name: str, value: Any) -> Any:
     from pydantic import ValidationError
 
     try:
-        return _adapter(name).validate_python(value)
+        return _type_adapter(name).validate_python(value)
     except ValidationError as error:
         allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
         problem = f"{value!r} is not allowed"
@@ -134,7 +134,7 @@ def _read_value(name: str, value: Any) -> Any:
 
 
 @cache
-def _adapter(name: str) -> Any:
+def _type_adapter(name: str) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(get_type_hints(TrainOptions)[name])

@@ -1,17 +1,17 @@
-"""The run folder: what was trained on what, and everything that came of it.
+"""The run folder: config, weights and results of a training.
 
 ===================  ===========================================================================
 ``config.yaml``      every choice, fully resolved
-``env.json``         the machine and the versions
-``metrics.csv``      one row an epoch
-``progress.png``     the same, drawn
+``env.json``         the machine and the versions of packages
+``metrics.csv``      one row for each epoch
+``progress.png``     the learning curves
 ``model.safetensors`` and ``config.json``   the best weights so far, and their network
 ``last.ckpt``        the state to resume from
-``thresholds.json``  above which probability each label counts, of several labels or two classes
+``thresholds.json``  decision threshold of each label (several labels, or two classes)
 ``summary.json``     the evaluation and the cost
-``predictions.csv``  one row a test image, of classification
-``cases.csv``        one row a test case and class, of segmentation
-``report.html``      all of it to read
+``predictions.csv``  one row for each test image, in classification
+``cases.csv``        one row for each test case and class, in segmentation
+``report.html``      the report
 ===================  ===========================================================================
 """
 
@@ -42,9 +42,10 @@ class InitialWeightsSource:
     """Weights that a run started from.
 
     Attributes:
-        path: their folder.
-        sha256: of their file.
-        query: what took the place of queries in a mechanism without: the ``key`` projection, or the ``mean`` of both.
+        path: Folder of the weights.
+        sha256: SHA-256 of the file of the weights.
+        query: Source of the queries in a mechanism without queries: the ``key`` projection, or the ``mean`` of query
+            and key projection.
     """
 
     path: str
@@ -54,23 +55,23 @@ class InitialWeightsSource:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run depends on. With the same data and versions, an equal config gives equal weights.
+    """Everything that a run depends on. With the same data and versions, an equal config gives equal weights.
 
     Attributes:
-        data: path of the data set.
-        layout: its layout.
-        data_fingerprint: SHA-256 of its samples, labels and splits.
-        classes: class names, in the order of the logits; of segmentation, without the background.
-        multi_label: whether an image, or in segmentation a pixel, may have any number of classes.
-        seed: of the splits that the data leave open, of the weights, the order and the augmentation.
-        preset: name that the network was made from.
-        model: the network.
-        preprocessing: the steps from stored values to the network's input.
-        recipe: how it is trained.
-        monitor: validation metric that chooses the best epoch.
+        data: Path of the data set.
+        layout: Layout of the data set.
+        data_fingerprint: SHA-256 of samples, labels and splits.
+        classes: Class names in the order of the logits; in segmentation, without the background.
+        multi_label: Whether an image, or in segmentation a pixel, may have any number of classes.
+        seed: Seed of splits that the data does not define, of initial weights, order and augmentation.
+        preset: Name of the preset that the network was made from.
+        model: Config of the network.
+        preprocessing: Steps from stored values to the network's input.
+        recipe: Recipe of training.
+        monitor: Validation metric that chooses the best epoch.
         task: ``classify`` or ``segment``.
-        inference: of segmentation, how the network comes to a whole image.
-        init: weights that training started from; None for fresh ones.
+        inference: Windows through which a segmentation network sees an image; None in classification.
+        init: Weights that training started from; None for fresh ones.
     """
 
     data: str
@@ -90,9 +91,15 @@ class RunConfig:
 
     @property
     def title(self) -> str:
-        """Preset and mechanism, as a reader calls the network."""
+        """Preset and mechanism in words, for example ``vit_tiny with softmax``."""
         attention = self.model.attention
         return self.preset if attention is None else f"{self.preset} with {attention.name}"
+
+    @property
+    def windows(self) -> SlidingWindow:
+        """Windows through which a segmentation network sees an image."""
+        assert self.inference is not None, "only segmentation sees images through windows"
+        return self.inference
 
     def to_yaml(self) -> str:
         """Return the config as YAML text."""
@@ -104,14 +111,14 @@ class RunConfig:
         """Return the config that ``to_yaml`` wrote.
 
         Raises:
-            GossamerError: ``E-CONFIG``, where it is not such a config.
+            GossamerError: ``E-CONFIG`` if the text is not such a config.
         """
         where = str(path)
         values = _parse_yaml(text, where)
         values.pop("gossamer", None)
         for key in ("model", "preprocessing"):
             if key not in values:
-                raise GossamerError(ErrorCode.CONFIG, where, f"has no key {key!r}", "use a config.yaml of a run")
+                raise GossamerError(ErrorCode.CONFIG, where, f"key {key!r} is missing", "use the config.yaml of a run")
         values["model"] = config_from_json(values["model"], f"{where}: model", opened_folder=path.parent)
         values["preprocessing"] = Preprocessing.from_json(values["preprocessing"], where)
         values["recipe"] = config.from_json(Recipe, values.get("recipe"), f"{where}: recipe")
@@ -120,7 +127,11 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run."""
+    """The files of a run.
+
+    Attributes:
+        path: Folder of the run.
+    """
 
     path: Path
 
@@ -146,45 +157,45 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The page to read."""
+        """The HTML page of the run."""
         return self.path / "report.html"
 
     @property
     def thresholds(self) -> Path:
-        """Above which probability each label counts, of several labels or two classes."""
+        """Decision threshold of each label, for several labels or two classes."""
         return self.path / "thresholds.json"
 
     @property
     def predictions(self) -> Path:
-        """One row a test image, of classification."""
+        """One row for each test image, in classification."""
         return self.path / "predictions.csv"
 
     @property
     def cases(self) -> Path:
-        """One row a test case and class, of segmentation."""
+        """One row for each test case and class, in segmentation."""
         return self.path / "cases.csv"
 
     @property
     def history(self) -> Path:
-        """One row an epoch."""
+        """One row for each epoch."""
         return self.path / "metrics.csv"
 
     def require_absent(self) -> None:
-        """Raise unless the folder can be made.
+        """Raise unless the folder can be created.
 
         Raises:
-            GossamerError: ``E-OUTPUT`` when it exists and is not empty, or a file is in the way.
+            GossamerError: ``E-OUTPUT`` if it exists and is not empty, or a file is in the way.
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            remedy = f"continue it with --resume {self.path}, or give another --out"
+            remedy = f"resume it with gossamer train --resume {self.path}, or choose another folder"
             raise GossamerError(ErrorCode.OUTPUT, self.path, "exists already", remedy)
         require_place(self.path, parents=True)
 
     def create(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            GossamerError: ``E-OUTPUT`` when it exists and is not empty, or cannot be made.
+            GossamerError: ``E-OUTPUT`` if it exists and is not empty, or cannot be created.
         """
         self.require_absent()
         try:
@@ -196,23 +207,23 @@ class RunFolder:
         """Return the config of the run.
 
         Raises:
-            GossamerError: ``E-MISSING`` when this is not a run folder.
+            GossamerError: ``E-MISSING`` if this is not a run folder, ``E-CONFIG`` if its config is damaged.
         """
         if not self.config.is_file():
-            problem = "is not a run folder: it has no config.yaml" if self.path.exists() else "there is no such folder"
-            raise GossamerError(ErrorCode.MISSING, self.path, problem, "name a folder that gossamer train wrote")
+            problem = "is not a run folder: config.yaml is missing" if self.path.exists() else "there is no such folder"
+            raise GossamerError(ErrorCode.MISSING, self.path, problem, "name a folder written by gossamer train")
         return RunConfig.from_yaml(read_bytes(self.config).decode(), self.config)
 
     def read_threads(self) -> int | None:
-        """Return how many threads the run was started with: another number rounds otherwise."""
+        """Return the number of threads that the run was started with: another number rounds differently."""
         environment = self.path / "env.json"
         return read_json(environment).get("threads") if environment.is_file() else None
 
     def read_thresholds(self, run: RunConfig) -> Thresholds | None:
-        """Return the thresholds of the run's labels; None where it has none, or has not come to its end.
+        """Return the thresholds of the run's labels; None if there are none, or the run is not finished.
 
         Raises:
-            GossamerError: ``E-FORMAT``, ``E-CONFIG`` or ``E-VALUE`` where the file holds no thresholds, or not its own.
+            GossamerError: ``E-FORMAT``, ``E-CONFIG`` or ``E-VALUE`` if the file is damaged or belongs to another run.
         """
         labels = thresholded_classes(run.classes, multi_label=run.multi_label)
         if not labels or not self.thresholds.is_file():
@@ -251,14 +262,14 @@ def read_base_config(path: Path) -> RunConfig:
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
-    """Return plain YAML; tags, anchors and aliases have no place in a config."""
+    """Return the mapping of plain YAML; tags, anchors and aliases are refused."""
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
-                raise GossamerError(ErrorCode.CONFIG, where, "holds a YAML tag, anchor or alias", "write plain values")
+                raise GossamerError(ErrorCode.CONFIG, where, "contains a YAML tag, anchor or alias", "use plain values")
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise GossamerError(ErrorCode.CONFIG, where, f"is not YAML ({error})", "correct the text") from error
+        raise GossamerError(ErrorCode.CONFIG, where, f"is not valid YAML ({error})", "correct the text") from error
     if not isinstance(values, dict):
-        raise GossamerError(ErrorCode.CONFIG, where, "is not a mapping", "use a config.yaml of a run")
+        raise GossamerError(ErrorCode.CONFIG, where, "is not a mapping", "use the config.yaml of a run")
     return values

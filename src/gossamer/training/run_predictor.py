@@ -83,17 +83,16 @@ def segmentation_predictor(
     network: nn.Module, run: RunConfig, thresholds: Thresholds | None = None, path: Path | None = None
 ) -> SegmentationPredictor:
     """Return ``make_run_predictor`` of a run that segments."""
-    assert run.inference is not None
     return SegmentationPredictor(
         network=wrap_network(network),
         preprocessing=run.preprocessing,
-        windows=run.inference,
+        windows=run.windows,
         classes=run.classes,
         multi_label=run.multi_label,
         continuous=_is_continuous(network),
         seed=run.seed,
         facts=_facts(path),
-        channels=run.model.in_channels // run.inference.stack,
+        channels=run.model.in_channels // run.windows.stack,
         numbered=run.layout == NUMBERED_LAYOUT,
     )
 

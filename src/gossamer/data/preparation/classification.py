@@ -1,6 +1,7 @@
 """From labelled images of any size to arrays of one size: what training and evaluation read.
 
-Every image is decoded once. Its steps are fitted on the training split alone.
+Planning decodes up to 256 training images twice, for the survey and to fit the steps; preparation decodes every image
+once more. The steps are fitted on the training split alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From images with masks to slices that a segmentation network trains on.
 
-Every case is decoded once and kept as float16, on the grid that the network sees. Evaluation and prediction read the
-files anew and keep float32.
+Planning decodes up to 64 training cases twice, for the survey and to fit the steps; preparation decodes every case
+once more and keeps it as float16, on the grid that the network sees. Evaluation and prediction read the files again and
+keep float32.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
@@ -147,6 +147,18 @@ class TrainingOutput(NamedTuple):
     heads: tuple[AuxiliaryHead, ...] = ()
     penalty: Tensor | None = None
     task_weight: float = 1.0
+
+    def combine_losses(self, task_loss: Tensor, head_loss: Callable[[AuxiliaryHead], Tensor]) -> Tensor:
+        """Return the weighted sum of the loss of the task and of the heads, plus the penalty.
+
+        Args:
+            task_loss: Loss of ``logits``.
+            head_loss: Function that returns the loss of a head.
+        """
+        loss = self.task_weight * task_loss
+        for head in self.heads:
+            loss = loss + head.weight * head_loss(head)
+        return self.add_penalty(loss)
 
     def add_penalty(self, loss: Tensor) -> Tensor:
         """Return ``loss`` plus the penalty, if there is one."""

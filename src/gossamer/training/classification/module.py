@@ -77,7 +77,7 @@ class ClassificationModule(TrainingModule):
         """Gather the logits of all processes in the order of the split, and log the metrics."""
         indices, logits, targets = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
         self._validation = []
-        logits, targets = self.gathered(indices, logits, targets)
+        logits, targets = self.gather_rows(indices, logits, targets)
         probabilities = compute_probabilities(logits.float().cpu().numpy(), multi_label=self.multi_label)
         metrics = validation_metrics(probabilities, targets.cpu().numpy(), multi_label=self.multi_label)
         metrics["val_loss"] = float(self.sample_losses(logits, targets).mean())

@@ -15,9 +15,10 @@ from gossamer.errors import ErrorCode, Note
 from gossamer.nn.models import NetworkConfig, ViTConfig
 from gossamer.profiling.machine import has_fast_bfloat16
 from gossamer.training.classification.module import LARGEST_POSITIVE_WEIGHT
+from gossamer.training.classification.recipe import choose_patch_size, choose_recipe
 from gossamer.training.draft import RunDraft, override_recipe, refuse_options
 from gossamer.training.options import TrainOptions
-from gossamer.training.recipe import Recipe, choose_patch_size, choose_recipe
+from gossamer.training.recipe import Recipe
 from gossamer.training.resolve_model import NetworkChoice
 from gossamer.training.run_folder import RunConfig
 
@@ -53,7 +54,8 @@ def draft_run(
     found = survey_dataset(dataset, options.seed)
     image_size = options.input_size or choose_input_size(found, options, choice)
     model, notes = build_model(dataset, found, options, choice, image_size)
-    recipe = _choose_recipe(dataset, options) if base is None else base.recipe
+    images, fast = len(dataset.split("train")), has_fast_bfloat16()
+    recipe = choose_recipe(images, fast_bfloat16=fast, epochs=options.epochs) if base is None else base.recipe
     recipe = override_recipe(recipe, options, _RECIPE_OPTIONS)
     notes = (*notes, *_note_imbalance(dataset, recipe))
     return RunDraft(choice, model, recipe, found, notes, kept_images=len(dataset.samples))
@@ -145,10 +147,6 @@ def choose_monitor(targets: np.ndarray) -> str:
     """
     positives = targets.sum(axis=0)
     return "val_auroc" if bool(((positives > 0) & (positives < len(targets))).any()) else "val_loss"
-
-
-def _choose_recipe(dataset: ClassificationDataset, options: TrainOptions) -> Recipe:
-    return choose_recipe(len(dataset.split("train")), fast_bfloat16=has_fast_bfloat16(), epochs=options.epochs)
 
 
 def _validation_targets(dataset: ClassificationDataset) -> np.ndarray:

@@ -169,11 +169,10 @@ def require_classes(run: RunConfig, train: PreparedCases) -> None:
 
 def training_items(run: RunConfig, prepared: PreparedCases) -> TrainingSlices:
     """Return the slices of prepared cases with the windows and the augmentation of the run."""
-    assert run.inference is not None
     return TrainingSlices(
         prepared,
         MaskAugmenter(run.recipe.augmentation),
-        run.inference,
+        run.windows,
         foreground=len(run.classes),
         overlapping=run.multi_label,
         seed=run.seed,
@@ -182,6 +181,5 @@ def training_items(run: RunConfig, prepared: PreparedCases) -> TrainingSlices:
 
 def sample_input(run: RunConfig, prepared: PreparedCases) -> np.ndarray:
     """Return the middle window of the first case as the network takes it: ``(1, channels, rows, columns)``, float32."""
-    assert run.inference is not None
     slices = prepared.cases[0].slices
-    return middle_window(slices, len(slices) // 2, run.inference)[None]
+    return middle_window(slices, len(slices) // 2, run.windows)[None]

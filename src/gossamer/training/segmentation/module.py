@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from gossamer.data.preparation.segmentation import PreparedCases
 from gossamer.data.windows import blend_bands
-from gossamer.evaluation.segmentation_metrics import overlap_metrics
+from gossamer.evaluation.segmentation_metrics import mean_over_classes, overlap_metrics
 from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import AuxiliaryHead, Network
 from gossamer.training.batches import Batch, EpochBatches, ValidationShard
@@ -67,10 +68,8 @@ class SegmentationModule(TrainingModule):
         share = batch.shares.sum()
         if not bool(real.any()):
             return logits.sum() * 0 + sum((head.logits.float().sum() * 0 for head in output.heads), share * 0)
-        loss = output.task_weight * LOSSES[self.recipe.loss](logits, targets, self.overlapping)
-        for head in output.heads:
-            loss = loss + head.weight * self._head_loss(head, real, targets)
-        return output.add_penalty(loss) * share
+        loss = LOSSES[self.recipe.loss](logits, targets, self.overlapping)
+        return output.combine_losses(loss, lambda head: self._head_loss(head, real, targets)) * share
 
     def validation_step(self, batch: ValidationCase, batch_idx: int) -> None:
         """Segment a case, and keep its counts until the end of the epoch."""
@@ -95,9 +94,12 @@ class SegmentationModule(TrainingModule):
         """Gather the counts of all processes, and log the mean Dice of cases and classes."""
         indices, counts, losses = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
         self._validation = []
-        counts, losses = self.gathered(indices, counts.flatten(1), losses[:, None])
+        counts, losses = self.gather_rows(indices, counts.flatten(1), losses[:, None])
         by_case = [overlap_metrics(*case) for case in counts.reshape(-1, 3, self.foreground).numpy()]
-        metrics = {f"val_{name}": _mean([case[name] for case in by_case]) for name in ("dice", "jaccard")}
+        metrics = {
+            f"val_{name}": mean_over_classes(np.array([case[name] for case in by_case])) for name in ("dice", "jaccard")
+        }
+        metrics = {name: 0.0 if math.isnan(value) else value for name, value in metrics.items()}
         metrics["val_loss"] = float(losses.mean())
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})
 
@@ -127,8 +129,7 @@ def build_job(run: RunConfig, network: Network, train: PreparedCases, val: Prepa
         train: Prepared training cases.
         val: Prepared validation cases.
     """
-    recipe, inference, rank, processes = run.recipe, run.inference, process_rank(), count_processes()
-    assert inference is not None
+    recipe, inference, rank, processes = run.recipe, run.windows, process_rank(), count_processes()
     slices = training_items(run, train)
     batches = EpochBatches(len(slices), recipe.batch_size, run.seed, rank, processes, draws=recipe.draws)
     module = SegmentationModule(
@@ -155,11 +156,3 @@ def build_job(run: RunConfig, network: Network, train: PreparedCases, val: Prepa
 
 def _keep_case(case: Any) -> Any:
     return case
-
-
-def _mean(values: list[np.ndarray]) -> float:
-    """Return the mean over classes of the mean over cases, of what is defined; 0 where nothing is."""
-    table = np.array(values)
-    columns = [column[~np.isnan(column)] for column in table.T]
-    means = [float(column.mean()) for column in columns if column.size]
-    return float(np.mean(means)) if means else 0.0

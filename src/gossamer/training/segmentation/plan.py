@@ -16,9 +16,9 @@ from gossamer.profiling.machine import has_fast_bfloat16
 from gossamer.training.draft import RunDraft, override_recipe, refuse_options
 from gossamer.training.losses import LOSSES
 from gossamer.training.options import TrainOptions
-from gossamer.training.recipe import Recipe, choose_segmentation_recipe
 from gossamer.training.resolve_model import NetworkChoice
 from gossamer.training.run_folder import RunConfig
+from gossamer.training.segmentation.recipe import choose_recipe
 
 DEFAULT_STACK = 3
 """Number of neighbouring slices of a volume that a network sees by default."""
@@ -49,7 +49,9 @@ def draft_run(
     found = survey_dataset(dataset, options.seed)
     inference = _choose_inference(dataset, found, options, choice, None if base is None else base.inference)
     model, notes = build_model(dataset, found, options, choice, inference)
-    recipe = _choose_recipe(dataset, found, model, options) if base is None else base.recipe
+    slices, fast = len(dataset.split("train")) * found.slices, has_fast_bfloat16()
+    chosen = choose_recipe(slices, model.image_size, fast_bfloat16=fast, epochs=options.epochs)
+    recipe = chosen if base is None else base.recipe
     return RunDraft(choice, model, override_recipe(recipe, options, _RECIPE_OPTIONS), found, notes, inference=inference)
 
 
@@ -122,23 +124,13 @@ def _choose_inference(
     return SlidingWindow(window, stack) if base is None else SlidingWindow(window, stack, base.overlap)
 
 
-def _choose_recipe(
-    dataset: SegmentationDataset, found: SegmentationSurvey, model: NetworkConfig, options: TrainOptions
-) -> Recipe:
-    slices = len(dataset.split("train")) * found.slices
-    return choose_segmentation_recipe(
-        slices, model.image_size, fast_bfloat16=has_fast_bfloat16(), epochs=options.epochs
-    )
-
-
 def _note_geometry(dataset: SegmentationDataset, found: SegmentationSurvey, run: RunConfig) -> list[Note]:
-    assert run.inference is not None
     notes: list[Note] = []
     if found.spacings_differ:
         step = next(step for step in run.preprocessing.steps if step.name == "respace")
         text = f"images differ in pixel spacing; all are resampled to {step.rows_mm:g} x {step.columns_mm:g} mm"
         notes.append(Note(ErrorCode.GEOMETRY, dataset.source, text))
-    rows, columns = run.inference.window
+    rows, columns = run.windows.window
     if found.largest[0] > rows or found.largest[1] > columns:
         text = f"larger slices are seen through windows of {rows}x{columns} pixels that overlap by half"
         notes.append(Note(ErrorCode.GEOMETRY, dataset.source, text))
