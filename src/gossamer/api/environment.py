@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.profiling.machine import usable_cpus
 
-TRAINING_PACKAGES = ("torch", "lightning", "monai", "torchmetrics", "matplotlib", "jinja2")
+TRAINING_PACKAGES = ("torch", "lightning", "monai", "matplotlib", "jinja2")
 MANY_THREADS = 64
 """Number of threads allowed on any machine, so that a run of a larger machine can be repeated on a smaller one."""
 THREADS_PER_CPU = 4
