@@ -157,11 +157,16 @@ def test_a_label_that_no_test_image_has_is_a_dash_and_never_a_number(
     assert "nan" not in line
 
 
-def test_the_report_says_how_labels_are_decided(finished: Path) -> None:
+def test_report_shows_thresholds_and_undefined_labels(finished: Path) -> None:
     page = (finished / "report.html").read_text()
+    summary = json.loads((finished / "summary.json").read_text())
     assert page.count("<svg") == 4
-    for words in ("No label", "largest F1 on the validation split", "Of 2 labels", "1 more is undefined", "kept"):
-        assert words in page
+    for name, label in summary["labels"].items():
+        cells = page[page.index("<h2>Each label</h2>") :].split(f"<td>{name}</td>")[1].split("</tr>")[0]
+        assert f"{label['threshold']:.3f}" in cells
+        assert ("default" in cells) != label["threshold_chosen"]
+    for value in summary["nothing"].values():
+        assert f"{value:.3f}" in page
 
 
 def test_positives_weigh_as_many_times_as_there_are_negatives(chest: Path, finished: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
+from gossamer import __version__
 from gossamer.cli.main import run
 
 
@@ -35,23 +38,31 @@ def test_train_leaves_everything_in_the_run_folder(trained: Path) -> None:
     assert environment["threads"] == 1
 
 
-def test_report_is_one_page_that_needs_nothing_else(trained: Path) -> None:
+def test_report_is_one_page_that_needs_no_other_file(trained: Path, phantom: Path) -> None:
     page = (trained / "report.html").read_text()
+    summary = json.loads((trained / "summary.json").read_text())
     assert page.startswith("<!doctype html>")
     assert "http" not in page.replace("http://www.w3.org", "").replace("https://www.w3.org", "")
     assert page.count("<svg") == 3
     assert page.count("data:image/png;base64,") == 12
-    for words in (
-        "vit_nano with sequence_norm",
-        "AUROC",
-        "95 %",
-        "Trivial",
-        "Peak memory",
-        "clear",
-        "nodule",
-        "sensitivity",
-    ):
-        assert words in page
+    assert "<h1>vit_nano with sequence_norm</h1>" in page
+    for estimate in summary["metrics"].values():
+        for value in estimate.values():
+            assert f"{value:.3f}" in page
+    for value in summary["trivial"].values():
+        assert f"{value:.3f}" in page
+    for figure in summary["cost"].values():
+        assert escape(figure["detail"]) in page
+    for name in ("clear", "nodule"):
+        assert name in page
+
+
+def test_report_has_date_and_version_and_no_absolute_path(trained: Path, phantom: Path) -> None:
+    page = (trained / "report.html").read_text()
+    assert re.search(rf"20\d\d-\d\d-\d\d by Gossamer {re.escape(__version__)}", page)
+    assert phantom.name in page
+    for path in (phantom.parent, trained.parent, Path.home()):
+        assert str(path) not in page
 
 
 def test_evaluate_agrees_with_the_summary(

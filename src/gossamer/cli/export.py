@@ -64,7 +64,7 @@ def _table(manifest: Manifest, out: Path) -> Table:
     """Return what the reader should know of the bundle."""
     from rich.table import Table
 
-    from gossamer.report.classification_page import format_quantity
+    from gossamer.profiling.figure import format_quantity
 
     table = Table(box=None, pad_edge=False, show_header=False, title_justify="left", caption_justify="left")
     table.title = f"wrote {out}"

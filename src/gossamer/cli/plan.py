@@ -173,7 +173,7 @@ def _text(found: FeasibleModels, limits: CostLimits, refused: list[str], threads
 
 
 def _nothing(nearest: PlanRow | None, limits: CostLimits) -> str:
-    from gossamer.report.classification_page import format_quantity
+    from gossamer.profiling.figure import format_quantity
 
     if nearest is None:
         return "Nothing meets the limits."
@@ -213,7 +213,7 @@ def _table(rows: list[PlanRow], *, windows: bool, several: bool) -> Any:
 
 def _figure(figure: Any, unit: str) -> str:
     """Return a figure in words; what is modelled is about right."""
-    from gossamer.report.classification_page import format_quantity
+    from gossamer.profiling.figure import format_quantity
 
     if figure.value is None:
         return "–"

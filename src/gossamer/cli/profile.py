@@ -119,7 +119,7 @@ def _profile_network(
     from gossamer.nn.models import create_model
     from gossamer.profiling.network import profile_model
     from gossamer.profiling.scaling import measure_growth, resize_models
-    from gossamer.report.classification_page import COST_ROWS
+    from gossamer.report.page import COST_ROWS
 
     if Path(model).is_dir():
         network = load_model(Path(model))

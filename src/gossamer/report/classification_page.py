@@ -1,129 +1,49 @@
-"""Pages: jinja2 templates filled with what a run came to."""
+"""The page of a classification run."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gossamer import __version__
 from gossamer.evaluation.classification import ClassificationEvaluation
 from gossamer.evaluation.classification_metrics import METRICS
 from gossamer.inference.decisions import join_names
-from gossamer.profiling.figure import format_quantity
 from gossamer.report import figures
 from gossamer.report.labels import describe_decisions, describe_labels, plot_label_intervals, sort_by_auroc
+from gossamer.report.page import PageOrigin, render_page, run_values
 from gossamer.summary import list_some
 from gossamer.training.classification.conclusion import ClassificationConclusion
 
-COST_ROWS = {
-    "parameters": "Parameters",
-    "weights": "Weights",
-    "macs": "Multiply-accumulates, counted",
-    "macs_closed_form": "Multiply-accumulates, closed form",
-    "exponentials": "Exponentials",
-    "pruned_queries": "Share of tokens that do not ask",
-    "macs_executed": "Multiply-accumulates without them",
-    "latency_p50": "Latency, median",
-    "latency_p95": "Latency, 95th percentile",
-    "peak_memory": "Peak memory of the process",
-    "forward_memory": "Memory of a forward pass",
-    "peak_memory_forecast": "Peak memory of the process, forecast",
-    "forward_memory_forecast": "Memory of a forward pass, forecast",
-    "train_step": "Training step, median",
-    "train_memory": "Peak memory of a process that trains",
-    "train_step_memory": "Memory of training",
-    "train_step_memory_forecast": "Memory of training, forecast",
-}
 
+def render_run(conclusion: ClassificationConclusion, origin: PageOrigin | None = None) -> str:
+    """Return the report of a run as one HTML page that needs no other file.
 
-def render_run(conclusion: ClassificationConclusion) -> str:
-    """Return the report of one run as one HTML page that needs nothing else."""
+    Args:
+        conclusion: Finished run.
+        origin: When and how the page is written (default: today, without a command).
+    """
     c = conclusion
     several = len(c.evaluation.labels) > 1
-    return (
-        environment()
-        .get_template("classification.html.j2")
-        .render(
-            c=c,
-            title=c.run.title,
-            version=__version__,
-            metrics=metric_rows(c.evaluation),
-            cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
-            balance=_count_splits(c),
-            quality=describe_quality(c),
-            decision=describe_decisions(c.evaluation),
-            labels=sort_by_auroc(c.evaluation.labels),
-            intervals=Markup(figures.to_svg(plot_label_intervals(c.evaluation.labels))) if several else None,
-            curves=Markup(
-                figures.to_svg(figures.plot_learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor))
-            ),
-            ranking=Markup(figures.to_svg(figures.plot_ranking_curves(c.predictions))),
-            confusion=Markup(figures.to_svg(figures.plot_decisions(c.predictions))),
-            worst=_worst_rows(c),
-        )
+    return render_page(
+        "classification.html.j2",
+        origin,
+        **run_values(c),
+        metrics=metric_rows(c.evaluation),
+        balance=_count_splits(c),
+        quality=describe_quality(c),
+        decision=describe_decisions(c.evaluation),
+        labels=sort_by_auroc(c.evaluation.labels),
+        intervals=Markup(figures.to_svg(plot_label_intervals(c.evaluation.labels))) if several else None,
+        ranking=Markup(figures.to_svg(figures.plot_ranking_curves(c.predictions))),
+        decisions=Markup(figures.to_svg(figures.plot_decisions(c.predictions))),
+        worst=_worst_rows(c),
     )
-
-
-def render_twins(conclusions: dict[str, ClassificationConclusion], intro: str) -> str:
-    """Return a page that sets runs on the same data side by side.
-
-    Args:
-        conclusions: the runs, by the link to their own report.
-        intro: what is compared, in a sentence or two.
-    """
-    runs = list(conclusions.values())
-    return (
-        environment()
-        .get_template("twins.html.j2")
-        .render(
-            intro=intro,
-            version=__version__,
-            runs=[
-                {"link": link, "title": c.run.title, "c": c, "metrics": metric_rows(c.evaluation)}
-                for link, c in conclusions.items()
-            ],
-            cost=[
-                (label, [c.profile[name] for c in runs])
-                for name, label in COST_ROWS.items()
-                if all(name in c.profile for c in runs)
-            ],
-            chart=Markup(
-                figures.to_svg(figures.estimates({c.run.title: c.evaluation.metrics["auroc"] for c in runs}, "AUROC"))
-            ),
-            ranking=[Markup(figures.to_svg(figures.plot_ranking_curves(c.predictions))) for c in runs],
-            worst=_worst_rows(runs[0])[:6],
-        )
-    )
-
-
-def render_demo(parts: list[dict[str, Any]]) -> str:
-    """Return the first page of the demo.
-
-    Args:
-        parts: of each comparison the link to its page, an introduction, and its conclusions by the link of their
-            report.
-    """
-    shown = []
-    for part in parts:
-        conclusions = list(part["conclusions"].values())
-        name, label = ("auroc", "AUROC") if isinstance(conclusions[0], ClassificationConclusion) else ("dice", "Dice")
-        values = {c.run.title: c.evaluation.metrics[name] for c in conclusions}
-        shown.append(
-            {
-                **part,
-                "title": " beside ".join(values),
-                "chart": Markup(figures.to_svg(figures.estimates(values, label))),
-                "runs": [(link, c.run.title) for link, c in part["conclusions"].items()],
-            }
-        )
-    return environment().get_template("demo.html.j2").render(parts=shown, version=__version__)
 
 
 def metric_rows(evaluation: ClassificationEvaluation) -> list[dict[str, Any]]:
-    """Return the metrics as rows of a table: name, value, interval, the trivial classifier's value."""
+    """Return the metrics as rows of a table: name, value, interval, and the value of the trivial classifier."""
     return [
         {
             "key": key,
@@ -138,18 +58,21 @@ def metric_rows(evaluation: ClassificationEvaluation) -> list[dict[str, Any]]:
 
 
 def describe_quality(conclusion: ClassificationConclusion) -> str:
-    """Return in words whether the model ranks better than chance, and where it is worse than the trivial classifier."""
+    """Describe whether the model ranks better than chance, and where it is worse than the trivial classifier."""
     evaluation = conclusion.evaluation
     auroc = evaluation.metrics["auroc"]
     if math.isnan(auroc.value) and conclusion.run.multi_label:
         return describe_labels(evaluation)
     if math.isnan(auroc.value):
-        return "AUROC is undefined here: the evaluated split has images of one class only."
+        return "AUROC is undefined: the evaluated split has images of one class only."
     interval = f"{auroc.low:.3f} to {auroc.high:.3f}"
     if auroc.low > 0.5:
-        said = f"The model ranks better than chance: the interval of its AUROC, {interval}, lies above 0.5."
+        text = f"The model ranks better than chance: the 95 % interval of its AUROC, {interval}, is above 0.5."
     else:
-        said = f"The model is not shown to beat chance: the interval of its AUROC, {interval}, reaches 0.5."
+        text = (
+            "The model does not rank significantly better than chance: the 95 % interval of its AUROC, "
+            f"{interval}, includes 0.5."
+        )
     worse = [
         f"{label.lower() if key == 'accuracy' else label} ({evaluation.metrics[key].value:.3f}, trivial {trivial:.3f})"
         for key, (label, higher) in METRICS.items()
@@ -158,8 +81,8 @@ def describe_quality(conclusion: ClassificationConclusion) -> str:
         and evaluation.metrics[key].value != trivial
     ]
     if conclusion.run.multi_label:
-        said = f"{said} {describe_labels(evaluation)}"
-    return f"{said} It is worse than the trivial classifier in {', '.join(worse)}." if worse else said
+        text = f"{text} {describe_labels(evaluation)}"
+    return f"{text} It is worse than the trivial classifier in {', '.join(worse)}." if worse else text
 
 
 def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
@@ -176,16 +99,15 @@ def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
 
 def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     p = conclusion.predictions
-    truth = join_names(p.targets.astype(bool), p.classes)
-    chosen, wanted = p.chosen(), p.targets.astype(bool)
-    said = join_names(chosen, p.classes)
-    missed, added = (join_names(wrong, p.classes) for wrong in (wanted & ~chosen, chosen & ~wanted))
+    truth, predicted = p.targets.astype(bool), p.chosen()
+    names, true_names = join_names(predicted, p.classes), join_names(truth, p.classes)
+    missed, added = (join_names(wrong, p.classes) for wrong in (truth & ~predicted, predicted & ~truth))
     return [
         {
             "uri": figures.encode_picture(conclusion.picture(row)),
             "id": p.samples[row].id,
-            "truth": truth[row].replace("|", ", "),
-            "said": said[row].replace("|", ", "),
+            "truth": true_names[row].replace("|", ", "),
+            "predicted": names[row].replace("|", ", "),
             "missed": missed[row].replace("|", ", "),
             "added": list_some(added[row].split("|")),
             "confidence": float(p.probabilities[row].max()),
@@ -193,18 +115,3 @@ def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
         }
         for row, _ in conclusion.worst_cases()
     ]
-
-
-def environment() -> Environment:
-    """Return the templates with their filters."""
-    environment = Environment(
-        loader=PackageLoader("gossamer.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["zip"] = zip
-    environment.filters["quantity"] = format_quantity
-    environment.filters["decimal"] = lambda value: "–" if value is None or math.isnan(value) else f"{value:.3f}"
-    return environment

@@ -1,6 +1,7 @@
-"""Figures of a comparison: intervals, Pareto fronts and growth, told apart by shape and colour, and labelled in place.
+"""Figures of a comparison: intervals, Pareto fronts and growth, distinguished by shape, colour and labels.
 
-Colours are those of Okabe and Ito; a precision has a marker of its own too, a variant its number in the table.
+The colours are those of Okabe and Ito. Each precision also has its own marker, and each variant its number in the
+table.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ COSTS: dict[str, tuple[str, float]] = {
     "file": ("file, MB", 1 / MB),
     "energy": ("energy of an image, J", 1.0),
 }
-"""What quality is set against: the axis, and its factor."""
+"""Costs that quality is plotted against: label of the axis, and factor of its unit."""
 SHOWN: dict[RuntimePrecision, tuple[str, str, str, float]] = {
     "torch": ("PyTorch, float32", ORANGE, "o", 9.0),
     "float32": ("bundle, float32", BLUE, "s", 5.5),
     "int8": ("bundle, int8", GREEN, "^", 6.0),
 }
-"""Name, colour, marker and its size of each precision; of those in one place the largest is drawn first."""
+"""Name, colour, marker and marker size of each precision; at the same place, the largest is drawn first."""
 WIDTH = 4.8
-"""Inches of a figure: two stand beside each other on a wide page, one fills a narrow one."""
+"""Width of a figure in inches: a wide page has two in a row, a narrow page one."""
 INK = "#20242a"
 FAR = 3.0
-"""How many times the range of the variants the trivial answer may lie below them to be drawn in its place."""
+"""Largest distance of the trivial answer below the variants, in multiples of their range, at which it is drawn."""
 NARROW_LABEL = 24
-"""Letters of a label of which two stand beside each other in a figure."""
+"""Number of letters of a label up to which a legend has two columns."""
 MARKERS, LINES = "osD^vPX", ("-", "--", "-.", ":")
 
 
@@ -57,9 +58,9 @@ class Point:
 
 
 def short_names(variants: Sequence[Variant]) -> dict[Variant, str]:
-    """Return what variants are called in a figure: by the mechanism alone where there is one network.
+    """Return the names of variants in a figure: the mechanism only, if there is one network.
 
-    A mechanism with settings is called by its name and an ellipsis; the number beside it tells it from another.
+    A mechanism with settings has its name and an ellipsis; the number next to it distinguishes it from others.
     """
     one = len({variant.model for variant in variants if variant.attention is not None}) == 1
     named = {}
@@ -86,7 +87,7 @@ def points_of(results: CollectedResults, cost: str) -> dict[RuntimePrecision, li
 
 @with_style
 def plot_qualities(results: CollectedResults) -> Figure:
-    """Return the quality of each variant with its interval and each seed, beside the trivial answer.
+    """Return the quality of each variant with its interval and each seed, compared with the trivial answer.
 
     A trivial answer that is far below them all is written at the edge, so that the variants can be distinguished.
     """
@@ -117,8 +118,9 @@ def plot_differences(results: CollectedResults) -> Figure:
     )
     for row, result in enumerate(shown):
         if result.versus is not None:
-            told = result.versus.p_holm is not None and result.versus.p_holm < 0.05
-            _draw_interval(axes, -row, result.versus.estimate, result.versus.seeds, ORANGE if told else GREY)
+            is_significant = result.versus.p_holm is not None and result.versus.p_holm < 0.05
+            color = ORANGE if is_significant else GREY
+            _draw_interval(axes, -row, result.versus.estimate, result.versus.seeds, color)
         else:
             text = " baseline" if result.variant.attention == BASELINE else " no baseline"
             axes.text(0, -row, text, color=GREY, va="center", fontsize=8)
@@ -128,7 +130,7 @@ def plot_differences(results: CollectedResults) -> Figure:
 
 @with_style
 def plot_pareto_front(results: CollectedResults, cost: str) -> Figure:
-    """Return quality against a cost, a step line through the variants of each precision that nobody beats.
+    """Return quality against a cost, with a step line through the Pareto front of each precision.
 
     Variants on a front are named, the others have their number in the table.
     """
@@ -160,7 +162,7 @@ def plot_pareto_front(results: CollectedResults, cost: str) -> Figure:
 
 @with_style
 def plot_growth(results: CollectedResults, name: str) -> Figure:
-    """Return ``macs`` or ``latency`` against the number of pixels, with the fitted exponent beside each name."""
+    """Return ``macs`` or ``latency`` against the number of pixels, with the fitted exponent next to each name."""
     title, unit = {"macs": ("Multiply-accumulates", "MACs"), "latency": ("Latency in PyTorch", "ms")}[name]
     measured = [r for r in results.variants if r.costs is not None and len(r.costs.growth) > 1]
     names = short_names(results.plan.variants)
@@ -212,7 +214,7 @@ def _draw_interval(axes: Axes, row: float, estimate: Estimate, seeds: Sequence[f
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """Write 2, 5 and 10 rather than powers, which a narrow range has none of."""
+    """Label the axis with numbers such as 2, 5 and 10: a narrow range contains no power of ten."""
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

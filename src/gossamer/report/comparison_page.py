@@ -1,4 +1,4 @@
-"""The page of a comparison, its table and its summary, of whatever its folder holds."""
+"""The page, the table and the summary of a comparison, finished or not."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from gossamer.files import write_json, write_text
 from gossamer.inference.decisions import to_csv
 from gossamer.profiling.figure import Figure
 from gossamer.report import comparison_figures
-from gossamer.report.classification_page import environment
 from gossamer.report.figures import to_svg
+from gossamer.report.page import PageOrigin, render_page, shorten_paths, show_path
 from gossamer.variants import MB, RuntimePrecision
 
 _HEADINGS: dict[RuntimePrecision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
 MOST_OPTIONS = 300
-"""Characters of an option that are shown."""
+"""Number of characters of an option that are shown."""
 
 
 def write_results(folder: CompareFolder) -> CollectedResults:
     """Write ``results.csv``, ``summary.json`` and ``report.html`` of a comparison, finished or not.
 
     Args:
-        folder: with a plan.
+        folder: Folder of the comparison, with its plan.
 
     Raises:
-        GossamerError: where there is no plan that can be read, or nothing can be written.
+        GossamerError: The plan is missing or damaged, or a file cannot be written.
     """
     results = collect_results(folder, read_plan(folder.plan_path))
     recommendation = recommend_deployment(results)
@@ -49,7 +49,7 @@ def write_results(folder: CompareFolder) -> CollectedResults:
 
 
 def summarize_results(results: CollectedResults, recommendation: Recommendation) -> dict[str, Any]:
-    """Return everything that the page says, as data."""
+    """Return the content of the page as data."""
     r = recommendation
     return {
         "gossamer": __version__,
@@ -79,47 +79,43 @@ def summarize_results(results: CollectedResults, recommendation: Recommendation)
 
 
 def render_comparison(results: CollectedResults, recommendation: Recommendation) -> str:
-    """Return the report of a comparison as one HTML page that needs nothing else."""
+    """Return the report of a comparison as one HTML page that needs no other file."""
     trained = [result for result in results.variants if result.quality is not None]
     drawn = [cost for cost in comparison_figures.COSTS if any(comparison_figures.points_of(results, cost).values())]
     drawings = [comparison_figures.plot_qualities] if trained else []
     drawings += [comparison_figures.plot_differences] if any(result.versus is not None for result in trained) else []
     grown = any(result.costs is not None and len(result.costs.growth) > 1 for result in results.variants)
-    return (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            r=results,
-            plan=results.plan,
-            recommendation=recommendation,
-            rule=RULE,
-            version=__version__,
-            resamples=RESAMPLES,
-            rows=[_quality_row(result) for result in results.variants],
-            costs=[_cost_row(result, results.plan.precisions) for result in results.variants],
-            hows=_list_methods(results),
-            precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
-            in_8_bits="int8" in results.plan.precisions or bool(results.int8_seeds),
-            intervals=[Markup(to_svg(draw(results))) for draw in drawings],
-            fewest=FEWEST,
-            fronts=[Markup(to_svg(comparison_figures.plot_pareto_front(results, cost))) for cost in drawn],
-            energy=_missing_energy_reason(results),
-            growth=[
-                Markup(to_svg(comparison_figures.plot_growth(results, name))) for name in ("macs", "latency") if grown
-            ],
-            failed=_list_failures(results),
-            permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
-            options=[(name, str(value)[:MOST_OPTIONS]) for name, value in results.plan.to_json()["options"].items()],
-            interval=_format_interval,
-            duration=_format_duration,
-            signed=_format_difference,
-            chance=_format_p_value,
-        )
+    return render_page(
+        "comparison.html.j2",
+        PageOrigin(command=shorten_paths(results.plan.command)),
+        r=results,
+        plan=results.plan,
+        data=show_path(results.plan.data.source),
+        recommendation=recommendation,
+        rule=RULE,
+        resamples=RESAMPLES,
+        rows=[_quality_row(result) for result in results.variants],
+        costs=[_cost_row(result, results.plan.precisions) for result in results.variants],
+        hows=_list_methods(results),
+        precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
+        in_8_bits="int8" in results.plan.precisions or bool(results.int8_seeds),
+        intervals=[Markup(to_svg(draw(results))) for draw in drawings],
+        fewest=FEWEST,
+        fronts=[Markup(to_svg(comparison_figures.plot_pareto_front(results, cost))) for cost in drawn],
+        energy=_missing_energy_reason(results),
+        growth=[Markup(to_svg(comparison_figures.plot_growth(results, name))) for name in ("macs", "latency") if grown],
+        failed=_list_failures(results),
+        permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
+        options=[(name, show_path(value)[:MOST_OPTIONS]) for name, value in results.plan.to_json()["options"].items()],
+        interval=_format_interval,
+        duration=_format_duration,
+        signed=_format_difference,
+        chance=_format_p_value,
     )
 
 
 def _quality_row(result: VariantResult) -> dict[str, Any]:
-    """Return how good a variant is, as a row."""
+    """Return the quality of a variant as a row of a table."""
     versus, drop = result.versus, result.drop
     seconds = result.training_seconds
     return {
@@ -130,7 +126,7 @@ def _quality_row(result: VariantResult) -> dict[str, Any]:
         "seeds": [(c.trial.seed, None if c.quality is None else c.quality.value) for c in result.trials],
         "versus": versus,
         "baseline": result.baseline is None and result.variant.attention is not None,
-        "told": versus is not None and versus.p_holm is not None and versus.p_holm < 0.05,
+        "significant": versus is not None and versus.p_holm is not None and versus.p_holm < 0.05,
         "drop": drop,
         "seconds": seconds,
         "epochs": sorted({trial.epochs for trial in result.trained if trial.epochs is not None}),
@@ -138,7 +134,7 @@ def _quality_row(result: VariantResult) -> dict[str, Any]:
 
 
 def _cost_row(result: VariantResult, precisions: Sequence[RuntimePrecision]) -> dict[str, Any]:
-    """Return what a variant costs, as a row."""
+    """Return the costs of a variant as a row of a table."""
     return {
         "number": result.number,
         "name": result.variant.name,
@@ -151,7 +147,7 @@ def _cost_row(result: VariantResult, precisions: Sequence[RuntimePrecision]) -> 
 
 
 def _format_figure(figure: Figure) -> dict[str, str]:
-    """Return a figure as a cell: its number in the column's unit, and how it was obtained."""
+    """Return a figure as a cell of a table: its number in the unit of the column, and its source."""
     value = figure.value
     if value is None:
         return {"text": "–", "how": figure.how, "detail": figure.detail}
@@ -165,7 +161,7 @@ def _format_figure(figure: Figure) -> dict[str, str]:
 
 
 def _list_methods(results: CollectedResults) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return how each column of costs was obtained: the ways that occur, each with an example of its detail."""
+    """Return the sources of each column of costs, each with one example of its detail."""
     named = {
         "Parameters": ("parameters", None),
         "MACs": ("macs", None),
@@ -185,7 +181,7 @@ def _list_methods(results: CollectedResults) -> list[tuple[str, list[tuple[str, 
 
 
 def _list_failures(results: CollectedResults) -> list[tuple[str, list[int], str]]:
-    """Return what failed: the variant, the seeds and the reason; seeds with the same reason stand together."""
+    """Return what failed: the variant, the seeds and the reason; seeds with the same reason are grouped."""
     found: dict[tuple[str, str], list[int]] = {}
     for result in results.variants:
         for trial in result.trials:
@@ -195,7 +191,7 @@ def _list_failures(results: CollectedResults) -> list[tuple[str, list[int], str]
 
 
 def _missing_energy_reason(results: CollectedResults) -> str | None:
-    """Return why energy is missing; None where it is known, or nothing is measured yet."""
+    """Return why energy is missing; None if it is known, or nothing is measured yet."""
     measured = [result for result in results.variants if result.costs is not None]
     figures = [result.cost("energy", precision) for result in measured for precision in results.plan.precisions]
     return None if not figures or any(f.value is not None for f in figures) else figures[0].detail
@@ -263,12 +259,12 @@ def _format_duration(seconds: float) -> str:
 
 
 def _format_difference(value: float) -> str:
-    """Return a difference with its sign, and a true minus."""
+    """Return a difference with its sign, with a typographic minus."""
     return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _format_p_value(p: float | None) -> str:
-    """Return a p-value, which is never 0."""
+    """Return a p-value, which is never shown as 0."""
     if p is None or math.isnan(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,8 @@
-"""Figures by matplotlib: readable in print, told apart by the colour-blind (palette of Okabe and Ito)."""
+"""Figures of runs, drawn with matplotlib.
+
+The colours are those of Okabe and Ito, which readers with colour blindness can distinguish. A class has one colour in
+all figures of a report.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gossamer.evaluation.bootstrap import Estimate
 from gossamer.evaluation.classification_metrics import CALIBRATION_BINS
 from gossamer.evaluation.predictions import Predictions
 from gossamer.files import replace_atomically
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
-# The first that a history has chooses the best epoch.
+CLASS_COLORS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2", "#F0E442")
+"""Colours of classes, visible on white and on greyscale images; after the last one they repeat."""
 VALIDATION_METRICS = {"val_auroc": "AUROC", "val_accuracy": "accuracy", "val_dice": "Dice", "val_jaccard": "Jaccard"}
+"""Validation metrics of a history and their names; the first one present chooses the best epoch."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -41,8 +46,13 @@ _STYLE: Any = {
 }
 
 
+def class_color(index: int) -> str:
+    """Return the colour of the class with this index in every figure of a report."""
+    return CLASS_COLORS[index % len(CLASS_COLORS)]
+
+
 def with_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run ``draw`` with our style, and leave matplotlib's own as it was."""
+    """Return ``draw`` with the style of reports, without a change to matplotlib's own settings."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Figure:
@@ -53,7 +63,7 @@ def with_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def to_svg(figure: Figure) -> str:
-    """Return a figure as SVG text, the same for the same figure."""
+    """Return a figure as SVG text; equal figures give equal text."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gossamer"}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -62,13 +72,30 @@ def to_svg(figure: Figure) -> str:
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, all or nothing."""
+    """Write a figure as PNG, atomically."""
     with replace_atomically(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 
+def to_png_uri(figure: Figure) -> str:
+    """Return a figure as a PNG data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return encode_png(buffer.getvalue())
+
+
+def encode_png(data: bytes) -> str:
+    """Return the bytes of a PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
 def encode_picture(array: np.ndarray, side: int = 168) -> str:
-    """Return a grey or RGB picture, values 0..1, as a PNG data address about ``side`` pixels high."""
+    """Return a picture as a PNG data URI.
+
+    Args:
+        array: Greyscale ``(rows, columns)`` or RGB ``(rows, columns, 3)`` picture with values 0 to 1.
+        side: Height of the enlarged picture in pixels.
+    """
     from PIL import Image as PillowImage
 
     picture = PillowImage.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
@@ -76,17 +103,25 @@ def encode_picture(array: np.ndarray, side: int = 168) -> str:
     enlarged = picture.resize((max(1, round(picture.width * scale)), side), PillowImage.Resampling.BICUBIC)
     buffer = io.BytesIO()
     enlarged.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return encode_png(buffer.getvalue())
 
 
 @with_style
 def plot_learning_curves(history: Sequence[dict[str, float]], best_epoch: int, monitor: str) -> Figure:
-    """Return loss and validation metric over the epochs, the best one marked."""
+    """Return the loss and the validation metrics over the epochs, with the best epoch marked.
+
+    Args:
+        history: Values of each epoch, by the names of their columns in ``metrics.csv``.
+        best_epoch: Index of the best epoch in the history.
+        monitor: Name of the validation metric that chose it.
+    """
     figure, (loss, metric) = create_axes(2, (7.4, 2.7))
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(epochs) == 1 else None  # one epoch makes no line
-    loss.plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training, augmented", marker=marker)
-    label = "validation, cross-entropy alone" if "val_dice" in history[0] else "validation"
+    loss.plot(
+        epochs, [row["train_loss"] for row in history], color=GREY, label="training, with augmentation", marker=marker
+    )
+    label = "validation, cross-entropy only" if "val_dice" in history[0] else "validation"
     loss.plot(epochs, [row["val_loss"] for row in history], color=BLUE, label=label, marker=marker)
     loss.set(title="Loss", xlabel="epoch")
     loss.legend()
@@ -106,14 +141,14 @@ def plot_learning_curves(history: Sequence[dict[str, float]], best_epoch: int, m
 
 @with_style
 def plot_ranking_curves(predictions: Predictions) -> Figure:
-    """Return ROC and precision-recall curves, one a class; of two classes, that of the second."""
+    """Return a ROC and a precision-recall curve for each class; of two classes, for the second only."""
     figure, (roc, pr) = create_axes(2, (7.4, 3.4))
     truths = predictions.targets.astype(bool)
     columns = [1] if truths.shape[1] == 2 and not predictions.multi_label else list(range(truths.shape[1]))
-    for number, k in enumerate(columns[: len(PALETTE)]):
+    for number, k in enumerate(columns[: len(CLASS_COLORS)]):
         if 0 < truths[:, k].sum() < len(truths):
             false_rate, true_rate, precision = _compute_curves(predictions.probabilities[:, k], truths[:, k])
-            color, style = PALETTE[number], ("-", "--", "-.", ":")[number % 4]
+            color, style = class_color(k), ("-", "--", "-.", ":")[number % 4]
             roc.plot(false_rate, true_rate, color=color, linestyle=style, label=predictions.classes[k])
             pr.step(true_rate, precision, where="post", color=color, linestyle=style, label=predictions.classes[k])
             pr.axhline(truths[:, k].mean(), color=color, linewidth=0.8, alpha=0.5)
@@ -122,19 +157,19 @@ def plot_ranking_curves(predictions: Predictions) -> Figure:
     pr.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02), aspect="equal")
     for axes in (roc, pr):
         axes.set_xlim(-0.02, 1.02)
-    left_out = len(columns) > len(PALETTE)
+    is_partial = len(columns) > len(CLASS_COLORS)
     roc.legend(
         loc="lower right",
-        title=f"the first {len(PALETTE)} of {len(columns)}" if left_out else "positive class",
-        fontsize="small" if left_out else None,
-        frameon=left_out,
+        title=f"the first {len(CLASS_COLORS)} of {len(columns)}" if is_partial else "positive class",
+        fontsize="small" if is_partial else None,
+        frameon=is_partial,
     )
     return figure
 
 
 @with_style
 def plot_decisions(predictions: Predictions) -> Figure:
-    """Return the confusion matrix and the reliability diagram."""
+    """Return the confusion matrix, or the share of images with each label, and the reliability diagram."""
     rows = len(predictions.classes) if predictions.multi_label else 0
     figure, (confusion, reliability) = create_axes(2, (7.4, max(3.6, 0.8 + 0.27 * rows)))
     _draw_confusion(confusion, predictions)
@@ -145,11 +180,13 @@ def plot_decisions(predictions: Predictions) -> Figure:
 def _draw_confusion(axes: Axes, predictions: Predictions) -> None:
     truths = predictions.targets.astype(bool)
     chosen = predictions.chosen()
-    if predictions.multi_label:  # per label: of its positives and of those without it, how many get it
+    if (
+        predictions.multi_label
+    ):  # for each label: the share of images with it, and of those without it, that are given the label
         positives, negatives = truths.sum(axis=0), (~truths).sum(axis=0)
         counts = np.stack([(chosen & truths).sum(axis=0), (chosen & ~truths).sum(axis=0)], axis=1)
         totals = np.stack([positives, negatives], axis=1)
-        columns, rows, label = ["has it", "has it not"], list(predictions.classes), "share of images given the label"
+        columns, rows, label = ["with it", "without it"], list(predictions.classes), "share of images given the label"
     else:
         counts = truths.astype(int).T @ chosen.astype(int)
         totals = np.broadcast_to(truths.sum(axis=0)[:, None], counts.shape)
@@ -195,7 +232,7 @@ def _draw_reliability(axes: Axes, predictions: Predictions) -> None:
 
 
 def _compute_curves(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return false positive rate, true positive rate and precision at every threshold, from none to all positive."""
+    """Return false positive rate, true positive rate and precision at each threshold, from none to all positive."""
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits = np.cumsum(truth[order])[ends]
@@ -206,24 +243,11 @@ def _compute_curves(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, 
 
 
 def create_axes(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """Return a figure of ``size`` in inches with ``count`` axes side by side."""
+    """Return a figure with ``count`` axes side by side; ``size`` is in inches."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
 
 
 def shorten_name(name: str) -> str:
-    """Return a name that fits beside an axis."""
+    """Return a name that fits next to an axis, shortened to 18 characters."""
     return name if len(name) <= 18 else name[:17] + "…"
-
-
-@with_style
-def estimates(values: dict[str, Estimate], label: str) -> Figure:
-    """Return one metric of several runs as points with their intervals."""
-    figure, (axes,) = create_axes(1, (7.4, 0.6 + 0.42 * len(values)))
-    for row, (color, estimate) in enumerate(zip(PALETTE, values.values(), strict=False)):
-        axes.plot([estimate.low, estimate.high], [-row, -row], color=color, linewidth=2, solid_capstyle="round")
-        axes.plot(estimate.value, -row, "o", color=color, markersize=7, markerfacecolor="white", markeredgewidth=2)
-    axes.set_yticks([-row for row in range(len(values))], list(values))
-    axes.set(xlabel=f"{label}, with 95 % interval", ylim=(0.6 - len(values), 0.6))
-    axes.grid(visible=False, axis="y")
-    return figure

@@ -1,4 +1,7 @@
-"""Labels beside the points of a figure that cover neither each other nor a point."""
+"""Labels of points in a figure that cover neither each other nor a point nor a line.
+
+adjustText was considered: it needs SciPy, moves labels by iteration and does not keep them off lines.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
 MARKER_POINTS = 5.0
-"""Half the side of what a marker covers."""
+"""Half the side of the square that a marker covers, in points."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A label and the point it belongs to, in the units of the axes; ``strong`` ones are placed first."""
+    """A label and the point it belongs to.
+
+    Attributes:
+        text: Text of the label.
+        x: Coordinate of the point in the units of the x-axis.
+        y: Coordinate of the point in the units of the y-axis.
+        color: Colour of the text.
+        strong: Whether the label is bold and placed before the others.
+    """
 
     text: str
     x: float
@@ -26,20 +37,25 @@ class Label:
 
 
 Line = tuple[tuple[float, float], tuple[float, float]]
-"""From a point to a point, along an axis, in the units of the axes."""
+"""Two ends of a line that is parallel to an axis, in the units of the axes."""
 
 
 def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Line] = ()) -> None:
-    """Write labels near their points, joined to them by a line where they had to move away; keep off ``lines`` too.
+    """Write labels near their points, connected to them by a line where they had to move away.
 
-    Each takes the nearest place around its point that is free and inside the axes; where there is none, the one that
-    covers least. The layout of the figure must not change afterwards.
+    Each label takes the nearest place around its point that is free and inside the axes or, if there is none, the place
+    that covers the smallest area. The layout of the figure must not change afterwards.
+
+    Args:
+        axes: Axes that contain the points.
+        labels: Labels to write.
+        lines: Lines that labels must not cover.
     """
     figure = axes.figure.get_figure(root=True)
     assert figure is not None
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # so that a label, once placed, stays where it is
+    figure.set_layout_engine("none")  # keeps labels where they are placed
     renderer, scale = canvas.get_renderer(), figure.dpi / 72
     inside = axes.get_window_extent(renderer)
     middles = [tuple(axes.transData.transform((label.x, label.y))) for label in labels]
@@ -94,7 +110,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Line] = ()
 
 
 def _candidate_offsets(width: float, height: float) -> Iterator[tuple[float, float]]:
-    """Yield places of the middle of a label around its point, in points of type, from near to far."""
+    """Yield offsets of the middle of a label from its point, in points, from near to far."""
     for away in (1, 4, 9, 16, 25, 36, 50):
         x, y = width / 2 + MARKER_POINTS + away, height / 2 + MARKER_POINTS + away
         yield from ((0, y), (x, 0), (0, -y), (-x, 0), (x * 0.8, y), (-x * 0.8, y), (x * 0.8, -y), (-x * 0.8, -y))

@@ -1,4 +1,4 @@
-"""What came of quantizing a network, as data and as a picture of the sensitivity of its layers."""
+"""The report of a quantization: its result as data, and a figure of the sensitivity of the layers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REPORT, SENSITIVITY = "quantization.json", "sensitivity.png"
 
 
 def report_folder(out: Path) -> Path:
-    """Return the folder beside a bundle that says how it came about, or why it did not."""
+    """Return the folder next to a bundle with the report of its quantization."""
     return out.with_name(f"{out.name}.report")
 
 
 def write_report(folder: Path, outcome: QuantizationOutcome) -> list[Path]:
-    """Write ``quantization.json`` and, where sensitivities were measured, ``sensitivity.png``; return what was written.
+    """Write ``quantization.json`` and, if sensitivities were measured, ``sensitivity.png``; return the written files.
 
     Raises:
         GossamerError: ``E-OUTPUT`` or ``E-NOSPACE``.
@@ -44,11 +44,11 @@ def write_report(folder: Path, outcome: QuantizationOutcome) -> list[Path]:
 
 @with_style
 def plot_sensitivity(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, ...] = ()) -> Figure:
-    """Return the signal-to-noise ratio of the logits with one layer in 8 bits, layer after layer.
+    """Return the signal-to-noise ratio of the logits when one layer at a time is in 8 bits.
 
     Args:
-        sensitivities: of the layers, in the order of the graph.
-        kept: labels of the products that stay in floating point.
+        sensitivities: Sensitivity of each layer, in the order of the graph.
+        kept: Labels of the matrix products that stay in floating point.
     """
     figure, (axes,) = create_axes(1, (7.4, 1.0 + 0.19 * len(sensitivities)))
     finite = [layer.sqnr_db for layer in sensitivities if math.isfinite(layer.sqnr_db)]
@@ -59,7 +59,9 @@ def plot_sensitivity(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, ..
     axes.barh(rows, values, color=colors, height=0.7)
     axes.set_yticks(rows, [_shorten_label(layer.label) for layer in sensitivities], fontsize="x-small")
     title = "Sensitivity of the layers" + (" (orange: kept in floating point)" if ORANGE in colors else "")
-    axes.set(title=title, xlabel="signal to noise of the logits with this layer alone in 8 bits, dB; low is sensitive")
+    axes.set(
+        title=title, xlabel="signal-to-noise ratio of the logits with only this layer in 8 bits, dB (low: sensitive)"
+    )
     axes.set_ylim(0.6 - len(sensitivities), 0.6)
     axes.grid(visible=False, axis="y")
     axes.set_axisbelow(True)
@@ -67,5 +69,5 @@ def plot_sensitivity(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, ..
 
 
 def _shorten_label(label: str) -> str:
-    """Return the end of a long name, where layers differ."""
+    """Return the end of a long label, where layers differ."""
     return label if len(label) <= 40 else "…" + label[-39:]

@@ -1,4 +1,4 @@
-"""The page of a segmentation run, and that of several side by side."""
+"""The page of a segmentation run."""
 
 from __future__ import annotations
 
@@ -7,74 +7,40 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gossamer import __version__
 from gossamer.evaluation.segmentation import SegmentationEvaluation
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS
 from gossamer.report import figures, overlays
-from gossamer.report.classification_page import COST_ROWS, environment
+from gossamer.report.page import PageOrigin, render_page, run_values
 from gossamer.training.segmentation.conclusion import SegmentationConclusion
 
 FEW_GROUPS = 10
-"""With fewer patients than these, a bootstrap interval is too narrow."""
+"""Number of patients or cases below which a bootstrap interval is too narrow."""
 
 
-def render_run(conclusion: SegmentationConclusion) -> str:
-    """Return the report of one segmentation run as one HTML page that needs nothing else."""
-    c = conclusion
-    curves = figures.plot_learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor)
-    return (
-        environment()
-        .get_template("segmentation.html.j2")
-        .render(
-            c=c,
-            title=c.run.title,
-            version=__version__,
-            metrics=metric_rows(c.evaluation),
-            cost=[(COST_ROWS[name], figure) for name, figure in c.profile.items()],
-            quality=describe_quality(c),
-            curves=Markup(figures.to_svg(curves)),
-            dice=Markup(figures.to_svg(overlays.plot_case_dice(c.evaluation))),
-            sizes=Markup(figures.to_svg(overlays.plot_sizes(c.evaluation))),
-            key=overlays.draw_legend(c.run.classes),
-            shown=_shown_cases(c),
-            splits=_count_splits(c),
-        )
-    )
-
-
-def render_mask_twins(conclusions: dict[str, SegmentationConclusion], intro: str) -> str:
-    """Return a page that sets segmentation runs on the same data side by side.
+def render_run(conclusion: SegmentationConclusion, origin: PageOrigin | None = None) -> str:
+    """Return the report of a run as one HTML page that needs no other file.
 
     Args:
-        conclusions: the runs, by the link to their own report.
-        intro: what is compared, in a sentence or two.
+        conclusion: Finished run.
+        origin: When and how the page is written (default: today, without a command).
     """
-    runs = list(conclusions.values())
-    chart = figures.estimates({c.run.title: c.evaluation.metrics["dice"] for c in runs}, "Dice")
-    return (
-        environment()
-        .get_template("mask_twins.html.j2")
-        .render(
-            intro=intro,
-            version=__version__,
-            runs=[
-                {"link": link, "title": c.run.title, "c": c, "metrics": metric_rows(c.evaluation)}
-                for link, c in conclusions.items()
-            ],
-            cost=[
-                (label, [c.profile[name] for c in runs])
-                for name, label in COST_ROWS.items()
-                if all(name in c.profile for c in runs)
-            ],
-            chart=Markup(figures.to_svg(chart)),
-            key=overlays.draw_legend(runs[0].run.classes),
-            shown=[_shown_cases(c)[:6] for c in runs],
-        )
+    c = conclusion
+    return render_page(
+        "segmentation.html.j2",
+        origin,
+        **run_values(c),
+        metrics=metric_rows(c.evaluation),
+        splits=_count_splits(c),
+        quality=describe_quality(c),
+        dice=Markup(figures.to_svg(overlays.plot_case_dice(c.evaluation))),
+        sizes=Markup(figures.to_svg(overlays.plot_sizes(c.evaluation))),
+        key=overlays.draw_legend(c.run.classes),
+        shown=_shown_cases(c),
     )
 
 
 def metric_rows(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]:
-    """Return the metrics as rows of a table: name, mean, interval, each class, what predicting nothing gets."""
+    """Return the metrics as rows of a table: name, mean, interval, each class, and the value of an empty mask."""
     rows = []
     for key, (label, higher) in MASK_METRICS.items():
         unit = evaluation.unit if key == "hd95" else ""
@@ -100,20 +66,21 @@ def describe_quality(conclusion: SegmentationConclusion) -> str:
     evaluation = conclusion.evaluation
     dice = evaluation.metrics["dice"]
     if math.isnan(dice.value):
-        return "No case of the evaluated split holds a class, so that nothing can be said."
-    said = f"The mean Dice is {dice.value:.3f}, with a 95 % interval of {dice.low:.3f} to {dice.high:.3f}."
+        return "The Dice is undefined: no case of the evaluated split contains a class."
     if math.isnan(dice.low):
-        said = f"The Dice is {dice.value:.3f}, of one patient or case alone, which says nothing of others."
-    elif evaluation.groups < FEW_GROUPS:
-        said += f" It rests on {evaluation.groups} patients or cases, too few for the interval to be trusted."
+        text = f"The Dice is {dice.value:.3f}, from a single patient or case, so that there is no interval."
+    else:
+        text = f"The mean Dice is {dice.value:.3f}, with a 95 % interval of {dice.low:.3f} to {dice.high:.3f}."
+        if evaluation.groups < FEW_GROUPS:
+            text += f" It is based on {evaluation.groups} patients or cases, too few for a reliable interval."
     if len(evaluation.classes) > 1:
         values = {name: evaluation.per_class[name]["dice"].value for name in evaluation.classes}
         defined = {name: value for name, value in values.items() if not math.isnan(value)}
         worst = min(defined, key=lambda name: defined[name])
-        said += f" The weakest class is {worst}, with {defined[worst]:.3f}."
+        text += f" The weakest class is {worst}, with {defined[worst]:.3f}."
     if dice.low <= evaluation.trivial["dice"]:
-        said += " It is not shown to beat predicting nothing."
-    return said
+        text += " It is not significantly better than an empty mask."
+    return text
 
 
 def _shown_cases(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
