@@ -136,7 +136,9 @@ def run_demo(
     recipes = (
         replace(CHEST, drawing={**CHEST.drawing, "count": count}, training={**CHEST.training, "epochs": epochs}),
         replace(
-            ABDOMEN, drawing={**ABDOMEN.drawing, "count": cases * DAYS * SLICES}, training={**ABDOMEN.training, "epochs": mask_epochs}
+            ABDOMEN,
+            drawing={**ABDOMEN.drawing, "count": cases * DAYS * SLICES},
+            training={**ABDOMEN.training, "epochs": mask_epochs},
         ),
     )
     receiver = choose_progress(progress)
@@ -171,9 +173,7 @@ def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: P
     export(folder / run, folder / float32, threads=threads, progress=progress)
     quantize(folder / run, folder / int8, max_drop=MAX_DROP, threads=threads, progress=progress)
     evaluated = evaluate(folder / int8, folder / data, threads=threads, progress=progress)
-    predicted = predict(
-        folder / int8, folder / images, out=folder / predictions, threads=threads, progress=progress
-    )
+    predicted = predict(folder / int8, folder / images, out=folder / predictions, threads=threads, progress=progress)
     dataset = open_dataset(folder / data, seed=trained.config.seed, task=trained.config.task)
     return DemoPart(
         name=name,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gossamer.checks import parse_size, require
 from gossamer.data.synthetic.abdomen import DAYS, SLICES, write_abdomen
-from gossamer.data.synthetic.phantom import write_phantom
+from gossamer.data.synthetic.phantom import NODULE_RADIUS, write_phantom
 from gossamer.files import require_free_folder
 from gossamer.summary import Result, SummaryTable
 
@@ -43,6 +43,7 @@ def draw_phantom(
     kind: Literal["chest", "abdomen"] = "chest",
     count: int = 480,
     image_size: str | tuple[int, int] | None = None,
+    nodule_radius: tuple[float, float] = NODULE_RADIUS,
     seed: int = 0,
 ) -> DrawnPhantom:
     """Draw chest radiographs with labels, or magnetic resonance slices of the abdomen with masks.
@@ -56,20 +57,24 @@ def draw_phantom(
         count: Number of images, at least 20; for the abdomen the number of slices, at least 72, rounded up to whole
             cases (default: 480).
         image_size: Rows x columns of an image (default: 64x64 for the chest, 80x96 for the abdomen).
+        nodule_radius: Smallest and largest radius of the nodules of the chest, as shares of the side of an image
+            (default: 0.05 and 0.085).
         seed: Seed of the images; equal seeds give equal images (default: 0).
 
     Raises:
-        GossamerError: ``E-CONFIG`` for another kind, too few images or a wrong size; ``E-OUTPUT`` for a folder that is
-            not empty; ``E-NOSPACE``.
+        GossamerError: ``E-CONFIG`` for another kind, too few images, a wrong size or radius; ``E-OUTPUT`` for a folder
+            that is not empty; ``E-NOSPACE``.
     """
     out = Path(out)
     require(kind in _FEWEST, "kind", f"{kind!r} is not a phantom", f"use one of {', '.join(_FEWEST)}")
     fewest = _FEWEST[kind]
     require(count >= fewest, "count", f"{count} is too few for three splits", f"use {fewest} or more")
+    least, most = nodule_radius
+    require(0 < least <= most < 0.5, "nodule_radius", f"{least:g} to {most:g} is not in (0, 0.5)", "use 0.05 and 0.085")
     require_free_folder(out)
     size = parse_size(image_size) or _SIZES[kind]
     if kind == "chest":
-        write_phantom(out, count=count, size=size, seed=seed)
+        write_phantom(out, count=count, size=size, seed=seed, nodule_radius=nodule_radius)
     else:
         cases = -(-count // (DAYS * SLICES))
         count = cases * DAYS * SLICES

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gossamer.files import write_json, write_text
 from gossamer.report import classification_page, segmentation_page
 from gossamer.report.labels import describe_decisions
+from gossamer.report.page import PageOrigin
 from gossamer.summary import SummaryTable
 from gossamer.task import TaskName
 from gossamer.training.classification.conclusion import ClassificationConclusion
@@ -26,7 +27,7 @@ class Task(Protocol):
         """Return what is trained, in one line."""
         ...
 
-    def write_conclusion(self, folder: RunFolder, conclusion: Any) -> None:
+    def write_conclusion(self, folder: RunFolder, conclusion: Any, origin: PageOrigin) -> None:
         """Write the results of a finished run and its page into the run folder."""
         ...
 
@@ -49,13 +50,13 @@ class ClassificationTask:
         stem = f", {model.stem} stem" if isinstance(getattr(model, "stem", None), str) else ""
         return f"{run.title}: {'x'.join(map(str, model.image_size))} px{tokens}{stem}, seed {run.seed}"
 
-    def write_conclusion(self, folder: RunFolder, conclusion: ClassificationConclusion) -> None:
+    def write_conclusion(self, folder: RunFolder, conclusion: ClassificationConclusion, origin: PageOrigin) -> None:
         """Write thresholds, predictions, page and summary."""
         thresholds = conclusion.predictions.thresholds
         if thresholds is not None:
             write_json(folder.thresholds, thresholds.to_json())
         conclusion.predictions.write_csv(folder.predictions)
-        write_text(folder.report, classification_page.render_run(conclusion))
+        write_text(folder.report, classification_page.render_run(conclusion, origin))
         write_json(folder.summary, conclusion.to_json())
 
     def summarize_run(self, folder: RunFolder, conclusion: ClassificationConclusion) -> tuple[SummaryTable, ...]:
@@ -83,10 +84,10 @@ class SegmentationTask:
         size = "x".join(map(str, run.model.image_size))
         return f"{run.title}: windows of {size} px{stack}, loss {run.recipe.loss}, seed {run.seed}"
 
-    def write_conclusion(self, folder: RunFolder, conclusion: SegmentationConclusion) -> None:
+    def write_conclusion(self, folder: RunFolder, conclusion: SegmentationConclusion, origin: PageOrigin) -> None:
         """Write metrics of cases, page and summary."""
         conclusion.evaluation.write_csv(folder.cases)
-        write_text(folder.report, segmentation_page.render_run(conclusion))
+        write_text(folder.report, segmentation_page.render_run(conclusion, origin))
         write_json(folder.summary, conclusion.to_json())
 
     def summarize_run(self, folder: RunFolder, conclusion: SegmentationConclusion) -> tuple[SummaryTable, ...]:

@@ -18,6 +18,7 @@ from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.profiling.machine import describe_machine
 from gossamer.progress import SILENT, Progress
 from gossamer.report.figures import VALIDATION_METRICS, plot_learning_curves, write_png
+from gossamer.report.page import PageOrigin, format_command
 from gossamer.training.callbacks import EpochDone, Event, TrainingInterrupted
 from gossamer.training.initial_weights import InitialWeights
 from gossamer.training.job import count_processes, process_rank
@@ -77,12 +78,15 @@ def train(
         if options or config is not None:
             problem = "a resumed run keeps its own options"
             raise GossamerError(ErrorCode.CONFIG, "resume", problem, "omit the other options, or start a new run")
-        return _resume_run(RunFolder(Path(resume)), threads, shown)
+        origin = PageOrigin(format_command("train", resume=resume))
+        return _resume_run(RunFolder(Path(resume)), threads, shown, origin)
     assert data is not None
+    origin = PageOrigin(format_command("train", data, config=config, **options, out=out))
     base = None if config is None else read_base_config(Path(config))
     if base is not None:
         options = {"task": base.task, "seed": base.seed, **options}
-    return _start_run(Path(data), None if out is None else Path(out), read_options(options), base, threads, shown)
+    place = None if out is None else Path(out)
+    return _start_run(Path(data), place, read_options(options), base, threads, shown, origin)
 
 
 def _start_run(
@@ -92,6 +96,7 @@ def _start_run(
     base: RunConfig | None,
     threads: int | None,
     progress: Progress,
+    origin: PageOrigin,
 ) -> Run:
     with torch_threads(threads, count_processes()) as used:
         dataset = open_dataset(data, seed=options.seed, task=options.task)
@@ -116,10 +121,10 @@ def _start_run(
             folder.write_config(run, {**describe_machine(), "threads": used, "processes": count_processes()})
         if memory is not None:
             progress.show_message(memory)
-        return _fit_and_conclude(run, dataset, splits, folder, notes, progress, initial=choice.initial)
+        return _fit_and_conclude(run, dataset, splits, folder, notes, progress, origin, initial=choice.initial)
 
 
-def _resume_run(folder: RunFolder, threads: int | None, progress: Progress) -> Run:
+def _resume_run(folder: RunFolder, threads: int | None, progress: Progress, origin: PageOrigin) -> Run:
     run = folder.read_config()
     with torch_threads(folder.read_threads() if threads is None else threads, count_processes()):
         dataset = open_dataset(Path(run.data), seed=run.seed, task=run.task)
@@ -127,7 +132,7 @@ def _resume_run(folder: RunFolder, threads: int | None, progress: Progress) -> R
             problem = "samples, labels or splits differ from those that the run was started with"
             raise GossamerError(ErrorCode.INTEGRITY, run.data, problem, "restore the data, or start a new run")
         splits = _read_splits(run, dataset, progress)
-        return _fit_and_conclude(run, dataset, splits, folder, (), progress, resume=True)
+        return _fit_and_conclude(run, dataset, splits, folder, (), progress, origin, resume=True)
 
 
 def _read_splits(run: RunConfig, dataset: Dataset, progress: Progress) -> dict[str, Any]:
@@ -146,6 +151,7 @@ def _fit_and_conclude(
     folder: RunFolder,
     notes: Sequence[Note],
     progress: Progress,
+    origin: PageOrigin,
     *,
     initial: InitialWeights | None = None,
     resume: bool = False,
@@ -164,7 +170,7 @@ def _fit_and_conclude(
         return Run(folder.path, run, None)
     progress.show_message("evaluating and measuring")
     conclusion = task.training.conclude_run(folder, run, dataset, fitted, splits, notes, progress)
-    task.write_conclusion(folder, conclusion)
+    task.write_conclusion(folder, conclusion, origin)
     _show_notes(dataset, (note for note in conclusion.notes if note not in (*dataset.notes, *notes)), progress)
     return Run(folder.path, run, conclusion)
 

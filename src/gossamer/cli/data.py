@@ -44,6 +44,7 @@ def phantom(
     kind: Literal["chest", "abdomen"] = "chest",
     count: int = 480,
     image_size: str | None = None,
+    nodule_radius: tuple[float, float] = (0.05, 0.085),
     seed: int = 0,
     common: Common = Common(),
 ) -> Result:
@@ -60,9 +61,10 @@ def phantom(
         count: Number of images, at least 20; for the abdomen the number of slices, at least 72, rounded up to whole
             cases.
         image_size: Rows x columns of an image (default: 64x64 for the chest, 80x96 for the abdomen).
+        nodule_radius: Smallest and largest radius of the nodules of the chest, as shares of the side of an image.
         seed: Seed of the images; equal seeds give equal images.
         common: Options of every verb.
     """
     from gossamer.api.draw_phantom import draw_phantom
 
-    return draw_phantom(out, kind=kind, count=count, image_size=image_size, seed=seed)
+    return draw_phantom(out, kind=kind, count=count, image_size=image_size, nodule_radius=nodule_radius, seed=seed)

@@ -8,7 +8,7 @@ import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,10 +16,7 @@ from markupsafe import Markup
 from gossamer import __version__
 from gossamer.profiling.figure import format_quantity
 from gossamer.report import figures
-
-if TYPE_CHECKING:
-    from gossamer.training.conclusion import ClassificationConclusion
-    from gossamer.training.mask_conclusion import SegmentationConclusion
+from gossamer.training.conclusion import Conclusion
 
 COST_ROWS = {
     "parameters": "Parameters",
@@ -73,11 +70,11 @@ def format_command(verb: str, *arguments: object, **options: object) -> str:
     """Return the command line that does the same as a call of the Python API.
 
     Args:
-        verb: Name of the verb, such as ``train``.
+        verb: Name of the verb, such as ``train`` or ``data phantom``.
         *arguments: Positional arguments; absolute paths are shortened to their name.
         **options: Options by the name of their parameter; None is omitted.
     """
-    words = ["gossamer", verb, *(show_path(argument) for argument in arguments)]
+    words = ["gossamer", *verb.split(), *(show_path(argument) for argument in arguments)]
     for name, value in options.items():
         option = name.replace("_", "-")
         if value is True:
@@ -86,7 +83,9 @@ def format_command(verb: str, *arguments: object, **options: object) -> str:
             words.append(f"--no-{option}")
         elif isinstance(value, tuple | list) and name.endswith("size"):
             words += [f"--{option}", "x".join(str(side) for side in value)]
-        elif isinstance(value, tuple | list):
+        elif isinstance(value, tuple):
+            words += [f"--{option}", *(str(item) for item in value)]
+        elif isinstance(value, list):
             words += [f"--{option}", ",".join(show_path(item) for item in value)]
         elif value is not None:
             words += [f"--{option}", show_path(value)]
@@ -104,7 +103,7 @@ def shorten_paths(command: str) -> str:
     return shlex.join(show_path(word) for word in shlex.split(command))
 
 
-def run_values(conclusion: ClassificationConclusion | SegmentationConclusion) -> dict[str, Any]:
+def run_values(conclusion: Conclusion) -> dict[str, Any]:
     """Return the values that the page of a run shows for either task."""
     c = conclusion
     curves = figures.plot_learning_curves(c.fitted.history, c.fitted.best_epoch, c.run.monitor)
@@ -119,7 +118,7 @@ def run_values(conclusion: ClassificationConclusion | SegmentationConclusion) ->
     }
 
 
-def _configuration_text(conclusion: ClassificationConclusion | SegmentationConclusion) -> str:
+def _configuration_text(conclusion: Conclusion) -> str:
     """Return the configuration of a run as YAML, with paths as pages show them."""
     run = conclusion.run
     init = None if run.init is None else dataclasses.replace(run.init, path=show_path(run.init.path))
