@@ -23,7 +23,7 @@ from gossamer.inference.decisions import to_csv
 from gossamer.profiling.figure import Figure
 from gossamer.report import comparison_figures
 from gossamer.report.figures import to_svg
-from gossamer.report.page import PageOrigin, render_page, shorten_paths, show_path
+from gossamer.report.page import PageOrigin, render_page, shorten_paths, show_path, show_value
 from gossamer.variants import MB, RuntimePrecision
 
 _HEADINGS: dict[RuntimePrecision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
@@ -106,7 +106,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
         growth=[Markup(to_svg(comparison_figures.plot_growth(results, name))) for name in ("macs", "latency") if grown],
         failed=_list_failures(results),
         permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
-        options=[(name, show_path(value)[:MOST_OPTIONS]) for name, value in results.plan.to_json()["options"].items()],
+        options=[(name, show_value(value)[:MOST_OPTIONS]) for name, value in results.plan.to_json()["options"].items()],
         interval=_format_interval,
         duration=_format_duration,
         signed=_format_difference,

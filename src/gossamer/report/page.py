@@ -98,6 +98,15 @@ def show_path(path: object) -> str:
     return Path(text).name or text if Path(text).is_absolute() else text
 
 
+def show_value(value: object) -> str:
+    """Return a setting as pages show it, with absolute paths shortened at any depth."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {show_value(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(show_value(inner) for inner in value)
+    return show_path(value)
+
+
 def shorten_paths(command: str) -> str:
     """Return a command line with absolute paths as pages show them."""
     return shlex.join(show_path(word) for word in shlex.split(command))
