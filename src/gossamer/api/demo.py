@@ -18,6 +18,7 @@ from gossamer.api.predict import predict
 from gossamer.api.progress import choose_progress
 from gossamer.api.train import train
 from gossamer.data import open_dataset
+from gossamer.data.label_map import LabelMap
 from gossamer.data.synthetic.abdomen import DAYS, SLICES
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.example_slice import choose_example_slice
@@ -162,8 +163,8 @@ def _clear_folder(folder: Path) -> None:
 
 def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: Progress) -> DemoPart:
     """Do every step of a part, and return what the page shows. The commands are those of a user in the folder."""
-    from gossamer.api.export import export
-    from gossamer.api.quantize import quantize
+    from gossamer.api.export import export  # type: ignore[reportMissingImports]
+    from gossamer.api.quantize import quantize  # type: ignore[reportMissingImports]
 
     name = recipe.name
     data, run, float32, int8 = f"data/{name}", f"runs/{name}", f"bundles/{name}", f"bundles/{name}-int8"
@@ -220,7 +221,9 @@ def _show_slices(bundle: Path, dataset: Any, predicted: Any) -> dict[str, Any]:
     inputs, outputs = [], []
     for sample in dataset.split("test")[:PICTURES]:
         image, truth = dataset.read(sample)
-        example = choose_example_slice(image, truth, predictor.predict(image))
+        prediction = predictor.predict(image)
+        assert isinstance(prediction, LabelMap)
+        example = choose_example_slice(image, truth, prediction)
         caption = f"{sample.id}, slice {example.slice_index}"
         inputs.append(show_image(example.picture, caption))
         outputs.append(show_overlay(example, caption))
