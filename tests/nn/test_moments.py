@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossamer.nn.moments import CHUNK, TokenMoments, affine_map, token_moments
+from gossamer.nn.moments import CHUNK, TokenMoments, apply_affine_map, token_moments
 
 
 def tokens(count: int, batch: int = 2, dim: int = 5) -> Tensor:
@@ -78,7 +78,7 @@ def test_affine_map_and_its_gradients() -> None:
     shapes = ((2, 5), (2, 5, 4), (2, 4))
     inputs = [x, *(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)]
     inputs = [value.requires_grad_() for value in inputs]
-    found = affine_map(*inputs)
+    found = apply_affine_map(*inputs)
     wanted = (inputs[0] - inputs[1][:, None]) @ inputs[2] + inputs[3][:, None]
     torch.testing.assert_close(found, wanted)
     weight = torch.randn(found.shape, generator=generator, dtype=torch.float64)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 class Cost:
     """Work and memory of a computation, counted from its equations.
 
-    Costs add: work is summed, and of two parts that run one after the other the larger intermediate counts.
+    Costs of parts that run one after the other add up: their work is summed, and their larger intermediate counts.
 
     Attributes:
-        macs: multiply-accumulates of all contractions (products with matrices, convolutions). 1 MAC = 2 FLOPs.
-        exponentials: evaluations of exp, in a softmax or a Gaussian kernel.
-        largest_intermediate: number of elements of the largest tensor that the equations form.
+        macs: Multiply-accumulates of all contractions (matrix products, convolutions). 1 MAC = 2 FLOPs.
+        exponentials: Evaluations of exp, in a softmax or a Gaussian kernel.
+        largest_intermediate: Number of elements of the largest tensor that the equations form.
     """
 
     macs: int = 0

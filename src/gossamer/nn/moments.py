@@ -1,9 +1,10 @@
-"""Moments of tokens, and the affine map that follows from them, one cache-sized chunk at a time.
+"""Moments of tokens, and an affine map of tokens, one cache-sized chunk at a time.
 
-Mean and scatter (the sum of outer products of centred tokens) are all that sequence normalization must know of an image
-(``docs/decisions/0003``). They are computed chunk by chunk, each shifted near its own mean, corrected for the shift,
-and merged by Chan's rule ("Updating formulae and a pairwise algorithm for computing sample variances", 1979): a raw sum
-of products loses the square of mean over standard deviation, and with it every digit where the mean is large.
+Mean and scatter (the sum of outer products of centred tokens) are all that sequence normalization must know about an
+image (``docs/decisions/0003``). They are computed chunk by chunk; each chunk is shifted by about its own mean,
+corrected for the shift, and merged by Chan's rule ("Updating formulae and a pairwise algorithm for computing sample
+variances", 1979). A raw sum of products would lose digits by the square of mean over standard deviation, all of them if
+the mean is large.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from torch.autograd import Function
 from gossamer.nn.precision import widen, working_dtype
 
 SHIFT_ROWS = 32
-"""Rows whose mean a chunk is shifted by; near its own mean is near enough, and cheaper than another pass."""
+"""Number of rows whose mean a chunk is shifted by: close enough to its own mean, and cheaper than another pass."""
 CHUNK = 1024
-"""Rows of a chunk: large enough for the full rate of a matrix product, small enough to stay in a core's cache."""
+"""Number of rows of a chunk: enough for the full rate of a matrix product, and few enough for a core's cache."""
 
 
 @dataclass(frozen=True)
 class TokenMoments:
-    """Count, mean and scatter of the tokens seen so far: a value that streams and processes can merge.
+    """Count, mean and scatter of the tokens seen so far, which streams and processes can merge.
 
     Attributes:
-        count: number of tokens.
-        mean: their mean.
-        scatter: sum over tokens of the outer product of the centred token with itself.
+        count: Number of tokens.
+        mean: Mean of the tokens.
+        scatter: Sum over tokens of the outer product of the centred token with itself.
     """
 
     count: Float[Tensor, " batch"]
@@ -48,11 +49,11 @@ class TokenMoments:
         )
 
     def update(self, tokens: Float[Tensor, "batch tokens dim"], token_mask: Tensor | None = None) -> TokenMoments:
-        """Return the moments with more tokens."""
+        """Return the moments of these and further tokens."""
         return self.merge(token_moments(tokens, token_mask))
 
     def merge(self, other: TokenMoments) -> TokenMoments:
-        """Return the moments of both sets of tokens together; the order does not matter."""
+        """Return the moments of both sets of tokens; the order does not matter."""
         count = self.count + other.count
         share = other.count / count.clamp(min=1.0)
         delta = other.mean - self.mean
@@ -68,9 +69,9 @@ class TokenMoments:
 def token_moments(
     tokens: Float[Tensor, "batch tokens dim"], token_mask: Bool[Tensor, "batch tokens"] | None = None
 ) -> TokenMoments:
-    """Return the moments of each sample's real tokens, in float64, from products in float32 or wider.
+    """Return the moments of each sample's real tokens in float64, from products in float32 or wider.
 
-    The gradient keeps the tokens alone, not their centred copies.
+    The backward pass keeps only the tokens, not their centred copies.
     """
     if token_mask is None:
         count = torch.ones(tokens.shape[0], dtype=torch.float64, device=tokens.device) * tokens.shape[1]
@@ -83,7 +84,7 @@ def token_moments(
         return TokenMoments(count, *_Moments.apply(tokens, token_mask, count))
 
 
-def affine_map(
+def apply_affine_map(
     tokens: Float[Tensor, "batch tokens dim"],
     mean: Float[Tensor, "batch dim"],
     matrix: Float[Tensor, "batch dim out"],
@@ -91,8 +92,8 @@ def affine_map(
 ) -> Float[Tensor, "batch tokens out"]:
     """Return ``(tokens - mean) @ matrix + offset`` for each sample.
 
-    The mean is subtracted first: folded into the offset it would cost the digits that the moments took care to keep.
-    What rounding takes from a mean in float64 goes into the offset.
+    The mean is subtracted first: folded into the offset it would cost the digits that the moments keep. The part of a
+    float64 mean that rounding removes goes into the offset.
     """
     with torch.autocast(tokens.device.type, enabled=False):
         rounded = mean.to(working_dtype(tokens))
@@ -104,7 +105,7 @@ def affine_map(
         return _AffineMap.apply(tokens, rounded, matrix, offset)  # type: ignore[no-any-return]
 
 
-def _chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+def _split_chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Yield the rows of each chunk, the chunk in the working type, and its mask."""
     working = working_dtype(tokens)
     for start in range(0, tokens.shape[1], CHUNK):
@@ -112,18 +113,19 @@ def _chunks(tokens: Tensor, token_mask: Tensor | None = None) -> Iterator[tuple[
         yield rows, tokens[:, rows].to(working), None if token_mask is None else token_mask[:, rows, None]
 
 
-def _buffer(tokens: Tensor) -> Tensor:
-    """Return room for one centred chunk: a new tensor for each would leave holes that no other fits."""
+def _allocate_buffer(tokens: Tensor) -> Tensor:
+    """Return memory for one centred chunk; a new tensor for each chunk would fragment the memory."""
     return tokens.new_empty(tokens.shape[0], min(CHUNK, tokens.shape[1]), tokens.shape[2], dtype=working_dtype(tokens))
 
 
-def _centred(chunk: Tensor, mean: Tensor, mask: Tensor | None, buffer: Tensor) -> Tensor:
+def _center_chunk(chunk: Tensor, mean: Tensor, mask: Tensor | None, buffer: Tensor) -> Tensor:
+    """Return the centred chunk, in the buffer; padding is zero."""
     centred = torch.sub(chunk, mean[:, None].to(chunk.dtype), out=buffer[:, : chunk.shape[1]])
     return centred if mask is None else centred.masked_fill_(~mask, 0.0)
 
 
 def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and scatter in one piece, for a graph that has no loop."""
+    """Return mean and scatter without chunks, for a graph, which has no loop."""
     tokens = widen(tokens)
     mean = tokens.sum(dim=1) / count.clamp(min=1.0)[:, None].to(tokens.dtype)
     centred = tokens - mean[:, None]
@@ -132,22 +134,22 @@ def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> 
 
 
 class _Moments(Function):
-    """Mean and scatter by chunks; backward visits the chunks once more."""
+    """Mean and scatter by chunks; the backward pass visits the chunks once more."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:
         batch, _, dim = tokens.shape
         scatter = torch.zeros(batch, dim, dim, dtype=torch.float64, device=tokens.device)
-        chunks, buffer = -(-tokens.shape[1] // CHUNK), _buffer(tokens)
+        chunks, buffer = -(-tokens.shape[1] // CHUNK), _allocate_buffer(tokens)
         shifts, sums = buffer.new_empty(2, batch, chunks, dim)
         numbers = count.new_empty(batch, chunks, 1)
-        for index, (rows, chunk, mask) in enumerate(_chunks(tokens, token_mask)):
+        for index, (rows, chunk, mask) in enumerate(_split_chunks(tokens, token_mask)):
             numbers[:, index] = rows.stop - rows.start if mask is None else mask.sum(dim=1)
             if mask is None:
                 shifts[:, index] = chunk[:, :SHIFT_ROWS].mean(dim=1)
             else:
                 shifts[:, index] = chunk.sum(dim=1) / numbers[:, index].clamp(min=1.0).to(chunk.dtype)
-            centred = _centred(chunk, shifts[:, index], mask, buffer)
+            centred = _center_chunk(chunk, shifts[:, index], mask, buffer)
             scatter += torch.bmm(centred.transpose(1, 2), centred)
             sums[:, index] = centred.sum(dim=1)
         delta = sums.double() / numbers.clamp(min=1.0)
@@ -167,9 +169,9 @@ class _Moments(Function):
         working = working_dtype(tokens)
         symmetric = (of_scatter + of_scatter.transpose(1, 2)).to(working)
         shift = (of_mean / count.clamp(min=1.0)[:, None])[:, None].to(working)
-        out, buffer = torch.empty_like(tokens), _buffer(tokens)
-        for rows, chunk, mask in _chunks(tokens, token_mask):
-            gradient = torch.baddbmm(shift, _centred(chunk, mean, mask, buffer), symmetric)
+        out, buffer = torch.empty_like(tokens), _allocate_buffer(tokens)
+        for rows, chunk, mask in _split_chunks(tokens, token_mask):
+            gradient = torch.baddbmm(shift, _center_chunk(chunk, mean, mask, buffer), symmetric)
             out[:, rows] = gradient if mask is None else gradient.masked_fill(~mask, 0.0)
         return out, None, None
 
@@ -184,9 +186,9 @@ class _AffineMap(Function):
         ctx.types = (mean.dtype, matrix.dtype, offset.dtype)
         matrix, offset = matrix.to(working), offset[:, None].to(working)
         out = tokens.new_empty(tokens.shape[0], tokens.shape[1], matrix.shape[2])
-        buffer = _buffer(tokens)
-        for rows, chunk, _ in _chunks(tokens):
-            centred = _centred(chunk, mean, None, buffer)
+        buffer = _allocate_buffer(tokens)
+        for rows, chunk, _ in _split_chunks(tokens):
+            centred = _center_chunk(chunk, mean, None, buffer)
             if out.dtype == working:
                 torch.baddbmm(offset, centred, matrix, out=out[:, rows])
             else:
@@ -198,13 +200,13 @@ class _AffineMap(Function):
         tokens, mean, matrix = ctx.saved_tensors
         working = working_dtype(tokens)
         transposed = matrix.to(working).transpose(1, 2)
-        of_tokens, buffer = torch.empty_like(tokens), _buffer(tokens)
+        of_tokens, buffer = torch.empty_like(tokens), _allocate_buffer(tokens)
         of_matrix = torch.zeros(matrix.shape, dtype=torch.float64, device=matrix.device)
         of_offset = torch.zeros(matrix.shape[0], matrix.shape[2], dtype=torch.float64, device=matrix.device)
-        for rows, chunk, _ in _chunks(tokens):
+        for rows, chunk, _ in _split_chunks(tokens):
             gradient = gradients[0][:, rows].to(working)
             of_tokens[:, rows] = torch.bmm(gradient, transposed)
-            of_matrix += torch.bmm(_centred(chunk, mean, None, buffer).transpose(1, 2), gradient)
+            of_matrix += torch.bmm(_center_chunk(chunk, mean, None, buffer).transpose(1, 2), gradient)
             of_offset += gradient.sum(dim=1)
         of_mean = -torch.bmm(of_offset[:, None], transposed.double())[:, 0]
         return of_tokens, *(g.to(t) for g, t in zip((of_mean, of_matrix, of_offset), ctx.types, strict=True))

@@ -2,13 +2,12 @@
 
 Unfolding copies keys and values k*k times. Here two orders of evaluation share one operator:
 
-- by offset: for each of the k*k shifts one elementwise product on a view; best for small windows and narrow heads;
-- by tile: a tile of 7 x 7 queries meets the window of keys around the whole tile in one batched product, and what lies
-  outside a query's own window is masked; best for wide heads.
+- by offset: one elementwise product on a view for each of the k*k shifts; best for small windows and narrow heads;
+- by tile: one batched product of a tile of 7 x 7 queries with the window of keys around the whole tile, where keys
+  outside a query's own window are masked; best for wide heads.
 
-Both work on bands of rows, so that what they hold stays in a few megabytes at any size of image. The operator
-recomputes its bands in the backward pass and keeps its inputs alone. The reasons are in
-``docs/decisions/0008-window-attention.md``.
+Both work on bands of rows, so that they need a few megabytes at any size of image. The operator recomputes its bands in
+the backward pass and keeps only its inputs. ``docs/decisions/0008-window-attention.md`` has the reasons.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor
 TILE = 7
 """Side of a tile of queries. The keys of a 7 x 7 window are 13 x 13, 3.4 times the work that is needed."""
 BAND_BYTES = 2**20
-"""What the logits of one band may take, so that they stay in a core's own cache."""
+"""Largest size of the logits of one band, which then stay in a core's own cache."""
 
 
 def window_attention(
@@ -32,15 +31,15 @@ def window_attention(
     """Return softmax attention of each query over the window of keys around it.
 
     Args:
-        queries: (batch, rows, columns, heads, width), scaled.
-        keys: (batch, padded rows, padded columns, heads, width), padded by ``window // 2`` on every side.
-        values: (batch, padded rows, padded columns, heads, value width), padded alike.
-        relative: (heads, window * window, width), added to each key of the window.
-        window: odd side k of the window.
-        stride: positions between neighbouring queries; query (0, 0) is at key (window // 2, window // 2).
+        queries: Scaled queries (batch, rows, columns, heads, width).
+        keys: Keys (batch, padded rows, padded columns, heads, width), padded by ``window // 2`` on every side.
+        values: Values (batch, padded rows, padded columns, heads, value width), padded like the keys.
+        relative: Embeddings (heads, window * window, width) that are added to each key of the window.
+        window: Side k of the window, an odd number.
+        stride: Distance between neighbouring queries; query (0, 0) is at key (window // 2, window // 2).
 
     Returns:
-        (batch, rows, columns, heads, value width).
+        Attended values (batch, rows, columns, heads, value width).
     """
     if torch.compiler.is_exporting():
         return _by_row(queries, keys, values, relative, window, stride)
@@ -57,27 +56,27 @@ def _by_offset(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, 
     logits = torch.einsum("brchd,hkd->brchk", queries, relative)
     rows, columns = queries.shape[1], queries.shape[2]
     products = [
-        (queries * _shifted(keys, place, window, stride, rows, columns)).sum(dim=-1) for place in range(window**2)
+        (queries * _shift_window(keys, place, window, stride, rows, columns)).sum(dim=-1) for place in range(window**2)
     ]
     weights = torch.softmax(logits + torch.stack(products, dim=-1), dim=-1)
-    out = weights[..., 0, None] * _shifted(values, 0, window, stride, rows, columns)
+    out = weights[..., 0, None] * _shift_window(values, 0, window, stride, rows, columns)
     for place in range(1, window**2):
-        out = out + weights[..., place, None] * _shifted(values, place, window, stride, rows, columns)
+        out = out + weights[..., place, None] * _shift_window(values, place, window, stride, rows, columns)
     return out
 
 
-def _shifted(padded: Tensor, place: int, window: int, stride: int, rows: int, columns: int) -> Tensor:
-    """Return the view of what lies at one place of every query's window."""
+def _shift_window(padded: Tensor, place: int, window: int, stride: int, rows: int, columns: int) -> Tensor:
+    """Return the view of the entries at one place of every query's window."""
     row, column = divmod(place, window)
     last = (row + stride * (rows - 1) + 1, column + stride * (columns - 1) + 1)
     return padded[:, row : last[0] : stride, column : last[1] : stride]
 
 
 def _by_row(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int) -> Tensor:
-    """Return the same as ``_by_offset``: the ``k`` places of a row of the window at once, row by row.
+    """Return the same as ``_by_offset``, row by row with the ``k`` places of a row of the window at once.
 
-    For a graph, where operators for each of the k*k places would be thousands of nodes in a deep network. Places are
-    picked by their number and not sliced, since the ends of slices are what takes an exporter its time.
+    An exported graph uses it: operators for each of the k*k places would be thousands of nodes in a deep network.
+    Places are selected by index rather than sliced, since an exporter spends most of its time on the ends of slices.
     """
     device, rows, columns = queries.device, queries.shape[1], queries.shape[2]
     place = torch.arange(window, device=device)
@@ -85,7 +84,7 @@ def _by_row(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, win
     seen = (across[:, None] + place).flatten()
 
     def rows_of_windows(padded: Tensor) -> list[Tensor]:
-        """(batch, rows, columns, window, heads, width) for each row of the window."""
+        """Return (batch, rows, columns, window, heads, width) for each row of the window."""
         wide = padded.index_select(2, seen).unflatten(2, (columns, window))
         return [wide.index_select(1, down + row) for row in range(window)]
 
@@ -99,7 +98,7 @@ def _by_row(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, win
 def _by_tile(
     queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, places: Tensor, *, in_place: bool
 ) -> Tensor:
-    """Return the attention of queries at stride 1, a tile at a time; ``in_place`` where no gradient is wanted."""
+    """Return the attention of queries at stride 1, one tile at a time; ``in_place`` works only without gradients."""
     batch, rows, columns, heads, width = queries.shape
     down, across = -(-rows // TILE), -(-columns // TILE)
     missing = (down * TILE - rows, across * TILE - columns)
@@ -138,7 +137,7 @@ def _window_places(window: int, device: torch.device) -> Tensor:
     return torch.where(both, rows * window + columns, window**2).flatten(0, 1).flatten(1)
 
 
-def _bands(queries: Tensor, window: int, stride: int) -> Iterator[tuple[slice, slice]]:
+def _split_bands(queries: Tensor, window: int, stride: int) -> Iterator[tuple[slice, slice]]:
     """Yield the rows of queries of each band, and the padded rows of keys that they see."""
     batch, rows, columns, heads, width = queries.shape
     if _offsets_are_faster(window, width, stride):
@@ -156,7 +155,7 @@ def _offsets_are_faster(window: int, width: int, stride: int) -> bool:
     return window <= 3 or width < 16 or stride > 1
 
 
-def _attend(
+def _attend_band(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -167,14 +166,14 @@ def _attend(
     *,
     in_place: bool,
 ) -> Tensor:
-    """Return the attention of one band, by tile where the places of a tile are given."""
+    """Return the attention of one band: by tile if the places of a tile are given, else by offset."""
     if places is None:
         return _by_offset(queries, keys, values, relative, window, stride)
     return _by_tile(queries, keys, values, relative, window, places, in_place=in_place)
 
 
 def _places_for(queries: Tensor, window: int, stride: int) -> Tensor | None:
-    """Return the places of a tile, the same in every band, or None where the order by offset is faster."""
+    """Return the places of a tile, which are the same in every band, or None if the order by offset is faster."""
     if _offsets_are_faster(window, queries.shape[-1], stride):
         return None
     return _window_places(window, queries.device)
@@ -188,9 +187,9 @@ def _window_attention(
     queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: int, stride: int
 ) -> Tensor:
     out, places = queries.new_empty(*queries.shape[:-1], values.shape[-1]), _places_for(queries, window, stride)
-    for rows, seen in _bands(queries, window, stride):
+    for rows, seen in _split_bands(queries, window, stride):
         band = (queries[:, rows], keys[:, seen], values[:, seen], relative)
-        out[:, rows] = _attend(*band, window, stride, places, in_place=True)
+        out[:, rows] = _attend_band(*band, window, stride, places, in_place=True)
     return out
 
 
@@ -199,7 +198,7 @@ def _(queries: Tensor, keys: Tensor, values: Tensor, relative: Tensor, window: i
     return queries.new_empty(*queries.shape[:-1], values.shape[-1])
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:4])
     ctx.window, ctx.stride = inputs[4:]
 
@@ -209,11 +208,13 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     sums = [torch.zeros_like(part) for part in saved]
     queries, keys, values, relative = saved
     places = _places_for(queries, ctx.window, ctx.stride)
-    for rows, seen in _bands(queries, ctx.window, ctx.stride):
+    for rows, seen in _split_bands(queries, ctx.window, ctx.stride):
         parts = (queries[:, rows], keys[:, seen], values[:, seen], relative)
         leaves = [part.detach().requires_grad_() for part in parts]
         with torch.enable_grad():
-            out = _attend(leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride, places, in_place=False)
+            out = _attend_band(
+                leaves[0], leaves[1], leaves[2], leaves[3], ctx.window, ctx.stride, places, in_place=False
+            )
         found = torch.autograd.grad(out, leaves, gradient[:, rows])
         sums[0][:, rows] = found[0]
         sums[1][:, seen] += found[1]
@@ -222,4 +223,4 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     return *sums, None, None
 
 
-_window_attention.register_autograd(_backward, setup_context=_keep)
+_window_attention.register_autograd(_backward, setup_context=_save_context)

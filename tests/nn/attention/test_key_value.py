@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.api.attention_checks import check_token_mask
 from gossamer.api.attention_samples import CheckSize
-from gossamer.errors import GossamerError
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
 from gossamer.nn.attention.base import AttentionConfig, split_heads
 from gossamer.nn.attention.key_value import KeyValueAttention, KeyValuePosAttention, sinusoidal_positions
@@ -139,8 +139,9 @@ def test_frozen_projections_still_train_the_map() -> None:
 
 
 def test_too_few_channels_are_refused() -> None:
-    with pytest.raises(GossamerError, match="3 channels"):
+    with pytest.raises(GossamerError) as caught:
         KeyValuePosConfig(channels=3)
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "channels")
 
 
 @pytest.mark.parametrize("described", [KeyValueConfig(), KeyValuePosConfig()])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.api.attention_checks import check_token_mask
 from gossamer.api.attention_samples import CheckSize
-from gossamer.errors import GossamerError
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import SequenceNormConfig
 from gossamer.nn.attention.sequence_norm import SequenceNormAttention
 
@@ -136,8 +136,9 @@ def test_work_grows_linearly() -> None:
 
 
 def test_eps_must_be_positive() -> None:
-    with pytest.raises(GossamerError, match="eps"):
+    with pytest.raises(GossamerError) as caught:
         SequenceNormConfig(eps=0.0)
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "eps")
 
 
 def test_token_masks_are_taken() -> None:

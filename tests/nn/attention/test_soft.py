@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gossamer.api.attention_checks import check_token_mask
 from gossamer.api.attention_samples import CheckSize, RefusalError
-from gossamer.errors import GossamerError
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import SoftConfig, SoftNormConfig
 from gossamer.nn.attention.base import AttentionConfig
 from gossamer.nn.attention.soft import SoftAttention
@@ -181,12 +181,21 @@ def test_every_form_counts_as_it_runs(options: dict[str, Any]) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(GossamerError, match="jitter"):
-        SoftConfig(jitter=-0.1)
-    with pytest.raises(GossamerError, match="4 is not odd"):
-        SoftConfig(local_kernel=4)
-    with pytest.raises(GossamerError, match="smaller than the ratio"):
+    wrong: dict[str, Any] = {
+        "jitter": -0.1,
+        "tolerance": 0.0,
+        "local_kernel": 4,
+        "ratio": 0,
+        "steps": 0,
+        "cells": (0, 7),
+    }
+    for name, value in wrong.items():
+        with pytest.raises(GossamerError) as caught:
+            SoftConfig(**{name: value})
+        assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, name)
+    with pytest.raises(GossamerError) as caught:
         build((5, 5), landmarks="convolution", ratio=8)(tokens((5, 5)), (5, 5))
+    assert caught.value.code is ErrorCode.UNSUPPORTED
 
 
 @pytest.mark.parametrize(("dim", "heads", "folds"), [(12, 1, True), (12, 6, False)])

@@ -1,4 +1,4 @@
-"""APFormer's attention (Lin et al., arXiv 2206.14413): Gaussian positions, two prunings, a self-supervised prior.
+"""APFormer's attention (Lin et al., arXiv 2206.14413): Gaussian positions, pruning, a self-supervised prior.
 
 ::
 
@@ -6,10 +6,10 @@
     t = sigmoid(w . q) sigmoid(level) ;  keep S_ij > max_j S + log(t + (1 - t) exp(min_j S - max_j S))
     out = concat_h(softmax over kept(S) V) W_O + b_O
 
-Query pruning drops tokens that a network names; it gathers before the projections, so it skips their work. Dependency
-pruning drops entries below a learned threshold; it masks, and saves nothing by itself. As published its gate gets no
-gradient: ``faithful`` keeps that for comparison, ``straight_through`` learns. Departures are in
-``docs/decisions/0010-adaptive.md``.
+Query pruning drops tokens that a network selects; it gathers before the projections, so it skips their work. Dependency
+pruning drops entries below a learned threshold; it masks, and saves no work by itself. As published its gate gets no
+gradient: ``faithful`` keeps that for comparison, ``straight_through`` learns. ``docs/decisions/0010-adaptive.md`` lists
+the departures.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from gossamer.checks import require, require_at_least, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.base import (
     Attention,
@@ -34,14 +35,14 @@ from gossamer.nn.attention.base import (
     with_zero_gradient,
 )
 from gossamer.nn.cost import Cost, linear_cost
-from gossamer.nn.gather import gather_rows, kept_rows, scatter_rows
+from gossamer.nn.gather import find_kept_rows, gather_rows, scatter_rows
 from gossamer.nn.precision import widen
 from gossamer.nn.relative_position import gathered_bias, pairwise_bias, position_table
 
 QUERY_ROWS = 64
-"""Rows of the matrix that are formed at a time where no gradient is wanted."""
+"""Number of rows of the matrix that are formed at a time without gradients."""
 LARGEST_CACHE_BYTES = 2**30
-"""A table of positions above this is computed anew each time."""
+"""Largest bias of positions that is kept between calls; a larger one is computed anew each time."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,19 @@ class AdaptiveConfig(AttentionConfig):
     """Parameters of adaptive attention.
 
     Attributes:
-        head_dim: width of a head; ``dim / num_heads`` if left out. APFormer has 128 for a dim of 128.
-        relative_position: add the learned offsets and the Gaussian (GRPE).
-        gate: of dependency pruning: ``none`` keeps all; ``straight_through`` prunes by a threshold that is learned;
+        head_dim: Width of a head, 1 or more (default: ``dim / num_heads``). APFormer has 128 for a dim of 128.
+        relative_position: Whether learned offsets and the Gaussian (GRPE) are added.
+        gate: Gate of dependency pruning: ``none`` keeps all entries; ``straight_through`` learns a threshold;
             ``faithful`` is as published, where the gate has no gradient.
-        temperature: of the sigmoid whose gradient stands in for that of the threshold.
-        budget: fraction of entries that should be kept.
-        budget_weight: of ``(kept - budget)^2`` in the loss; 0 for no budget.
-        prior_weight: of the self-supervised prior (SSA) in the loss; 0 for none.
-        break_even: pruned tokens are gathered where that takes less than this fraction of the dense work, and masked
-            elsewhere; the gather itself costs something.
+        temperature: Temperature, above 0, of the sigmoid whose gradient replaces that of the threshold.
+        budget: Fraction of entries that should be kept, in [0, 1].
+        budget_weight: Weight of ``(kept - budget)^2`` in the loss, 0 or more; 0 for no budget.
+        prior_weight: Weight of the self-supervised prior (SSA) in the loss, 0 or more; 0 for none.
+        break_even: Fraction of the dense work, in [0, 1], below which pruned tokens are gathered; above it they are
+            masked, since gathering has a cost too.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a number that makes no sense.
+        GossamerError: ``E-CONFIG``, for a number out of range.
     """
 
     head_dim: int | None = None
@@ -88,21 +89,16 @@ class AdaptiveConfig(AttentionConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.head_dim is not None and self.head_dim < 1:
-            raise GossamerError(ErrorCode.CONFIG, "head_dim", f"{self.head_dim} is less than 1", "use 1 or more")
-        if not self.temperature > 0:
-            raise GossamerError(ErrorCode.CONFIG, "temperature", f"{self.temperature} is not positive", "use 1.0")
-        for key in ("budget", "break_even"):
-            if not 0 <= getattr(self, key) <= 1:
-                problem = f"{getattr(self, key)} is not in [0, 1]"
-                raise GossamerError(ErrorCode.CONFIG, key, problem, "use a fraction")
-        for key in ("budget_weight", "prior_weight"):
-            if getattr(self, key) < 0:
-                raise GossamerError(ErrorCode.CONFIG, key, f"{getattr(self, key)} is negative", "use 0 or more")
+        require_at_least(self, 1, "head_dim")
+        require_positive(self, "temperature")
+        for name in ("budget", "break_even"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, name, f"{share} is not in [0, 1]", "use a fraction, such as 0.5")
+        require_at_least(self, 0, "budget_weight", "prior_weight")
 
     @property
     def own_head_dim(self) -> int | None:
-        """Width of a head that does not follow from that of a token."""
+        """Width of a head that does not depend on the width of a token."""
         return self.head_dim
 
     @property
@@ -120,20 +116,20 @@ class AdaptiveConfig(AttentionConfig):
         )
 
     def make(self, host: Host) -> AdaptiveAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return AdaptiveAttention(self, host)
 
 
 class AdaptiveAttention(Attention):
-    """Softmax attention with relative positions, that can leave out queries, keys and weak dependencies.
+    """Softmax attention with relative positions that can drop queries, keys and weak dependencies.
 
-    A network that trains in stages sets ``pruning`` to False for as long as every dependency is to be kept.
+    A network that trains in stages sets ``pruning`` to False while every dependency must be kept.
     """
 
     def __init__(self, config: AdaptiveConfig, host: Host) -> None:
         super().__init__(host)
         if len(host.grid) != 2:
-            problem = f"a grid of {len(host.grid)} axes"
+            problem = f"relative positions need a grid of 2 axes, not {len(host.grid)}"
             raise GossamerError(ErrorCode.UNSUPPORTED, "adaptive", problem, "use images")
         self.config = config
         self.inner = self.head_dim * self.num_heads
@@ -145,7 +141,7 @@ class AdaptiveAttention(Attention):
             self.offsets = nn.Parameter(torch.zeros(self.num_heads, 2 * rows - 1, 2 * columns - 1))
             self.widths = nn.Parameter(0.1 * torch.arange(1, self.num_heads + 1))
         if config.gate != "none":
-            # Plain parameters, which a network's weight decay does not pull to zero.
+            # Plain parameters, to which a network's weight decay is not applied.
             bound = self.head_dim**-0.5
             self.gate = nn.Parameter(torch.empty(self.head_dim).uniform_(-bound, bound))
             self.gate_level = nn.Parameter(torch.tensor(-2.0))
@@ -164,15 +160,15 @@ class AdaptiveAttention(Attention):
         """Return the attended tokens; rows of dropped queries are exactly zero, in training too.
 
         Args:
-            tokens: (batch, tokens, dim).
-            grid: token counts along each axis.
-            token_mask: refused, since positions follow the whole grid.
-            kept_queries: True for tokens that ask; all if left out. Prefix tokens always do.
-            kept_keys: True for tokens that answer; all if left out. Prefix tokens always do.
+            tokens: Tokens (batch, tokens, dim).
+            grid: Number of tokens along each axis.
+            token_mask: Refused, since positions belong to the whole grid.
+            kept_queries: True for tokens that are queries (default: all). Prefix tokens always are.
+            kept_keys: True for tokens that are keys (default: all). Prefix tokens always are.
 
         Raises:
             GossamerError: ``E-UNSUPPORTED`` for a token mask.
-            ValueError: for a sample that keeps no key.
+            ValueError: A sample has no key.
         """
         self.check_grid(tokens, grid)
         refuse_mask("adaptive", token_mask)
@@ -180,13 +176,13 @@ class AdaptiveAttention(Attention):
         if torch.compiler.is_exporting() or (queries is None and keys is None):
             return self._masked(tokens, grid, queries, keys)  # a graph cannot follow how many are kept
         if keys is not None and not bool(keys.any(dim=1).all()):
-            raise ValueError("a sample keeps no key; keep at least one")
+            raise ValueError("a sample has no key; keep at least one")
         if queries is not None and not bool(queries.any()):
             return torch.zeros_like(tokens)
         count = tokens.shape[1]
         every = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        query_rows, real_queries = kept_rows(every if queries is None else queries)
-        key_rows, real_keys = kept_rows(every if keys is None else keys)
+        query_rows, real_queries = find_kept_rows(every if queries is None else queries)
+        key_rows, real_keys = find_kept_rows(every if keys is None else keys)
         if not self.pays(grid, query_rows.shape[1], key_rows.shape[1]):
             return self._masked(tokens, grid, queries, keys)
         bias = self._gathered_bias(grid, query_rows, key_rows)
@@ -218,12 +214,12 @@ class AdaptiveAttention(Attention):
             return pruned / (pruned.sum(dim=-1, keepdim=True) + epsilon), values
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the closed form with nothing pruned."""
+        """Return the cost with nothing pruned."""
         count = self.num_tokens(grid)
         return self.executed_cost(count, count)
 
     def executed_cost(self, queries: int, keys: int) -> Cost:
-        """Return the closed form of what is executed for gathered queries and keys."""
+        """Return the cost for these numbers of gathered queries and keys."""
         inner = self.inner
         macs = 2 * queries * keys * inner + (queries * inner if self.config.gate != "none" else 0)
         size = self.num_heads * queries * keys
@@ -235,11 +231,11 @@ class AdaptiveAttention(Attention):
         )
 
     def pays(self, grid: Grid, queries: int, keys: int) -> bool:
-        """Return whether gathering these many queries and keys is worth its own cost."""
+        """Return whether gathering these numbers of queries and keys is worth its own cost."""
         return self.executed_cost(queries, keys).macs < self.config.break_even * self.cost(grid).macs
 
     def auxiliary_loss(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor | None:
-        """Return the weighted prior and the budget of dependency pruning; prefix tokens are left out of both."""
+        """Return the weighted prior and the budget of dependency pruning, both without prefix tokens."""
         refuse_mask("adaptive", token_mask)
         budgeted = self.pruning and self.config.gate == "straight_through" and self.config.budget_weight > 0
         if not (budgeted or self.config.prior_weight > 0):
@@ -269,7 +265,7 @@ class AdaptiveAttention(Attention):
         return out if queries is None else out.masked_fill(~queries[..., None], 0.0)
 
     def _attend(self, asking: Tensor, answering: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Return the heads side by side, before the output projection."""
+        """Return the concatenated heads, before the output projection."""
         queries, keys, values = self._projected(asking, answering)
         if not self.pruning:
             added = None if bias is None else bias.to(queries.dtype)
@@ -295,7 +291,7 @@ class AdaptiveAttention(Attention):
         return heads.transpose(1, 2).flatten(2).to(asking.dtype)
 
     def _pruned_rows(self, queries: Tensor, keys: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Return rows of the pruned matrix without gradients, in place and in a cache's worth of memory."""
+        """Return rows of the pruned matrix without gradients, in place and in little memory."""
         logits = (queries * self.head_dim**-0.5) @ keys.transpose(-2, -1)
         if bias is not None:
             logits += bias
@@ -318,12 +314,12 @@ class AdaptiveAttention(Attention):
         return matrix / (matrix.sum(dim=-1, keepdim=True) + epsilon)
 
     def _gate(self, queries: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return 1 for the entries that are kept and 0 for the others, with the gradient of the mode."""
+        """Return 1 for kept entries and 0 for the others, with the gradient of the configured gate."""
         level, top = self._level(queries, logits, mask)
         margin = logits - level
         if self.config.gate == "faithful":
             return with_zero_gradient((margin > 0).to(logits.dtype).detach(), self.gate, self.gate_level)
-        # The row's maximum stays, so that no row is empty.
+        # The maximum of a row is always kept, so that no row is empty.
         hard = ((margin > 0) | (logits >= tie_threshold(top))).to(logits.dtype)
         soft = torch.sigmoid(margin / self.config.temperature)
         return hard.detach() + soft - soft.detach()
@@ -336,12 +332,12 @@ class AdaptiveAttention(Attention):
         return top + torch.log(threshold + (1.0 - threshold) * torch.exp(low - top)), top
 
     def _threshold(self, queries: Tensor) -> Tensor:
-        """Return t, the place of each query's threshold between the smallest and the largest weight of its row."""
+        """Return t, the position of each query's threshold between the smallest and the largest weight of its row."""
         gate, level = widen(self.gate), widen(self.gate_level)
         return torch.sigmoid(widen(queries) @ gate[:, None]) * torch.sigmoid(level)
 
     def _with_prefix(self, kept: Tensor | None) -> Tensor | None:
-        """Return the mask with prefix tokens kept, or None where all are."""
+        """Return the mask with prefix tokens kept, or None if all tokens are kept."""
         if kept is None or (not torch.compiler.is_exporting() and bool(kept.all())):
             return None
         if not self.num_prefix_tokens:
@@ -349,7 +345,7 @@ class AdaptiveAttention(Attention):
         return torch.cat([torch.ones_like(kept[:, : self.num_prefix_tokens]), kept[:, self.num_prefix_tokens :]], dim=1)
 
     def _bias(self, grid: Grid) -> Float[Tensor, "heads tokens tokens"] | None:
-        """Return the bias of every pair of tokens, zero for prefix tokens; kept between calls without gradients."""
+        """Return the bias of every pair of tokens, zero for prefix tokens. Without gradients it is cached."""
         if not self.config.relative_position:
             return None
         if torch.compiler.is_exporting() or torch.is_grad_enabled():
@@ -362,7 +358,7 @@ class AdaptiveAttention(Attention):
             return self._bias_cache[2]
         bias = self._new_bias(grid)
         fits = bias.numel() * bias.element_size() <= LARGEST_CACHE_BYTES
-        # The sources are held beside it, so that no later tensor can stand at the address of one that is gone.
+        # The sources are kept with it, so that no later tensor can have the address of one that was freed.
         self._bias_cache = (key, sources, bias) if fits else None
         return bias
 
@@ -378,12 +374,12 @@ class AdaptiveAttention(Attention):
 
 
 def tie_threshold(top: Tensor) -> Tensor:
-    """Return the logit from which an entry counts as equal to the largest of its row: no further than rounding goes."""
+    """Return the logit from which an entry equals the largest of its row up to rounding."""
     return top - 16 * torch.finfo(top.dtype).eps * (1 + top.abs())
 
 
 def self_supervised_prior(matrix: Float[Tensor, "batch heads tokens tokens"]) -> Float[Tensor, ""]:
-    """Return APFormer's prior (SSA) of attention matrices: nearly symmetric, and its sharpest row not flat.
+    """Return APFormer's prior (SSA), which favours nearly symmetric matrices with at least one sharp row.
 
     ``0.8 max(SmoothL1(n A, n A^T), 0.1) + 0.2 mean(10 max(min_i e_i - 0.9, 0))`` with e_i the entropy of row i over
     its largest possible value; 0.28 for a uniform matrix, 0.08 for the identity.

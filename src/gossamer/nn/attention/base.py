@@ -1,10 +1,10 @@
-"""What every attention mechanism promises.
+"""The base classes of attention mechanisms: ``AttentionConfig``, its parameters, and ``Attention``, its module.
 
-All mechanisms here are linear in their values::
+All mechanisms are linear in their values::
 
     output = project(merge_heads(A(x) @ V(x)))
 
-They differ in how the matrix A is formed, and in the order in which the product is evaluated.
+They differ in the matrix A, and in the order in which the product is evaluated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gossamer.nn.cost import Cost
 
 Grid = tuple[int, ...]
 FAR = -1e4
-"""Stands for a logit of minus infinity where a product with it must stay finite, in half precision too."""
+"""Replacement of a logit of minus infinity whose products stay finite, in half precision too."""
 
 
 @dataclass(frozen=True)
@@ -161,16 +161,16 @@ class AttentionConfig(ABC):
 
     @abstractmethod
     def make(self, host: Host) -> Attention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
 
 
 class Attention(nn.Module, ABC):
-    """A mechanism: tokens in, tokens out.
+    """An attention mechanism: a module from tokens to tokens of the same shape.
 
-    Tokens are ``num_prefix_tokens`` and then those of ``grid`` in row-major order, so their number is
-    ``num_prefix_tokens + prod(grid)``. ``token_mask`` is True for a real token; real tokens get exactly what they would
-    get without the others, and the others get zeros before the output projection's bias. A mechanism that cannot keep
-    this refuses a mask.
+    Tokens are ``num_prefix_tokens`` prefix tokens, then those of ``grid`` in row-major order, so their number is
+    ``num_prefix_tokens + prod(grid)``. ``token_mask`` is True for a real token. Real tokens get exactly the result of
+    the sequence without padding; padded tokens get zeros before the output projection's bias. A mechanism that cannot
+    guarantee this calls ``refuse_mask``.
     """
 
     def __init__(self, host: Host) -> None:
@@ -189,7 +189,13 @@ class Attention(nn.Module, ABC):
         grid: Grid,
         token_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the attended tokens, evaluated in the fastest order."""
+        """Return the attended tokens, evaluated in the fastest order.
+
+        Args:
+            tokens: Tokens (batch, tokens, dim).
+            grid: Number of tokens along each axis; it may differ from the grid that the mechanism is built for.
+            token_mask: True for real tokens (default: all).
+        """
 
     @abstractmethod
     def dense_form(
@@ -198,27 +204,27 @@ class Attention(nn.Module, ABC):
         grid: Grid,
         token_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> tuple[Float[Tensor, "batch heads tokens keys"], Float[Tensor, "batch heads keys head_dim"]]:
-        """Return the matrix A and the values V of the definition; quadratic in the tokens."""
+        """Return the matrix A and the values V of the definition, in work quadratic in the number of tokens."""
 
     @abstractmethod
     def cost(self, grid: Grid) -> Cost:
-        """Return the closed form of what ``forward`` costs for one image."""
+        """Return the cost of ``forward`` for one image, from its equations."""
 
     def auxiliary_loss(
         self, tokens: Float[Tensor, "batch tokens dim"], grid: Grid, token_mask: Tensor | None = None
     ) -> Float[Tensor, ""] | None:
-        """Return the loss that the mechanism adds to training, or None if it has none."""
+        """Return a loss that the mechanism adds to training, or None."""
         return None
 
     def pin(self, grid: Grid) -> None:
-        """Fix every choice that depends on the grid to the one for ``grid``, as an exported graph must."""
+        """Fix every choice that depends on the grid to the one for ``grid``, as an exported graph requires."""
 
     def apply_dense(
         self,
         matrix: Float[Tensor, "batch heads tokens keys"],
         values: Float[Tensor, "batch heads keys head_dim"],
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return ``project(merge_heads(matrix @ values))``: the definition, evaluated as it is written."""
+        """Return ``project(merge_heads(matrix @ values))``, the definition evaluated as it is written."""
         return self.project(matrix @ values)
 
     def project(
@@ -226,7 +232,7 @@ class Attention(nn.Module, ABC):
         heads: Float[Tensor, "batch heads tokens head_dim"],
         token_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the heads side by side, those of padding zero, through the output projection."""
+        """Return the output projection of the concatenated heads, with zeros for padding."""
         heads = heads if token_mask is None else zero_padding(heads, token_mask[:, None])
         return self.dropout(self.output(heads.transpose(1, 2).flatten(2)))
 
@@ -245,18 +251,18 @@ class Attention(nn.Module, ABC):
 def split_heads(
     projected: Float[Tensor, "batch tokens dims"], parts: int, num_heads: int
 ) -> tuple[Float[Tensor, "batch heads tokens head_dim"], ...]:
-    """Return the ``parts`` equal slices of the last axis, each with its heads as the second axis."""
+    """Return ``parts`` equal slices of the last axis, each with the heads as the second axis."""
     shaped = projected.unflatten(2, (parts, num_heads, -1))
     return torch.unbind(shaped.permute(2, 0, 3, 1, 4), dim=0)
 
 
 def zero_padding(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
-    """Return the tokens with padding set to zero; selected, not multiplied, since 0 * NaN is NaN."""
+    """Return the tokens with padding set to zero, by selection and not by a product, since 0 * NaN is NaN."""
     return tokens if token_mask is None else tokens.masked_fill(~token_mask[..., None], 0.0)
 
 
 def with_zero_gradient(result: Tensor, *parameters: Tensor | None) -> Tensor:
-    """Return the result, from which the parameters cancel, with a gradient of zero for them in place of none.
+    """Return the result, which does not depend on the parameters, with a gradient of zero for them rather than none.
 
     Training on several processes waits for the gradient of every parameter.
     """
@@ -275,7 +281,11 @@ def masked_softmax(logits: Tensor, token_mask: Tensor | None) -> Tensor:
 
 
 def refuse_mask(mechanism: str, token_mask: Tensor | None) -> None:
-    """Raise ``E-UNSUPPORTED`` where a mechanism whose result depends on the whole grid is given a mask."""
+    """Raise if a mechanism whose result depends on the whole grid is given a mask.
+
+    Raises:
+        GossamerError: ``E-UNSUPPORTED``.
+    """
     if token_mask is not None:
-        problem = "padded tokens would change the result of real ones"
+        problem = "padded tokens would change the result of real tokens"
         raise GossamerError(ErrorCode.UNSUPPORTED, mechanism, problem, "give images of one size, or use sequence_norm")

@@ -5,12 +5,12 @@
     [K, V] = X W_KV + b ;  A = softmax_j(K K^T / sqrt(d)) ;  out = concat_h(A_h V_h) W_O + b_O
 
 ``kv_pos`` adds a fixed sinusoid over the indices (i, j) of the matrix, and one linear map of m channels to one logit,
-shared by all heads. The map of a sum is the sum of maps, and a softmax over j does not see what depends on i alone, so
+shared by all heads. The map of a sum is the sum of maps, and terms that depend only on i cancel in a softmax over j, so
 
     softmax_j(w . (S_ij 1 + P_ij) + b) = softmax_j(alpha S_ij + g(j)),   alpha = sum(w)
 
-exactly: one temperature, one bias for each key. The table of n x n x m is never built here; ``dense_form`` is literal.
-The sources' scale, biases and initial values differ among themselves; what is done here is in ``docs/mechanisms.md``.
+exactly: one temperature, and one bias for each key. Only ``dense_form`` builds the table of n x n x m. The sources
+differ in scale, biases and initial values; ``docs/mechanisms.md`` states what is done here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.checks import require_at_least
 from gossamer.nn.attention.base import (
     FAR,
     Attention,
@@ -55,7 +55,7 @@ class KeyValueConfig(AttentionConfig):
     )
 
     def make(self, host: Host) -> KeyValueAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return KeyValueAttention(host)
 
 
@@ -64,9 +64,9 @@ class KeyValuePosConfig(AttentionConfig):
     """Parameters of key-value attention with the position map.
 
     Attributes:
-        channels: m, the channels of the sinusoid over each pair of indices.
-        faithful_init: start the map as a default linear layer, as published. Then the temperature is random and may be
-            negative; otherwise it starts at 1 and the key bias near 0.
+        channels: Number m of channels of the sinusoid over each pair of indices, 4 or more.
+        faithful_init: Whether the map starts as a default linear layer, as published. The temperature is then random
+            and may be negative; otherwise it starts at 1 and the key bias near 0.
 
     Raises:
         GossamerError: ``E-CONFIG`` for fewer than four channels.
@@ -88,13 +88,10 @@ class KeyValuePosConfig(AttentionConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.channels < 4:
-            raise GossamerError(
-                ErrorCode.CONFIG, "kv_pos", f"{self.channels} channels cannot code two indices", "use 4 or more"
-            )
+        require_at_least(self, 4, "channels")
 
     def make(self, host: Host) -> KeyValuePosAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return KeyValuePosAttention(self, host)
 
 
@@ -120,8 +117,8 @@ class KeyValueAttention(Attention):
         return masked_softmax(keys @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
-        """Three projections of ``N C^2``, two products of ``N^2 C``, one exponential an entry of each head's matrix."""
-        return _cost(self.num_tokens(grid), self.dim, self.num_heads)
+        """Return the cost of three projections of ``N C^2``, two products of ``N^2 C``, and the softmax."""
+        return _attention_cost(self.num_tokens(grid), self.dim, self.num_heads)
 
 
 class KeyValuePosAttention(Attention):
@@ -132,17 +129,17 @@ class KeyValuePosAttention(Attention):
         self.config = config
         self.key_value = nn.Linear(host.dim, 2 * host.dim, bias=host.qkv_bias)
         self.code_width = 2 * math.ceil(config.channels / 4)
-        self.position_weight, self.position_bias = position_map(config)
+        self.position_weight, self.position_bias = make_position_map(config)
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel."""
         self.check_grid(tokens, grid)
         keys, values = split_heads(self.key_value(zero_padding(tokens, token_mask)), 2, self.num_heads)
-        heads = biased_attention(
+        heads = attend_with_key_bias(
             keys,
             keys,
             values,
-            *reduced_map(self.position_weight, self.position_bias, keys.shape[2]),
+            *reduce_position_map(self.position_weight, self.position_bias, keys.shape[2]),
             scale=self.head_dim**-0.5,
             token_mask=token_mask,
         )
@@ -161,15 +158,15 @@ class KeyValuePosAttention(Attention):
         return masked_softmax(logits, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
-        """That of ``kv``, and ``N (m - c)`` for the bias of the keys, c channels coding the queries."""
+        """Return the cost of ``kv``, plus ``N (m - c)`` for the bias of the keys; c channels code the queries."""
         n = self.num_tokens(grid)
-        return _cost(n, self.dim, self.num_heads) + Cost(macs=n * (self.config.channels - self.code_width))
+        return _attention_cost(n, self.dim, self.num_heads) + Cost(macs=n * (self.config.channels - self.code_width))
 
 
-def position_map(config: KeyValuePosConfig) -> tuple[nn.Parameter, nn.Parameter]:
+def make_position_map(config: KeyValuePosConfig) -> tuple[nn.Parameter, nn.Parameter]:
     """Return fresh weights (m) and the bias (1) of the map from a pair's sinusoid to its logit.
 
-    Plain parameters: a network's initialization and weight decay of linear layers must not reach them.
+    They are plain parameters, so that a network's initialization and weight decay of linear layers leave them alone.
     """
     weight = nn.Parameter(torch.full((config.channels,), 1 / config.channels))
     bias = nn.Parameter(torch.zeros(1))
@@ -180,18 +177,18 @@ def position_map(config: KeyValuePosConfig) -> tuple[nn.Parameter, nn.Parameter]
     return weight, bias
 
 
-def reduced_map(weight: Tensor, bias: Tensor, keys: int) -> tuple[Tensor, Tensor]:
-    """Return what a softmax sees of the map: the temperature, and a bias for each key, in float32 or wider."""
+def reduce_position_map(weight: Tensor, bias: Tensor, keys: int) -> tuple[Tensor, Tensor]:
+    """Return the part of the map that a softmax depends on: temperature and bias of each key, in float32 or wider."""
     with torch.autocast(weight.device.type, enabled=False):
         weight = widen(weight)
         code_width = 2 * math.ceil(len(weight) / 4)
         code = sinusoidal_positions(keys, code_width, weight)
-        # The map's own bias is the same for all keys; it is added so that its gradient is zero, not missing.
+        # The map's own bias is the same for all keys; it is added so that its gradient is zero rather than missing.
         of_keys = torch.mm(code[:, : len(weight) - code_width], weight[code_width:, None])[:, 0] + bias.to(weight)
         return weight.sum(), of_keys
 
 
-def biased_attention(
+def attend_with_key_bias(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -204,18 +201,18 @@ def biased_attention(
     """Return ``softmax_j(alpha s Q K^T + g(j)) V`` for each head, through the fused kernel.
 
     Args:
-        queries: (batch, heads, queries, head_dim).
-        keys: (batch, heads, keys, head_dim).
-        values: (batch, heads, keys, head_dim).
-        temperature: alpha.
-        key_bias: g, one value a key.
-        scale: s.
-        token_mask: True for real keys.
+        queries: Queries (batch, heads, queries, head_dim).
+        keys: Keys (batch, heads, keys, head_dim).
+        values: Values (batch, heads, keys, head_dim).
+        temperature: Temperature alpha.
+        key_bias: Bias g of each key.
+        scale: Scale s of the products.
+        token_mask: True for real keys (default: all).
     """
     bias = key_bias.to(keys.dtype)[None, None, None]
     if torch.is_grad_enabled() and (keys.requires_grad or bias.requires_grad):
         scaled = queries * (temperature * scale).to(queries.dtype)
-        return _with_key_channel(scaled, keys, values, bias, token_mask)
+        return _attend_with_key_channel(scaled, keys, values, bias, token_mask)
     if token_mask is not None:
         bias = bias.masked_fill(~token_mask[:, None, None], float("-inf"))
     # One row of bias for all queries, in place of an n x n table.
@@ -224,11 +221,13 @@ def biased_attention(
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
 
 
-def _with_key_channel(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, token_mask: Tensor | None) -> Tensor:
+def _attend_with_key_channel(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, token_mask: Tensor | None
+) -> Tensor:
     """Return the heads with the bias as one more channel of the keys.
 
-    A mask that requires a gradient would send the fused kernel to its unfused path. Widths are padded with zeros to
-    a multiple of eight, and values to the width of the keys, which the kernel wants equal.
+    A mask that requires a gradient would make PyTorch use its unfused kernel. Widths are padded with zeros to a
+    multiple of eight, and values to the width of the keys, which the fused kernel requires to be equal.
     """
     head_dim = keys.shape[3]
     bias = bias.expand(keys.shape[0], keys.shape[1], 1, -1).transpose(2, 3)
@@ -250,6 +249,6 @@ def sinusoidal_positions(count: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
 
 
-def _cost(n: int, c: int, num_heads: int) -> Cost:
+def _attention_cost(n: int, c: int, num_heads: int) -> Cost:
     products = Cost(macs=2 * n * n * c, exponentials=num_heads * n * n, largest_intermediate=num_heads * n * n)
     return linear_cost(n, c, 2 * c) + products + linear_cost(n, c, c)

@@ -1,12 +1,12 @@
 """Stand-alone self-attention in a k x k neighbourhood (Ramachandran et al., arXiv 1906.05909; arXiv 2209.15287).
 
-Each position attends to the window around it; keys carry embeddings of their row and column in the window::
+Each position attends to the window around it; keys have embeddings of their row and column in the window::
 
     s_ij = t q . (k_ij + e_ij) ;  A = softmax over the window ;  out = concat_h(sum_ij A_ij v_ij) W_O + b_O
 
 with ``t = 1/sqrt(d)`` and, in each head, e the row embedding in the first half of the channels and the column embedding
 in the second. Positions beyond the border are zeros that take part in the softmax, as published, unless
-``mask_padding``. The published code mixes pixels by a wrong reshape and scales by nothing; this is the intended method.
+``mask_padding``. The published code mixes pixels by a wrong reshape and does not scale; this is the intended method.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gossamer.checks import require
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.base import FAR, Attention, AttentionConfig, Grid, Host, MechanismNote, refuse_mask
 from gossamer.nn.cost import Cost, linear_cost
@@ -29,9 +30,10 @@ class LocalConfig(AttentionConfig):
     """Parameters of local attention.
 
     Attributes:
-        window: odd side of the neighbourhood.
-        scale: divide logits by ``sqrt(head_dim)``; False, as published, saturates the softmax from the start.
-        mask_padding: leave positions beyond the border out of the softmax.
+        window: Side of the neighbourhood, an odd number.
+        scale: Whether logits are divided by ``sqrt(head_dim)``; False, as published, saturates the softmax from the
+            start.
+        mask_padding: Whether positions beyond the border are excluded from the softmax.
 
     Raises:
         GossamerError: ``E-CONFIG`` for an even window.
@@ -56,11 +58,11 @@ class LocalConfig(AttentionConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0:
-            raise GossamerError(ErrorCode.CONFIG, "window", f"{self.window} is not odd", "use 3, 5 or 7")
+        odd = self.window >= 1 and self.window % 2 == 1
+        require(odd, "window", f"{self.window} is not a positive odd number", "use 3, 5 or 7")
 
     def make(self, host: Host) -> LocalAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return LocalAttention(self, host)
 
 
@@ -70,13 +72,13 @@ class LocalAttention(Attention):
     def __init__(self, config: LocalConfig, host: Host) -> None:
         super().__init__(host)
         if host.num_prefix_tokens:
-            problem = f"{host.num_prefix_tokens} prefix token has no place in a neighbourhood"
+            problem = f"{host.num_prefix_tokens} prefix tokens have no neighbours"
             raise GossamerError(ErrorCode.UNSUPPORTED, "local", problem, 'use pooling="mean"')
         if len(host.grid) != 2:
-            problem = f"a grid of {len(host.grid)} axes"
+            problem = f"neighbourhoods need a grid of 2 axes, not {len(host.grid)}"
             raise GossamerError(ErrorCode.UNSUPPORTED, "local", problem, "use images")
         if self.head_dim % 2:
-            problem = f"a head of {self.head_dim} channels has no half for rows and half for columns"
+            problem = f"a head of {self.head_dim} channels cannot be halved for rows and columns"
             raise GossamerError(ErrorCode.CONFIG, "num_heads", problem, "choose heads of even width")
         self.config = config
         self.qkv = nn.Linear(host.dim, 3 * host.dim, bias=host.qkv_bias)
@@ -87,7 +89,7 @@ class LocalAttention(Attention):
         """Return the attended tokens, in time and memory linear in their number.
 
         Raises:
-            GossamerError: ``E-UNSUPPORTED`` for a mask: a window does not know which neighbours are real.
+            GossamerError: ``E-UNSUPPORTED`` for a mask, since a window would include padded neighbours.
         """
         queries, both = self._projected(tokens, grid, token_mask)
         side = self.config.window // 2
@@ -103,7 +105,7 @@ class LocalAttention(Attention):
         return self.dropout(self.output(heads.flatten(3).flatten(1, 2)))
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the matrix with a row of each window, and V; weights of positions beyond the border meet zeros."""
+        """Return the matrix with one window in each row, and V; weights of positions beyond the border are dropped."""
         queries, both = self._projected(tokens, grid, token_mask)
         queries, keys, values = (part.flatten(1, 2).transpose(1, 2) for part in (queries, *both.unbind(3)))
         window, (rows, columns) = self.config.window, grid
@@ -123,7 +125,7 @@ class LocalAttention(Attention):
         return matrix.scatter_add(-1, index.expand_as(weights), weights), values
 
     def cost(self, grid: Grid) -> Cost:
-        """Four projections of ``N C^2``, and keys, embeddings and values of ``k^2 N C`` each."""
+        """Return the cost of four projections of ``N C^2``, and of keys, embeddings and values of ``k^2 N C`` each."""
         n, c, k2 = self.num_tokens(grid), self.dim, self.config.window**2
         heads = self.num_heads
         extra = 2 * heads if self.config.mask_padding else 0
@@ -138,7 +140,7 @@ class LocalAttention(Attention):
         widths = [self.dim, 2 * self.dim]
         weights = self.qkv.weight.split(widths)
         biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(widths)
-        # The scale goes into the small weights; apart, queries need not be kept while keys and values are padded.
+        # The scale is applied to the small weights. Separate from keys and values, queries are not kept during padding.
         queries = F.linear(tokens, weights[0] * scale, None if biases[0] is None else biases[0] * scale)
         both = F.linear(tokens, weights[1], biases[1])
         queries = queries.unflatten(2, (self.num_heads, -1)).unflatten(1, grid)
@@ -152,7 +154,7 @@ class LocalAttention(Attention):
         return torch.cat([rows, columns], dim=-1).flatten(1, 2)
 
     def _beyond(self, grid: Grid, padded: Tensor) -> Tensor:
-        """Return a channel that is far at positions beyond the border, and zero inside."""
+        """Return a channel that is ``FAR`` at positions beyond the border, and zero inside."""
         side = self.config.window // 2
         inside = torch.zeros(1, *grid, 1, 1, dtype=padded.dtype, device=padded.device)
         channel = F.pad(inside, (0, 0, 0, 0, side, side, side, side), value=FAR)

@@ -5,16 +5,16 @@ Queries, keys and values are each normalized over the tokens, per head and chann
     t_hat = gamma (t - mean_tokens(t)) / sqrt(var_tokens(t) + eps) + beta
     out   = concat_h(Q_hat_h (K_hat_h^T V_hat_h / N)) W_O + b_O
 
-Since no softmax stands between them, one function has several orders of evaluation, chosen by their work:
+Without a softmax between the products, one function has several orders of evaluation, chosen by their work:
 
-- ``quadratic``, as the definition is read, for fewer tokens than a head is wide;
+- ``quadratic``, as the definition is written, for fewer tokens than a head is wide;
 - ``folded``: projections of centred tokens, ``K^T V``, and all scales folded into its d x d matrices;
 - ``gram``: normalization is affine in the projections and those are affine in X, so the layer is ``(X - mean) A + c``
-  with one C x C matrix that depends on the image through mean and covariance of its tokens alone. Queries, keys and
+  with one C x C matrix that depends on the image only through mean and covariance of its tokens. Queries, keys and
   values are never formed.
 
-The paper's abstract fixes the method; what it leaves open (biased variance, eps, statistics of each image alone) is
-decided in ``docs/decisions/0003-sequence-norm-open-points.md``.
+The paper leaves points open (biased variance, eps, statistics of each image by itself);
+``docs/decisions/0003-sequence-norm-open-points.md`` decides them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gossamer.checks import require_positive
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.base import (
     Attention,
@@ -39,10 +40,10 @@ from gossamer.nn.attention.base import (
     zero_padding,
 )
 from gossamer.nn.cost import Cost
-from gossamer.nn.moments import CHUNK, TokenMoments, affine_map, token_moments
+from gossamer.nn.moments import CHUNK, TokenMoments, apply_affine_map, token_moments
 from gossamer.nn.precision import widen, working_dtype
 
-Order = Literal["quadratic", "folded", "gram"]
+EvaluationOrder = Literal["quadratic", "folded", "gram"]
 SQUARED_ROWS = 128
 
 
@@ -51,9 +52,9 @@ class SequenceNormConfig(AttentionConfig):
     """Parameters of sequence normalization.
 
     Attributes:
-        eps: added to the variance, inside the square root.
-        center: subtract the mean over the tokens; without it, divide by the root mean square.
-        evaluation: the order of evaluation; ``auto`` takes the one of least work for the grid. Weights are the same.
+        eps: Number above 0 that is added to the variance, inside the square root.
+        center: Whether the mean over the tokens is subtracted; otherwise tokens are divided by their root mean square.
+        evaluation: Order of evaluation; ``auto`` takes the one of least work for the grid. Weights are the same.
 
     Raises:
         GossamerError: ``E-CONFIG`` when eps is not positive, ``E-UNSUPPORTED`` for ``gram`` without centering.
@@ -80,14 +81,13 @@ class SequenceNormConfig(AttentionConfig):
     )
 
     def __post_init__(self) -> None:
-        if not self.eps > 0:
-            raise GossamerError(ErrorCode.CONFIG, "sequence_norm", f"eps {self.eps} is not positive", "use 1e-5")
+        require_positive(self, "eps")
         if self.evaluation == "gram" and not self.center:
             problem = "the gram evaluation centres the tokens"
             raise GossamerError(ErrorCode.UNSUPPORTED, "sequence_norm", problem, "use evaluation folded, or center")
 
     def make(self, host: Host) -> SequenceNormAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return SequenceNormAttention(self, host)
 
 
@@ -101,7 +101,7 @@ class SequenceNormAttention(Attention):
         # Rows are queries, keys, values.
         self.gamma = nn.Parameter(torch.ones(3, host.dim))
         self.beta = nn.Parameter(torch.zeros(3, host.dim))
-        self._pinned: Order | None = None
+        self._pinned: EvaluationOrder | None = None
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, in time and memory linear in their number."""
@@ -122,7 +122,7 @@ class SequenceNormAttention(Attention):
         projected = self.qkv(zero_padding(tokens, token_mask))
         with torch.autocast(tokens.device.type, enabled=False):
             projected = widen(projected)
-            count = _count(projected, token_mask)[:, None, None]
+            count = _count_tokens(projected, token_mask)[:, None, None]
             if self.config.center:
                 projected = projected - zero_padding(projected, token_mask).sum(dim=1, keepdim=True) / count
             power = zero_padding(projected, token_mask).square().sum(dim=1, keepdim=True) / count
@@ -132,7 +132,7 @@ class SequenceNormAttention(Attention):
             return queries @ (keys / count[..., None]).transpose(-2, -1), values
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the closed form of the order that the grid gets."""
+        """Return the cost of the order of evaluation that the grid gets."""
         n, c = self.num_tokens(grid), self.dim
         order = self.order_for(grid)
         largest = {
@@ -147,14 +147,16 @@ class SequenceNormAttention(Attention):
         self._pinned = None
         self._pinned = self.order_for(grid)
 
-    def order_for(self, grid: Grid) -> Order:
+    def order_for(self, grid: Grid) -> EvaluationOrder:
         """Return the order of evaluation for a grid: the pinned or forced one, or that of least work."""
         if self._pinned is not None:
             return self._pinned
         if self.config.evaluation != "auto":
             return self.config.evaluation
         n = self.num_tokens(grid)
-        orders: tuple[Order, ...] = get_args(Order) if self.config.center else ("quadratic", "folded")
+        orders: tuple[EvaluationOrder, ...] = (
+            get_args(EvaluationOrder) if self.config.center else ("quadratic", "folded")
+        )
         return min(orders, key=lambda order: self._macs(order, n))
 
     def affine_form(
@@ -173,7 +175,7 @@ class SequenceNormAttention(Attention):
         with torch.autocast(weight.device.type, enabled=False):
             mean, covariance = moments.finish()
             weight, projection = weight.to(working), projection.to(working)
-            # Weights get a batch axis: a matrix times a batch of matrices would be transposed and copied.
+            # Weights get a batch axis, since a matrix times a batch of matrices would be transposed and copied.
             spread = weight[None] @ covariance.to(working)
             variance = (spread * weight).sum(dim=-1).clamp(min=0.0)
             gamma, beta = (parameter.to(working).flatten() for parameter in (self.gamma, self.beta))
@@ -193,14 +195,14 @@ class SequenceNormAttention(Attention):
 
     def _gram(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
         mean, matrix, offset = self.affine_form(token_moments(tokens, token_mask))
-        return self._finish(affine_map(zero_padding(tokens, token_mask), mean, matrix, offset), token_mask)
+        return self._finish(apply_affine_map(zero_padding(tokens, token_mask), mean, matrix, offset), token_mask)
 
     def _folded(self, tokens: Tensor, token_mask: Tensor | None) -> Tensor:
         dtype, working, center = tokens.dtype, working_dtype(tokens), self.config.center
         tokens = widen(zero_padding(tokens, token_mask))
-        count = tokens.shape[1] if token_mask is None else _count(tokens, token_mask)[:, None, None]
+        count = tokens.shape[1] if token_mask is None else _count_tokens(tokens, token_mask)[:, None, None]
         if center:
-            # The projections of centred tokens are centred: bias and mean drop out.
+            # The projections of centred tokens are centred, so bias and mean cancel.
             tokens = zero_padding(tokens - tokens.sum(dim=1, keepdim=True) / count, token_mask)
         bias = None if center else self.qkv.bias
         projected = zero_padding(F.linear(tokens.to(dtype), self.qkv.weight, bias), token_mask)
@@ -208,7 +210,7 @@ class SequenceNormAttention(Attention):
         with torch.autocast(projected.device.type, enabled=False):
             projected = projected.to(working)
             power = _sum_of_squares(projected) + self.config.eps * count
-            # Scales over sqrt(N), as columns: those of keys and values multiply to that of K^T V / N.
+            # Scales over sqrt(N), as columns; the product of those of keys and values is that of K^T V / N.
             scale = (self.gamma.to(working).flatten() * torch.rsqrt(power)).unflatten(2, (3, self.num_heads, -1, 1))
             of_queries, of_keys, of_values = scale[:, 0].unbind(1)
             beta = self.beta.to(working).unflatten(1, (self.num_heads, 1, -1)).unbind(0)
@@ -235,7 +237,7 @@ class SequenceNormAttention(Attention):
         """Return (batch, 3 C) as (batch, 3, heads, head_dim)."""
         return channels.unflatten(1, (3, self.num_heads, -1))
 
-    def _macs(self, order: Order, n: int) -> int:
+    def _macs(self, order: EvaluationOrder, n: int) -> int:
         c, d = self.dim, self.head_dim
         if order == "quadratic":
             return 4 * n * c * c + 2 * n * n * c
@@ -247,7 +249,7 @@ class SequenceNormAttention(Attention):
 
 
 def _sum_of_squares(projected: Tensor) -> Tensor:
-    """Return the sum over the tokens; without gradients a few rows at a time, whose squares stay in a cache."""
+    """Return the sum of squares over the tokens; without gradients a few rows at a time, which stay in a cache."""
     if torch.is_grad_enabled() or torch.compiler.is_exporting():
         return (projected * projected).sum(dim=1, keepdim=True)
     total = projected.new_zeros(projected.shape[0], 1, projected.shape[2])
@@ -257,8 +259,8 @@ def _sum_of_squares(projected: Tensor) -> Tensor:
     return total
 
 
-def _count(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
-    """Return the number of real tokens of each sample; at least one, whose rows are then zero in any case."""
+def _count_tokens(tokens: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Return the number of real tokens of each sample, at least one so that it can be divided by."""
     if token_mask is None:
         return torch.ones(tokens.shape[0], dtype=tokens.dtype, device=tokens.device) * tokens.shape[1]
     return token_mask.sum(dim=1).clamp(min=1).to(tokens.dtype)

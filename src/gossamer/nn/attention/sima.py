@@ -4,8 +4,8 @@
 
     out = concat_h((Q_h / |Q_h|_1) ((K_h / |K_h|_1)^T V_h)) W_O + b_O
 
-The norms are over the tokens, per head and channel; values are left as they are, and nothing is divided by N, so the
-output shrinks as 1/N. It is the nearest published relative of sequence normalization, kept as a baseline.
+The norms are over the tokens, per head and channel. Values are not normalized and nothing is divided by N, so the
+output shrinks as 1/N. It is the published mechanism closest to sequence normalization, kept as a baseline.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class SimAConfig(AttentionConfig):
     )
 
     def make(self, host: Host) -> SimAAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return SimAAttention(host)
 
 
 class SimAAttention(Attention):
-    """``(Q / |Q|_1) (K / |K|_1)^T V`` for each head, from the right where the tokens outnumber a head's channels."""
+    """``(Q / |Q|_1) (K / |K|_1)^T V`` for each head, evaluated from the right if tokens outnumber a head's channels."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
@@ -58,7 +58,7 @@ class SimAAttention(Attention):
             if self.num_tokens(grid) < self.head_dim:
                 heads = (queries * scale) @ keys.transpose(-2, -1) @ values
             else:
-                # Both norms act on the same channel of the small matrix: the tokens are never rescaled.
+                # Both norms act on the same channel of the small matrix, so the tokens are never rescaled.
                 heads = queries @ (scale.transpose(-2, -1) * (keys.transpose(-2, -1) @ values))
         return self.project(heads.to(tokens.dtype))
 
@@ -69,7 +69,7 @@ class SimAAttention(Attention):
             return (queries * scale) @ keys.transpose(-2, -1), values
 
     def cost(self, grid: Grid) -> Cost:
-        """Four projections of ``N C^2``, and two products of ``N C min(N, d)``."""
+        """Return the cost of four projections of ``N C^2``, and two products of ``N C min(N, d)``."""
         n, c = self.num_tokens(grid), self.dim
         products = Cost(macs=2 * n * c * (n if n < self.head_dim else self.head_dim), largest_intermediate=3 * n * c)
         return linear_cost(n, c, 3 * c) + products + linear_cost(n, c, c)

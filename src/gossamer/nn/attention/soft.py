@@ -1,14 +1,14 @@
 """SOFT: softmax-free attention with a Gaussian kernel (Lu et al., arXiv 2110.11945; SOFT++: arXiv 2207.03341).
 
-Queries and keys are one projection, so the kernel is symmetric; a low-rank expansion from m landmarks replaces it::
+Queries and keys share one projection, so the kernel is symmetric; a low-rank expansion from m landmarks replaces it::
 
     q = X W_q / d^(1/4) ;  A = exp(-|l_a - l_b|^2 / 2) ;  P = exp(-|l_a - q_i|^2 / 2)      l = landmarks(q)
     out = concat_h(P^T (inv(A + jitter I) (P V))) W_O + b_O
 
 evaluated from the right, in ``3 N m C`` multiply-accumulates. By default the landmarks are the averages of 7 x 7 cells
 of any grid, so the work is linear in the tokens; the released code pools by a fixed ratio, which is quadratic.
-``soft_norm`` multiplies the inverse by ``D^(-1/2)`` on both sides, D the row sums of A, for each matrix by itself.
-Where paper, released code and this file differ is in ``docs/decisions/0009-soft.md``.
+``soft_norm`` multiplies the inverse by ``D^(-1/2)`` on both sides, D the row sums of A, for each matrix independently.
+``docs/decisions/0009-soft.md`` lists the differences between paper, released code and this file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gossamer.checks import require, require_at_least, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention.base import (
     Attention,
@@ -34,13 +35,13 @@ from gossamer.nn.attention.base import (
 )
 from gossamer.nn.cost import Cost
 from gossamer.nn.gaussian_kernel import gaussian_kernel, pool_cells
-from gossamer.nn.inverse import Method, symmetric_inverse
+from gossamer.nn.inverse import InverseMethod, symmetric_inverse
 from gossamer.nn.precision import widen
 
 CHUNK = 1024
-"""Tokens of a chunk, where the kernel is formed in chunks."""
+"""Number of tokens of a chunk, if the kernel is formed in chunks."""
 LARGEST_KERNEL = 2**21
-"""Entries of a kernel that is formed in one piece without gradients."""
+"""Largest number of entries of a kernel that is formed in one piece, without gradients."""
 SMALLEST_ROW_SUM = 1e-3
 """Row sums of the low-rank matrix may be slightly negative; ``scale="full"`` divides by their root."""
 
@@ -50,29 +51,30 @@ class SoftConfig(AttentionConfig):
     """Parameters of SOFT.
 
     Attributes:
-        landmarks: ``pooling`` averages the tokens of each cell; ``convolution`` is the released form: a strided
-            convolution shared by all heads, LayerNorm and GELU.
-        cells: rows and columns of cells that ``pooling`` divides the grid into; fewer where the grid is smaller.
-        ratio: kernel and stride of ``convolution``.
-        inverse: ``newton`` of ``steps`` steps, as published; ``newton_tolerance``; ``cholesky``, which is faster on a
-            CPU and is another function where A is ill-conditioned.
-        steps: Newton steps.
-        tolerance: residual at which ``newton_tolerance`` stops.
-        jitter: added to the diagonal of A.
-        closed_form_gradient: for ``newton``, the gradient of an exact inverse, as published.
-        scale: ``reference`` multiplies by (tokens of the grid that the network was built for) / (tokens), since row
-            sums grow with the tokens; ``full`` normalizes by the root of the row sums of the whole matrix; ``none``
-            does neither.
-        local_kernel: side of a depthwise convolution on the values that is added, as released; 0 for none.
+        landmarks: Source of the landmarks: ``pooling`` averages the tokens of each cell; ``convolution`` is the
+            released form, a strided convolution shared by all heads, LayerNorm and GELU.
+        cells: Rows and columns of cells that ``pooling`` divides the grid into, 1 or more; fewer if the grid is
+            smaller.
+        ratio: Kernel and stride of ``convolution``, 1 or more.
+        inverse: Inverse of A: ``newton`` with ``steps`` steps, as published; ``newton_tolerance``; or ``cholesky``,
+            which is faster on a CPU and a different function if A is ill-conditioned.
+        steps: Number of Newton steps, 1 or more.
+        tolerance: Residual at which ``newton_tolerance`` stops, above 0.
+        jitter: Number added to the diagonal of A, 0 or more.
+        closed_form_gradient: Whether ``newton`` uses the gradient of an exact inverse, as published.
+        scale: Factor on the matrix: ``reference`` is (tokens of the grid that the network was built for) / (tokens),
+            since row sums grow with the tokens; ``full`` normalizes by the root of the row sums of the whole matrix;
+            ``none`` is 1.
+        local_kernel: Odd side of a depthwise convolution of the values that is added, as released; 0 for none.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for a number that makes no sense.
+        GossamerError: ``E-CONFIG``, for a number out of range.
     """
 
     landmarks: Literal["pooling", "convolution"] = "pooling"
     cells: tuple[int, int] = (7, 7)
     ratio: int = 8
-    inverse: Method = "newton"
+    inverse: InverseMethod = "newton"
     steps: int = 20
     tolerance: float = 1e-5
     jitter: float = 0.01
@@ -101,26 +103,21 @@ class SoftConfig(AttentionConfig):
     normalized: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for key in ("ratio", "steps"):
-            if getattr(self, key) < 1:
-                raise GossamerError(ErrorCode.CONFIG, key, f"{getattr(self, key)} is less than 1", "use 1 or more")
-        if min(self.cells) < 1:
-            raise GossamerError(ErrorCode.CONFIG, "cells", f"{self.cells} has no cells", "use (7, 7)")
-        if self.jitter < 0 or not self.tolerance > 0:
-            problem = f"jitter {self.jitter} or tolerance {self.tolerance} is not positive"
-            raise GossamerError(ErrorCode.CONFIG, self.name, problem, "use jitter 0.01 and tolerance 1e-5")
-        if self.local_kernel < 0 or (self.local_kernel and self.local_kernel % 2 == 0):
-            problem = f"{self.local_kernel} is not odd"
-            raise GossamerError(ErrorCode.CONFIG, "local_kernel", problem, "use an odd side, or 0")
+        require_at_least(self, 1, "ratio", "steps")
+        require(min(self.cells) >= 1, "cells", f"{self.cells} is less than 1", "use 1 or more, such as (7, 7)")
+        require_at_least(self, 0, "jitter")
+        require_positive(self, "tolerance")
+        odd = self.local_kernel == 0 or (self.local_kernel > 0 and self.local_kernel % 2 == 1)
+        require(odd, "local_kernel", f"{self.local_kernel} is not odd", "use an odd side, or 0 for none")
 
     def make(self, host: Host) -> SoftAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return SoftAttention(self, host)
 
 
 @dataclass(frozen=True)
 class SoftNormConfig(SoftConfig):
-    """Parameters of SOFT with the symmetric normalization of SOFT++; those of ``SoftConfig``."""
+    """Parameters of SOFT with the symmetric normalization of SOFT++, the same as those of ``SoftConfig``."""
 
     name: ClassVar[str] = "soft_norm"
     note: ClassVar[MechanismNote] = MechanismNote(
@@ -142,7 +139,7 @@ class SoftAttention(Attention):
     def __init__(self, config: SoftConfig, host: Host) -> None:
         super().__init__(host)
         if len(host.grid) != 2 and (config.landmarks == "convolution" or config.local_kernel):
-            problem = f"convolutions on a grid of {len(host.grid)} axes"
+            problem = f"convolutions need a grid of 2 axes, not {len(host.grid)}"
             raise GossamerError(ErrorCode.UNSUPPORTED, config.name, problem, "use pooling landmarks")
         self.config = config
         self._pinned: bool | None = None
@@ -163,7 +160,7 @@ class SoftAttention(Attention):
         """Return the attended tokens, in time and memory linear in their number.
 
         Raises:
-            GossamerError: ``E-UNSUPPORTED`` for a mask: the cells of the landmarks follow the padded grid.
+            GossamerError: ``E-UNSUPPORTED`` for a mask, since the cells of the landmarks include padding.
         """
         points, landmarks = self._checked_points(tokens, grid, token_mask)
         if self.folds(grid):
@@ -182,9 +179,9 @@ class SoftAttention(Attention):
         return self.project(heads)
 
     def _folded(self, points: Tensor, landmarks: Tensor, tokens: Tensor, grid: Grid) -> Tensor:
-        """Project the m landmarks' sums of tokens instead of the tokens: values and heads are never formed.
+        """Project the m landmarks' sums of tokens instead of the tokens, so that values and heads are never formed.
 
-        A kernel that no core's cache holds is formed twice, in chunks, which is faster than to write and read it once.
+        A kernel too large for a core's cache is formed twice, in chunks, which is faster than writing and reading it.
         """
         power, inverse = self.head_dim**-0.5, self._inverse(landmarks)
         with torch.autocast(tokens.device.type, enabled=False):
@@ -212,13 +209,13 @@ class SoftAttention(Attention):
         return self.dropout(out)
 
     def _mixed(self, sums: Tensor, weights: Tensor, inverse: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Return what P^T is multiplied by (batch, heads x landmarks, dim), and the bias that is added.
+        """Return the factor of P^T (batch, heads x landmarks, dim), and the bias that is added to the product.
 
         Args:
-            sums: P X (batch, heads x landmarks, dim).
-            weights: row sums of P (batch, heads, landmarks, 1).
-            inverse: (batch, heads, landmarks, landmarks).
-            grid: token counts along each axis.
+            sums: Product P X (batch, heads x landmarks, dim).
+            weights: Row sums of P (batch, heads, landmarks, 1).
+            inverse: Inverse kernel of the landmarks (batch, heads, landmarks, landmarks).
+            grid: Number of tokens along each axis.
         """
         value, output = (layer.weight.to(sums.dtype).t() for layer in (self.value, self.output))
         values = sums.unflatten(1, (self.num_heads, -1)) @ value.unflatten(1, (self.num_heads, -1)).transpose(0, 1)
@@ -228,13 +225,13 @@ class SoftAttention(Attention):
         return mixed.flatten(1, 2), self.output.bias.to(sums.dtype)[None, None]
 
     def _streams(self, grid: Grid) -> bool:
-        """Return whether the kernel is formed in chunks, twice: without gradients, where it is large."""
+        """Return whether the kernel is formed twice, in chunks: if it is large, and without gradients."""
         if torch.is_grad_enabled() or torch.compiler.is_exporting():
             return False
         return self.num_heads * self._num_landmarks(grid) * self.num_tokens(grid) > LARGEST_KERNEL
 
     def folds(self, grid: Grid) -> bool:
-        """Return whether projecting landmarks takes less work than projecting tokens, or what was pinned."""
+        """Return whether landmarks are projected rather than tokens: the pinned choice, or the one of less work."""
         if self._pinned is not None:
             return self._pinned
         if self.config.local_kernel or self.config.scale == "full":
@@ -261,10 +258,10 @@ class SoftAttention(Attention):
         return matrix + self._local_matrix(matrix, grid) if self.config.local_kernel else matrix, values
 
     def cost(self, grid: Grid) -> Cost:
-        """The kernels, the inverse, and whichever is less: projections of tokens, or of landmarks."""
+        """Return the cost of the kernels, the inverse, and the projections of tokens or of landmarks."""
         n, c, h, d = self.num_tokens(grid), self.dim, self.num_heads, self.head_dim
         cells, m = self._landmark_grid(grid), self._num_landmarks(grid)
-        # The shared projection and its mean's, kernels P and A, and the product with the inverse.
+        # The shared projection of tokens and of their mean, kernels P and A, and the product with the inverse.
         macs = (n + 1) * c * c + h * (n * m * d + 2 * m * m * d)
         if self.folds(grid):
             macs += 2 * m * c * (h * n + c)
@@ -292,14 +289,14 @@ class SoftAttention(Attention):
         return widen(values)
 
     def _checked_points(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return points and landmarks in float32 or wider, after the checks of every call."""
+        """Return points and landmarks in float32 or wider, after checking grid and mask."""
         self.check_grid(tokens, grid)
         refuse_mask(self.config.name, token_mask)
         points, landmarks = self._points(tokens, grid)
         return widen(points), widen(landmarks)
 
     def _inverse(self, landmarks: Tensor) -> Tensor:
-        """Return the inverse of the landmarks' kernel (batch, heads, landmarks, landmarks), normalized or not."""
+        """Return the inverse of the landmarks' kernel (batch, heads, landmarks, landmarks)."""
         with torch.autocast(landmarks.device.type, enabled=False):
             square = gaussian_kernel(landmarks, landmarks, self.head_dim**-0.5)
             eye = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
@@ -318,7 +315,7 @@ class SoftAttention(Attention):
             return root[..., :, None] * inverse * root[..., None, :]
 
     def _condition(self) -> float:
-        """Return a bound on ``|A + jitter I|_1`` over its smallest eigenvalue: no entry of A exceeds 1."""
+        """Return a bound on ``|A + jitter I|_1`` over its smallest eigenvalue, since no entry of A exceeds 1."""
         pooling = self.config.landmarks == "pooling"
         most = self.num_prefix_tokens + math.prod(self.config.cells) if pooling else self.reference_tokens
         return 1.0 + most / self.config.jitter if self.config.jitter else math.inf
@@ -338,11 +335,11 @@ class SoftAttention(Attention):
     def _points(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Return the shared projection (batch, heads, tokens, head_dim) and its landmarks (batch, heads, m, head_dim).
 
-        The kernel depends on differences alone, so both may be moved together: near zero less cancels.
+        The kernel depends only on differences, so both may be shifted together; near zero fewer digits cancel.
         """
         prefix = self.num_prefix_tokens
         if self.config.landmarks == "pooling":
-            # The mean goes through the projection's bias, which the kernel does not see; its gradient is zero.
+            # The mean is subtracted like a bias of the projection, on which the kernel does not depend.
             weight = self.shared.weight.t()
             mean = tokens.detach().mean(dim=1, keepdim=True) @ weight.detach()
             projected = torch.baddbmm(-mean.to(tokens.dtype), tokens, weight[None].expand(tokens.shape[0], -1, -1))
@@ -362,7 +359,7 @@ class SoftAttention(Attention):
         return points - mean, landmarks - mean
 
     def _scale(self, grid: Grid, like: Tensor) -> Tensor:
-        """Return the factor on the matrix; a tensor, since a graph may leave the grid open."""
+        """Return the factor on the matrix, as a tensor since a graph may leave the grid open."""
         one = torch.ones((), dtype=like.dtype, device=like.device)
         return self.reference_tokens / (one * self.num_tokens(grid)) if self.config.scale == "reference" else one
 

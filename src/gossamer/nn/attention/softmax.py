@@ -41,7 +41,7 @@ class SoftmaxConfig(AttentionConfig):
     )
 
     def make(self, host: Host) -> SoftmaxAttention:
-        """Return the mechanism for a network that decided ``host``."""
+        """Return the mechanism for a network with the choices of ``host``."""
         return SoftmaxAttention(host)
 
 
@@ -53,7 +53,7 @@ class SoftmaxAttention(Attention):
         self.qkv = nn.Linear(host.dim, 3 * host.dim, bias=host.qkv_bias)
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
-        """Return the attended tokens, through the fused kernel."""
+        """Return the attended tokens, evaluated by the fused kernel."""
         self.check_grid(tokens, grid)
         queries, keys, values = split_heads(self.qkv(zero_padding(tokens, token_mask)), 3, self.num_heads)
         mask = None if token_mask is None else token_mask[:, None, None, :]
@@ -67,7 +67,7 @@ class SoftmaxAttention(Attention):
         return masked_softmax(queries @ keys.transpose(-2, -1) * self.head_dim**-0.5, token_mask), values
 
     def cost(self, grid: Grid) -> Cost:
-        """Four projections of ``N C^2``, two products of ``N^2 C``, one exponential an entry of each head's matrix."""
+        """Return the cost of four projections of ``N C^2``, two products of ``N^2 C``, and the softmax."""
         n, c = self.num_tokens(grid), self.dim
         products = Cost(
             macs=2 * n * n * c, exponentials=self.num_heads * n * n, largest_intermediate=self.num_heads * n * n

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gossamer.nn.attention import Attention, AttentionConfig, KeyValueConfig, KeyValuePosConfig, SoftmaxConfig
 from gossamer.nn.attention.base import Grid, Host, refuse_mask
-from gossamer.nn.attention.key_value import biased_attention, position_map, reduced_map
+from gossamer.nn.attention.key_value import attend_with_key_bias, make_position_map, reduce_position_map
 from gossamer.nn.cost import Cost, linear_cost
 
 KeyStride = Literal["s1", "shared_twostride", "shared_slice", "s2"]
@@ -126,7 +126,7 @@ class ConvolutionalAttention(Attention):
         self.value = nn.Linear(dim, dim, bias=bias)
         self.position_weight = self.position_bias = None
         if isinstance(config, KeyValuePosConfig):
-            self.position_weight, self.position_bias = position_map(config)
+            self.position_weight, self.position_bias = make_position_map(config)
 
     def forward(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens, through the fused kernel.
@@ -142,7 +142,7 @@ class ConvolutionalAttention(Attention):
             heads = F.scaled_dot_product_attention(queries, keys, values, scale=scale)
         else:
             temperature, bias = self._position_terms(keys)
-            heads = biased_attention(queries, keys, values, temperature, bias, scale=scale)
+            heads = attend_with_key_bias(queries, keys, values, temperature, bias, scale=scale)
         return self.project(self._enlarge(heads.transpose(2, 3), grid).transpose(2, 3))
 
     def dense_form(self, tokens: Tensor, grid: Grid, token_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -199,7 +199,7 @@ class ConvolutionalAttention(Attention):
     def _position_terms(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         assert self.position_weight is not None
         assert self.position_bias is not None
-        temperature, bias = reduced_map(self.position_weight, self.position_bias, keys.shape[2])
+        temperature, bias = reduce_position_map(self.position_weight, self.position_bias, keys.shape[2])
         return temperature.to(keys.dtype), bias.to(keys.dtype)
 
     def _enlarge(self, heads: Tensor, grid: Grid) -> Tensor:
