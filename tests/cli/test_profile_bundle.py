@@ -1,4 +1,4 @@
-"""``gossamer profile`` of a bundle: its figures, its engines, and where the time of a prediction goes."""
+"""``gossamer profile`` of a bundle: figures, engines, and the time of the stages of a prediction."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_stages_of_a_classifier_and_of_a_segmenter(tmp_path: Path, capsys: pytes
     assert run(["profile", str(tmp_path / "organs"), str(volumes), "--threads", "1"]) == 0
     text = capsys.readouterr().out
     assert "postprocess" in text
-    assert "wall time of 2 inputs" in text
+    assert "2 inputs" in text
     kept = [path for path in sorted(tmp_path.rglob("*")) if not {"chest", "organs"} & set(path.parts)]
     assert kept == before
 
@@ -113,7 +113,7 @@ def test_both_engines_take_turns(
     assert "openvino made" in found["engines"]["openvino"]["latency_p95"]["detail"]
     assert found["faster"] == "openvino"
     assert run(["profile", str(folder), "--threads", "1"]) == 0
-    assert "openvino is 1.50 times faster here" in " ".join(capsys.readouterr().out.split())
+    assert "1.50 times faster" in " ".join(capsys.readouterr().out.split())
 
 
 def test_stages_of_a_run(
@@ -142,18 +142,20 @@ def test_profiling_a_bundle_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "where"),
     [
-        (["BUNDLE", "--attention", "sima", "--num-classes", "3"], "leave --attention, --num-classes out"),
-        (["BUNDLE", "--image-size", "64x64"], "a bundle keeps its own network"),
-        (["BUNDLE", "--batch", "0"], "0 is less than 1"),
-        (["vit_nano", "PICTURES"], "is a preset"),
-        (["vit_nano", "--engine", "onnxruntime"], "is none"),
+        (["BUNDLE", "--attention", "sima", "--num-classes", "3"], "--attention"),
+        (["BUNDLE", "--image-size", "64x64"], "--image-size"),
+        (["BUNDLE", "--batch", "0"], "--batch"),
+        (["vit_nano", "PICTURES"], "images"),
+        (["vit_nano", "--engine", "onnxruntime"], "--engine"),
     ],
 )
-def test_what_is_refused(arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_do_not_apply_are_refused(
+    arguments: list[str], where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = {"BUNDLE": write_classifier(tmp_path / "chest"), "PICTURES": tmp_path}
     capsys.readouterr()
     assert run(["profile", *(str(names.get(word, word)) for word in arguments)]) == 78
     (line,) = capsys.readouterr().err.splitlines()
-    assert text in line
+    assert line.startswith(f"gossamer: E-CONFIG: {where}: ")

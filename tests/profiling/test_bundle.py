@@ -1,4 +1,4 @@
-"""What a bundle costs: measured, with its means and its machine, and without torch."""
+"""Cost of a bundle: measured, with method and machine, and without torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gossamer.inference.bundle import open_bundle
-from gossamer.profiling.bundle import machine_of_bundles, measure_bundle
+from gossamer.profiling.bundle import bundle_machine, measure_bundle
 from gossamer.profiling.machine import process_memory, reset_peak_memory
 from made_bundles import write_classifier
 
 
-def test_every_figure_says_how_it_was_obtained(tmp_path: Path) -> None:
+def test_every_figure_states_its_method(tmp_path: Path) -> None:
     bundle = open_bundle(write_classifier(tmp_path / "bundle"), threads=1)
     cost = measure_bundle(bundle, batch=3, seconds=0.05)
     assert cost["file"].value == (tmp_path / "bundle" / "model.onnx").stat().st_size
@@ -24,7 +26,7 @@ def test_every_figure_says_how_it_was_obtained(tmp_path: Path) -> None:
     assert memory.how == ("measured" if process_memory() else "unavailable")
     # Python, numpy and ONNX Runtime; torch alone would be more.
     assert memory.value is None or 20e6 < memory.value < 200e6
-    assert set(machine_of_bundles()["packages"]) <= {"gossamer", "numpy", "onnxruntime", "openvino"}
+    assert set(bundle_machine()["packages"]) <= {"gossamer", "numpy", "onnxruntime", "openvino"}
 
 
 def test_measuring_needs_no_torch() -> None:
@@ -35,9 +37,9 @@ def test_measuring_needs_no_torch() -> None:
 def test_memory_of_this_process() -> None:
     before = process_memory()
     if before is None:
-        return  # this system does not say
+        pytest.skip("this system does not report the memory of a process")
     reset_peak_memory()
-    # Pages of its own: an array might find room in what this process had freed before.
+    # New pages: an array might use memory that this process has freed before.
     pages = mmap.mmap(-1, 40_000_000)
     pages.write(b"1" * 40_000_000)
     held = process_memory()

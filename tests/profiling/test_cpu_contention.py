@@ -14,7 +14,7 @@ def clocks(
     monkeypatch: pytest.MonkeyPatch, delays: list[dict[str, float]], cpu: list[float], wall: list[float]
 ) -> None:
     left = iter(delays), iter(cpu), iter(wall)
-    monkeypatch.setattr(cpu_contention, "_delays", lambda: next(left[0]))
+    monkeypatch.setattr(cpu_contention, "_read_delays", lambda: next(left[0]))
     monkeypatch.setattr(cpu_contention.time, "process_time", lambda: next(left[1]))
     monkeypatch.setattr(cpu_contention.time, "perf_counter", lambda: next(left[2]))
 
@@ -36,9 +36,9 @@ def test_delays_are_nanoseconds_of_each_thread(tmp_path: Path, monkeypatch: pyte
         (tmp_path / thread).mkdir()
         (tmp_path / thread / "schedstat").write_text(text)
     monkeypatch.setattr(cpu_contention, "_TASKS", str(tmp_path))
-    assert cpu_contention._delays() == {"12": 2.0, "13": 0.25}
+    assert cpu_contention._read_delays() == {"12": 2.0, "13": 0.25}
     (tmp_path / "13" / "schedstat").unlink()
-    assert cpu_contention._delays() == {}
+    assert cpu_contention._read_delays() == {}
 
 
 def test_latencies_carry_it_and_figures_say_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,14 +87,14 @@ def test_what_cannot_be_measured_says_why(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "read_text", guarded)
     # One package alone would give a sum that is too small.
-    assert open_meter(root=root) == f"{locked} may be read by root alone"
+    assert str(locked) in str(open_meter(root=root))
     missing = measure_energy(lambda: None, meter=open_meter(root=root))
     assert (missing.value, missing.how, missing.unit) == (None, "unavailable", "J")
     assert "root" in missing.detail
 
 
-@pytest.mark.parametrize(("joules", "text"), [(0.0, "stood still"), (-1.0, "does not stand out")])
-def test_a_counter_that_says_nothing_of_the_call(joules: float, text: str) -> None:
+@pytest.mark.parametrize("joules", [0.0, -1.0])
+def test_a_counter_that_does_not_see_the_call_gives_no_figure(joules: float) -> None:
     now = [0.0, 100.0]  # seconds, joules
 
     def step(seconds: float, watts: float) -> None:
@@ -107,7 +107,7 @@ def test_a_counter_that_says_nothing_of_the_call(joules: float, text: str) -> No
         meter=meter, seconds=1, clock=lambda: now[0], sleep=lambda seconds: step(seconds, idle),
     )  # fmt: skip
     assert (found.value, found.how) == (None, "unavailable")
-    assert text in found.detail
+    assert "1.0 s" in found.detail
 
 
 def test_a_gpu_without_its_package_is_unavailable() -> None:

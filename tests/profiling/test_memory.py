@@ -1,4 +1,4 @@
-"""The forecast of memory against formulas, and against a process."""
+"""Forecasts of memory compared with formulas and with a process."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_the_peak_of_a_transformer_is_its_hidden_layer() -> None:
     parameters = sum(parameter.numel() for parameter in config.build().parameters())
     assert forecast.weights == 4 * parameters
     assert forecast.images == 4 * 5 * 2 * 40 * 72
-    # Four times the width before and after GELU; the tokens beside it once or a few times.
+    # Four times the width before and after GELU; and the tokens once or a few times.
     tokens = 4 * 5 * (5 * 9 + 1) * 48
     assert 9 * tokens <= forecast.activations <= 14 * tokens
     assert forecast.forward_bytes == forecast.activations + KERNEL_BYTES
 
 
-def test_fused_attention_holds_no_matrix_of_scores() -> None:
+def test_fused_attention_has_no_matrix_of_scores() -> None:
     def activations(side: int, batch: int) -> int:
         config = model_config("vit_nano", attention="kv", image_size=(side, side), **VIT)  # type: ignore[arg-type]
         forecast = forecast_memory(config, batch=batch)
@@ -51,7 +51,7 @@ def test_networks_that_prune_are_forecast_dense() -> None:
     assert pruning.activations == pytest.approx(plain.activations, rel=0.25)
 
 
-def test_operators_that_are_not_torchs_own_bring_its_compiler() -> None:
+def test_custom_operators_need_the_compiler_of_torch() -> None:
     own, others = (
         forecast_memory(model_config(name, image_size=(64, 96))) for name in ("sadnn_classifier_small", "unet_16")
     )
@@ -67,7 +67,7 @@ def test_the_forecast_is_near_the_measured_peak(name: str, size: tuple[int, int]
     forecast, bare = forecast_memory(config, batch=batch), bare_process_bytes()
     assert forecast is not None
     if bare is None:
-        return  # this system does not report memory
+        pytest.skip("this system does not report the memory of a process")
     found = measure_peak_memory(config, batch=batch, threads=1, returning=True)
     assert isinstance(found, PeakMemory)
     assert found.process_bytes == pytest.approx(forecast.process_bytes(bare), rel=0.15)

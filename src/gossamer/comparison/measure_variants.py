@@ -22,7 +22,7 @@ from gossamer.data import Dataset, open_dataset
 from gossamer.errors import GossamerError
 from gossamer.files import write_json
 from gossamer.inference.bundle import open_bundle
-from gossamer.profiling.bundle import file_size, measure_bundle_memory
+from gossamer.profiling.bundle import measure_bundle_memory, measure_file_size
 from gossamer.profiling.energy import measure_energy, open_meter
 from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.latency import Latency, measure_latencies
@@ -176,7 +176,7 @@ class _MeasuredVariant:
         """Return the size of the file, and the peak memory of a fresh process that runs it."""
         if precision != "torch":
             bundle = self.bundles[precision]
-            return {"file": file_size(bundle), "peak_memory": measure_bundle_memory(bundle)["peak_memory"]}
+            return {"file": measure_file_size(bundle), "peak_memory": measure_bundle_memory(bundle)["peak_memory"]}
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.network.state_dict().values())
         peak = measure_peak_memory(self.network.config, batch=1, threads=self.threads)
         return {

@@ -40,7 +40,7 @@ def measure_cost_growth(model: NetworkConfig) -> tuple[CostAtSize, ...]:
     if len(sizes) < 2:
         return ()
     try:
-        found = measure_growth(model, sizes, seconds=_GROWTH_S, seconds_a_call=_CALL_S)
+        found = measure_growth(model, sizes, seconds=_GROWTH_S, max_call_seconds=_CALL_S)
     except (GossamerError, RuntimeError, MemoryError) as error:
         reason = shorten_error(error)
         missing = Figure(None, "MACs", "unavailable", reason), Figure(None, "ms", "unavailable", reason)

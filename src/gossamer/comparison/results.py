@@ -29,8 +29,8 @@ from gossamer.comparison.trial_results import TrialResult, read_trial
 from gossamer.errors import GossamerError
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.files import read_json
-from gossamer.profiling.exponent import loglog_slope
 from gossamer.profiling.figure import Figure
+from gossamer.profiling.growth import loglog_slope
 from gossamer.variants import RuntimePrecision, Variant
 
 NOT_YET = Figure(None, "", "unavailable", "not measured yet")

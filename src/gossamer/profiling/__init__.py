@@ -1,4 +1,5 @@
-"""Measure what a model costs.
+"""Measure what a network costs: parameters, multiply-accumulates, latency, memory and energy.
 
-Owns every clock and counter: parameters, multiply-accumulates, memory, latency, energy. Does not own accuracy.
+Owns the measurements and how each figure was obtained. Does not own quality, which is `evaluation`, or the choice of a
+network within a budget, which is `planning`.
 """

@@ -1,4 +1,7 @@
-"""Whether a process got the processor whenever it was ready to run: a time that was measured otherwise is too long."""
+"""CPU contention: the share of time for which this process was ready to run but other processes had the CPUs.
+
+A time that was measured under contention is too long.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,25 @@ import time
 from pathlib import Path
 
 BUSY_SHARE = 0.1
-"""Share of the time that was waited for a processor, above which a measured latency is an upper bound."""
+"""Share of waiting time above which a measured latency is only an upper bound."""
 _TASKS = "/proc/self/task"
 
 
 class ContentionTimer:
-    """The time that the threads of this process are kept from a processor, from the moment that this is made."""
+    """Measures how long the threads of this process wait for a CPU, from its creation on."""
 
     def __init__(self) -> None:
-        self._delays = _delays()
+        self._delays = _read_delays()
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
     def share(self) -> float:
-        """Return the time waited so far over that and the time run, 0 to 1.
+        """Return the time spent waiting over the time spent waiting or running, 0 to 1.
 
-        The system tells how long each thread stood in line. Where it does not, what the wall clock took beyond the
-        processor's counts as waited, which overlooks a second thread: calls that are timed never sleep all at once.
+        The system reports how long each thread waited. If it does not, the excess of wall-clock time over CPU time
+        counts as waiting, which overlooks a second thread: timed calls never sleep in all threads at once.
         """
         ran, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
-        before, now = self._delays, _delays()
+        before, now = self._delays, _read_delays()
         if before and now:
             waited = sum(now[thread] - before.get(thread, 0.0) for thread in now)
         else:
@@ -32,8 +35,8 @@ class ContentionTimer:
         return min(1.0, max(0.0, waited / max(waited + ran, 1e-9)))
 
 
-def _delays() -> dict[str, float]:
-    """Return the seconds that each thread of this process has waited for a processor; empty where nothing tells."""
+def _read_delays() -> dict[str, float]:
+    """Return the seconds that each thread of this process has waited for a CPU; empty if they are not reported."""
     found: dict[str, float] = {}
     try:
         for task in Path(_TASKS).iterdir():

@@ -1,11 +1,37 @@
-"""A figure that says how it was obtained."""
+"""Figures that state how they were obtained, with the one table of their labels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-How = Literal["measured", "computed", "modelled", "unavailable"]
+Method = Literal["measured", "computed", "modelled", "unavailable"]
+
+FIGURE_LABELS: dict[str, str] = {
+    "open": "Time to open the bundle",
+    "file": "Size of the network's file",
+    "parameters": "Parameters",
+    "weights": "Weights",
+    "macs": "Multiply-accumulates",
+    "macs_closed_form": "Multiply-accumulates, closed form",
+    "exponentials": "Exponentials",
+    "pruned_queries": "Pruned query tokens (share)",
+    "macs_executed": "Multiply-accumulates without pruned tokens",
+    "latency_p50": "Latency, median",
+    "latency_p95": "Latency, 95th percentile",
+    "peak_memory": "Peak memory of the process",
+    "forward_memory": "Memory of a forward pass",
+    "peak_memory_forecast": "Peak memory of the process, forecast",
+    "forward_memory_forecast": "Memory of a forward pass, forecast",
+    "energy": "Energy of a call",
+    "energy_modelled": "Energy of a call, modelled",
+    "train_step": "Training step, median",
+    "train_memory": "Peak memory of a training process",
+    "train_step_memory": "Memory of training",
+    "train_step_memory_forecast": "Memory of training, forecast",
+}
+"""Label of each figure in tables and pages, in their order."""
 
 
 @dataclass(frozen=True)
@@ -13,37 +39,49 @@ class Figure:
     """One number of a profile.
 
     Attributes:
-        value: the number, or None where it is unavailable.
-        unit: of the value.
-        how: ``measured`` on this machine, ``computed`` from equations or shapes, ``modelled`` where assumed constants
-            enter, or ``unavailable``.
-        detail: by which means, or why not.
+        value: The number; None if it is unavailable.
+        unit: Unit of the value.
+        how: ``measured`` on this machine, ``computed`` from equations or shapes, ``modelled`` with assumed constants,
+            or ``unavailable``.
+        detail: Means by which it was obtained, or the reason why it is unavailable.
     """
 
     value: float | None
     unit: str
-    how: How
+    how: Method
     detail: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the figure as data."""
         return {"value": self.value, "unit": self.unit, "how": self.how, "detail": self.detail}
 
+    def __str__(self) -> str:
+        return format_quantity(self.value, self.unit)
+
+
+Costs = dict[str, Figure]
+"""Figures of a network by their names in ``FIGURE_LABELS``."""
+
+
+def costs_to_json(costs: Mapping[str, Figure]) -> dict[str, Any]:
+    """Return figures as data."""
+    return {name: figure.to_json() for name, figure in costs.items()}
+
 
 def peak_figure(value: int | None, detail: str) -> Figure:
-    """Return the bytes that a process was measured to hold at most; unavailable where the system did not tell.
+    """Return the measured peak memory of a process.
 
     Args:
-        value: bytes; None where the system does not report them.
-        detail: of which process.
+        value: Number of bytes; None if the system does not report them.
+        detail: Description of the process.
     """
     if value is None:
-        return Figure(None, "bytes", "unavailable", "this system does not report the peak of a process")
+        return Figure(None, "bytes", "unavailable", "this system does not report the peak memory of a process")
     return Figure(value, "bytes", "measured", detail)
 
 
 def format_quantity(value: float | None, unit: str) -> str:
-    """Return a number with its unit, in the prefix that reads best; a dash where there is none."""
+    """Return a number with its unit, in the prefix that reads best; a dash for None."""
     if value is None:
         return "–"
     if unit == "bytes":

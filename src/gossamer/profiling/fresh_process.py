@@ -1,4 +1,4 @@
-"""A module asked in a process of its own, whose memory is nobody else's. Nothing here needs torch."""
+"""Run a module in a fresh process, so that its memory can be measured separately. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 def ask_process(
     module: str, request: Mapping[str, Any], *, threads: int, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what ``python -m module`` answers to a request, in JSON both ways.
+    """Return the answer of ``python -m module`` to a request, both in JSON.
 
     Args:
-        module: that calls ``answer_request`` when it is run.
-        request: what it is asked.
-        threads: of the processor, for libraries that read their number from the environment.
-        environment: variables that the process has besides those of this one.
+        module: Module that calls ``answer_request`` when it runs.
+        request: Request to the module.
+        threads: Number of CPU threads, for libraries that read it from the environment.
+        environment: Additional environment variables of the process (default: none).
 
     Raises:
-        subprocess.CalledProcessError: it fails.
+        subprocess.CalledProcessError: The process fails.
     """
     finished = subprocess.run(  # noqa: S603 -- this interpreter, and a module of ours
         [sys.executable, "-m", module],
@@ -35,6 +35,6 @@ def ask_process(
     return json.loads(finished.stdout)
 
 
-def answer_request(probe: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
-    """Be the process that is asked: read the request, write what ``probe`` returns."""
-    json.dump(probe(json.load(sys.stdin)), sys.stdout)
+def answer_request(measure: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    """Read a request from standard input, and write the result of ``measure`` to standard output."""
+    json.dump(measure(json.load(sys.stdin)), sys.stdout)

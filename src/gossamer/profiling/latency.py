@@ -1,4 +1,4 @@
-"""How long one call takes, once everything is warm."""
+"""Latency of a call after warm-up."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Latency:
     """Wall-clock times of repeated calls, in milliseconds.
 
     Attributes:
-        p50_ms: median.
-        p95_ms: 95th percentile.
-        calls: how many were timed.
-        waited: share of the time for which the process was ready and no processor was free; of all calls together
-            where several took turns.
+        p50_ms: Median, in ms.
+        p95_ms: 95th percentile, in ms.
+        calls: Number of timed calls.
+        waited: Share of the time for which the process was ready and no CPU was free, 0 to 1; common to all calls
+            that took turns.
     """
 
     p50_ms: float
@@ -30,19 +30,27 @@ class Latency:
 
     @property
     def busy(self) -> bool:
-        """Whether others had the machine for so long that the times are upper bounds."""
+        """Whether other processes used the CPUs for so long that the times are upper bounds."""
         return self.waited > BUSY_SHARE
 
     @property
     def remark(self) -> str:
-        """What a figure of these times has to say besides; empty on a quiet machine."""
+        """Remark for a figure of these times; empty on an idle machine."""
         return f"; the machine was busy ({100 * self.waited:.0f} % waited): an upper bound" if self.busy else ""
 
 
 def measure_latency(
     call: Callable[[], object], *, seconds: float = 2.0, min_calls: int = 20, max_calls: int = 500, warm_up: int = 3
 ) -> Latency:
-    """Call ``call`` for about ``seconds`` after a warm-up, and return the distribution of its times."""
+    """Return the distribution of the times of a call, after a warm-up.
+
+    Args:
+        call: Function to time.
+        seconds: Approximate time spent on timing, in seconds.
+        min_calls: Smallest number of timed calls.
+        max_calls: Largest number of timed calls.
+        warm_up: Number of calls before timing.
+    """
     found = measure_latencies({"": call}, seconds=seconds, min_rounds=min_calls, max_rounds=max_calls, warm_up=warm_up)
     return found[""]
 
@@ -55,22 +63,29 @@ def measure_latencies(
     max_rounds: int = 300,
     warm_up: int = 3,
 ) -> dict[str, Latency]:
-    """Call each of ``calls`` in turn, again and again, and return the distribution of the times of each by its name.
+    """Return the distribution of the times of several calls that take turns, by their names.
 
-    What disturbs the machine for a while disturbs all of them, so that their ratios hold where their times do not.
+    A disturbance of the machine affects all of them, so that their ratios are valid even if their times are not.
+
+    Args:
+        calls: Functions to time, by name.
+        seconds: Approximate time spent on timing, in seconds.
+        min_rounds: Smallest number of rounds of all calls.
+        max_rounds: Largest number of rounds of all calls.
+        warm_up: Number of calls of each function before timing.
     """
     for call in calls.values():
         for _ in range(warm_up):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    begin, rounds, waiting = time.perf_counter(), 0, ContentionTimer()
+    begin, rounds, contention = time.perf_counter(), 0, ContentionTimer()
     while rounds < min_rounds or (time.perf_counter() - begin < seconds and rounds < max_rounds):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
             times[name].append(1e3 * (time.perf_counter() - start))
         rounds += 1
-    waited, found = waiting.share(), {}
+    waited, found = contention.share(), {}
     for name, values in times.items():
         p50, p95 = np.percentile(values, [50, 95])
         found[name] = Latency(float(p50), float(p95), len(values), waited)

@@ -1,9 +1,9 @@
-"""How many bytes of tensors live at once while a network runs, counted from shapes alone.
+"""Number of bytes of tensors that exist at once while a network runs, counted from shapes alone.
 
-Run under fake tensors, nothing is allocated and nothing is computed. Every storage that an operator returns is counted
-from its birth to its end. Of what libraries take besides, only convolutions are modelled, since theirs is large: oneDNN
-copies images and filters into blocks of channels, and writes its result twice. The workspaces of matrix products and
-of fused attention stay below some MiB for each thread and are not seen.
+With fake tensors, nothing is allocated and nothing is computed. Every storage that an operator returns is counted while
+it exists. Of the workspaces of libraries only those of convolutions are modelled, which are large: oneDNN copies images
+and filters into blocks of channels, and writes its result twice. The workspaces of matrix products and of fused
+attention are at most a few MiB for each thread and are not counted.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 CHANNEL_BLOCK = 16
-"""Channels are padded to a multiple of this where a processor has AVX-512; narrower ones take less."""
+"""Multiple to which channels are padded on a processor with AVX-512; others need less."""
 
 
 class OverLimitError(Exception):
-    """More bytes live at once than the caller wanted to know about."""
+    """More bytes exist at once than the limit of the caller."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operators return, for as long as they live.
+    """Counts the bytes of all storages that operators return, while they exist.
 
     Attributes:
-        peak: the most that lived at once.
-        custom_operators: whether an operator ran that is not torch's own.
+        peak: Largest number of bytes that existed at once.
+        custom_operators: Whether an operator ran that is not torch's own.
     """
 
     def __init__(self, *, workspaces: bool = False, assume_dense: bool = False, limit: int | None = None) -> None:
-        """Start at nothing.
+        """Start at zero.
 
         Args:
-            workspaces: whether to count what convolutions take besides their result.
-            assume_dense: whether a question about contents ("are all tokens kept?") is answered with yes, which is the
-                dense form of networks that prune; else such a question ends the count with torch's own error.
-            limit: bytes above which the count ends with ``OverLimitError``; it goes to the end if left out.
+            workspaces: Whether to count the workspaces of convolutions.
+            assume_dense: Whether a question about content ("are all tokens kept?") is answered with yes, which is the
+                dense form of networks that prune; otherwise such a question ends the count with an error of torch.
+            limit: Bytes above which the count ends with ``OverLimitError`` (default: no limit).
         """
         super().__init__()
         self.peak = 0
@@ -92,7 +92,7 @@ def convolution_workspace(
     *,
     out: Tensor,
 ) -> int:
-    """Return the bytes that a convolution on a CPU takes while it runs, besides images, weights and result."""
+    """Return the bytes of the workspaces of a convolution on a CPU, without images, weights and result."""
     backend = torch._C._select_conv_backend(  # pyright: ignore[reportAttributeAccessIssue]
         images,
         weight,
@@ -109,14 +109,14 @@ def convolution_workspace(
     if str(backend).endswith("Slow2d"):
         unfolded = prod(kernel) > 1 or any(side != 1 for side in stride) or any(padding)
         return size * images.shape[0] * images.shape[1] * prod(kernel) * prod(out.shape[2:]) if unfolded else 0
-    blocked_out = size * out.shape[0] * _blocked(out.shape[1]) * prod(out.shape[2:])
-    # Images of few channels are read as they lie.
+    blocked_out = size * out.shape[0] * _pad_channels(out.shape[1]) * prod(out.shape[2:])
+    # Images of few channels are not copied.
     few = images.shape[1] < CHANNEL_BLOCK
-    blocked_images = 0 if few else size * images.shape[0] * _blocked(images.shape[1]) * prod(images.shape[2:])
+    blocked_images = 0 if few else size * images.shape[0] * _pad_channels(images.shape[1]) * prod(images.shape[2:])
     filters = size * weight.numel()
-    # First the blocked images and filters with a blocked result; then that result, and the plain one.
+    # First the blocked images and filters with a blocked result; then that result and the plain one.
     return max(blocked_images + filters + blocked_out - size * out.numel(), blocked_out)
 
 
-def _blocked(channels: int) -> int:
+def _pad_channels(channels: int) -> int:
     return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK

@@ -1,8 +1,8 @@
 """Multiply-accumulates counted from the operators that run.
 
-PyTorch's counter gives 0 for fused attention on a CPU, for fused encoder layers, for matrix inverses and for whatever
-else it has no formula for, which flatters every softmax baseline. Here attention runs unfused while it is counted, and
-an operator that is neither counted nor known to hold no contraction is an error, not a zero.
+PyTorch's counter returns 0 for fused attention on a CPU, for fused encoder layers, for matrix inverses and for all
+other operators without a formula, which favours softmax attention in comparisons. Here attention runs unfused while it
+is counted, and an operator that is neither counted nor known to be free of contractions is an error, not a zero.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "window_attention": lambda queries, keys, values, relative, window, stride, out_val: (
         2 * window_attention_macs(queries, values, window)
     ),
-    "linalg_cholesky_ex": lambda matrix, out_val, **options: 2 * _batch(matrix) * (matrix.shape[-1] ** 3 // 6),
-    "cholesky_inverse": lambda factor, out_val, **options: 2 * _batch(factor) * (factor.shape[-1] ** 3 // 3),
+    "linalg_cholesky_ex": lambda matrix, out_val, **options: 2 * _count_matrices(matrix) * (matrix.shape[-1] ** 3 // 6),
+    "cholesky_inverse": lambda factor, out_val, **options: 2 * _count_matrices(factor) * (factor.shape[-1] ** 3 // 3),
 }
 
 
-def _batch(matrices: Tensor) -> int:
+def _count_matrices(matrices: Tensor) -> int:
     return math.prod(matrices.shape[:-2])
 
 
@@ -57,8 +57,8 @@ class MacCount:
     """Multiply-accumulates of one call.
 
     Attributes:
-        total: of all operators.
-        by_operator: of each operator, largest first.
+        total: Multiply-accumulates of all operators.
+        by_operator: Multiply-accumulates of each operator, largest first.
     """
 
     total: int
@@ -68,12 +68,16 @@ class MacCount:
 def count_macs(model: nn.Module, images: Tensor) -> MacCount:
     """Return the multiply-accumulates of ``model(images)`` in evaluation, attention included. 1 MAC = 2 FLOPs.
 
+    Args:
+        model: Network to count.
+        images: Images ``(batch, channels, rows, columns)``.
+
     Raises:
-        GossamerError: ``E-UNSUPPORTED``, for an operator that has no formula.
+        GossamerError: ``E-UNSUPPORTED`` for an operator without a formula.
     """
     was_training = model.training
     model.eval()
-    counter = _Counter()
+    counter = _MacCounter()
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             model(images)
@@ -86,7 +90,7 @@ def count_macs(model: nn.Module, images: Tensor) -> MacCount:
     return MacCount(sum(counter.macs.values()), dict(ordered))
 
 
-class _Counter(TorchDispatchMode):
+class _MacCounter(TorchDispatchMode):
     """Sees every operator that reaches the backend, below autograd and autocast."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Peak resident memory of an evaluation: a forecast from shapes, and what a fresh process measures.
+"""Peak resident memory of an evaluation: a forecast from shapes, and a measurement in a fresh process.
 
-The measured process does nothing else, so that nothing else's memory is counted. Run as a module, this file is that
-process: it reads a network's config from standard input and writes what it measured.
+The measured process does nothing else, so that no other memory is counted. Run as a module, this file is that process:
+it reads the config of a network from standard input and writes its measurements.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gossamer.profiling.machine import process_memory, reset_peak_memory
 
 _THIS = "gossamer.profiling.memory"
 BUILD_BYTES = 6 * 2**20
-"""What a process gains when it builds its first network, besides the weights: code that is read for the first time."""
+"""Growth of a process when it builds its first network, in addition to weights: code that is loaded."""
 KERNEL_BYTES = 14 * 2**20
-"""What a process gains in its first call, besides tensors: code of the kernels, and their workspaces."""
+"""Growth of a process in its first call, in addition to tensors: code of the kernels, and their workspaces."""
 COMPILER_BYTES = 66 * 2**20
-"""What torch's compiler takes, which torch imports when an operator first runs that is not its own."""
+"""Memory of torch's compiler, which torch imports when it first runs an operator that is not its own."""
 RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
-"""Environment under which glibc hands every larger piece of memory back to the system when it is freed."""
+"""Environment in which glibc returns every larger piece of memory to the system when it is freed."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class PeakMemory:
     """Resident memory of a fresh process that built a network and ran it.
 
     Attributes:
-        process_bytes: the peak of the whole process: interpreter, torch, weights and activations.
-        forward_bytes: by how much calls of the network raised the peak above what was resident before them.
+        process_bytes: Peak of the whole process: interpreter, torch, weights and activations.
+        forward_bytes: Rise of the peak in calls of the network, above the memory before them.
     """
 
     process_bytes: int
@@ -46,13 +46,13 @@ class PeakMemory:
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes that an evaluation takes, without running it.
+    """Forecast memory of an evaluation, in bytes.
 
     Attributes:
-        weights: of the network, with its buffers.
-        images: of one call.
-        activations: the most that tensors and the workspaces of convolutions take at once in a call.
-        custom_operators: whether operators run that are not torch's own.
+        weights: Bytes of parameters and buffers.
+        images: Bytes of the images of one call.
+        activations: Largest number of bytes of tensors and workspaces of convolutions that exist at once in a call.
+        custom_operators: Whether operators run that are not torch's own.
     """
 
     weights: int
@@ -62,58 +62,62 @@ class MemoryForecast:
 
     @property
     def forward_bytes(self) -> int:
-        """By how much the first call raises the memory of a process."""
+        """Rise of the memory of a process in its first call."""
         return self.activations + KERNEL_BYTES + (COMPILER_BYTES if self.custom_operators else 0)
 
     def process_bytes(self, bare: int) -> int:
-        """Return the peak of a process that holds ``bare`` bytes before it builds the network."""
+        """Return the peak memory of a process.
+
+        Args:
+            bare: Bytes of the process before it builds the network.
+        """
         return bare + BUILD_BYTES + self.weights + self.images + self.forward_bytes
 
 
 def forecast_memory(model: NetworkConfig, *, batch: int = 1) -> MemoryForecast | None:
-    """Return what one evaluation of ``model`` takes, from shapes alone; None where torch cannot follow it.
+    """Return the memory of one evaluation of ``model``, from shapes alone; None if torch cannot follow it.
 
-    Networks that prune are forecast without pruning, the most that they take.
+    Networks that prune are forecast without pruning, which needs the most memory.
 
     Args:
-        model: the network.
-        batch: images of one call.
+        model: Config of the network.
+        batch: Number of images in one call.
     """
     with torch.device("meta"):
         network = model.build().eval()
     counter = LiveBytes(workspaces=True, assume_dense=True)
     try:
         with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
-            # Caches are keyed by addresses, which fake tensors have none of; nothing is kept here.
+            # Caches are keyed by addresses, which fake tensors do not have; nothing is kept here.
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             network.to_empty(device="cpu")
             images = torch.zeros(batch, model.in_channels, *model.image_size)
-            with torch.no_grad(), counter:  # inference mode would hide what composite operators hold
+            with torch.no_grad(), counter:  # inference mode would hide tensors inside composite operators
                 network(images)
     except DataDependentOutputException:
         return None
-    held = [*network.parameters(), *network.buffers()]
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in held)
+    stored = [*network.parameters(), *network.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in stored)
     return MemoryForecast(weights, images.numel() * images.element_size(), counter.peak, counter.custom_operators)
 
 
 @lru_cache(maxsize=1)
 def bare_process_bytes() -> int | None:
-    """Return what a fresh process holds that imports torch and the networks, and runs nothing; None if unknown."""
+    """Return the memory of a fresh process that imports torch and the networks and runs nothing; None if unknown."""
     return None if process_memory() is None else ask_process(_THIS, {}, threads=1)["resident_bytes"]
 
 
 def measure_peak_memory(
     model: NetworkConfig, *, batch: int, threads: int, returning: bool = False
 ) -> PeakMemory | None:
-    """Return the peak memory of one evaluation of ``model``, or None where the system cannot tell.
+    """Return the peak memory of one evaluation of ``model``; None if the system does not report it.
 
     Args:
-        model: config of the network; its weights do not matter.
-        batch: images of one call.
-        threads: of torch in the process.
-        returning: whether the allocator hands freed memory back at once; else it keeps and splits pieces as it does for
-            every user, which takes more, by an amount that depends on what came before.
+        model: Config of the network.
+        batch: Number of images in one call.
+        threads: Number of threads of torch in the process.
+        returning: Whether the allocator returns freed memory at once. By default it keeps and splits pieces, as it does
+            for every user, which needs more memory, by an amount that depends on earlier allocations.
     """
     if process_memory() is None:
         return None
@@ -121,7 +125,7 @@ def measure_peak_memory(
     return PeakMemory(**ask_process(_THIS, request, threads=threads, environment=RETURNING if returning else None))
 
 
-def _probe(request: dict[str, Any]) -> dict[str, int]:
+def _measure_here(request: dict[str, Any]) -> dict[str, int]:
     if "model" not in request:
         bare = process_memory()
         assert bare is not None
@@ -143,4 +147,4 @@ def _probe(request: dict[str, Any]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    answer_request(_probe)
+    answer_request(_measure_here)

@@ -1,4 +1,4 @@
-"""What a network costs: one table, each figure with how it was obtained."""
+"""Cost of a network in PyTorch: one table, each figure with how it was obtained."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from torch import Tensor
 
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.models import Network
-from gossamer.profiling.figure import Figure, peak_figure
+from gossamer.profiling.figure import Costs, Figure, peak_figure
 from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.macs import count_macs
 from gossamer.profiling.memory import bare_process_bytes, forecast_memory, measure_peak_memory
 
-Costs = dict[str, Figure]
-AGREEMENT = 0.005
-"""Share by which the two counts of multiply-accumulates may differ."""
+MAX_DISAGREEMENT = 0.005
+"""Largest allowed relative difference of the two counts of multiply-accumulates."""
 
 
 def profile_model(
@@ -29,16 +28,16 @@ def profile_model(
     """Return parameters, MACs, exponentials, latency and peak memory of ``model`` at its own image size.
 
     Args:
-        model: the network, on the CPU.
-        images: what to time, for networks whose work depends on what they see; ``batch`` black images if left out.
-        batch: images of one timed call.
-        seconds: about how long to time.
-        memory: whether to measure memory too, which takes a fresh process and some seconds.
-        forecasts: whether to set the forecast of the memory beside it, which takes another process.
+        model: Network on the CPU.
+        images: Images of the timed call, for networks whose work depends on content (default: ``batch`` black images).
+        batch: Number of images in one timed call.
+        seconds: Approximate time spent on timing, in seconds.
+        memory: Whether to measure memory too, in a fresh process that takes some seconds.
+        forecasts: Whether to add a forecast of the memory, which takes another process.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED``, for an operator without a formula; ``E-BUG``, where the counted
-            multiply-accumulates and those of the closed form differ by more than ``AGREEMENT``.
+        GossamerError: ``E-UNSUPPORTED`` for an operator without a formula, ``E-BUG`` if counted multiply-accumulates
+            and those of the closed form differ by more than 0.5 %.
     """
     description = model.config
     threads = torch.get_num_threads()
@@ -72,21 +71,26 @@ def profile_model(
     if memory:
         profile.update(_memory_figures(model, batch, threads))
     if forecasts:
-        profile.update(_forecasts(model, batch))
+        profile.update(_forecast_figures(model, batch))
     return profile
 
 
 def check_agreement(model: Network, counted: int, closed: int) -> None:
-    """Raise where the operators of ``model`` and its closed form do not tell of the same work, with nothing pruned.
+    """Raise if counted operators and the closed form of a network disagree about its work, with nothing pruned.
+
+    Args:
+        model: The network, for the error.
+        counted: Multiply-accumulates of the operators.
+        closed: Multiply-accumulates in closed form.
 
     Raises:
-        GossamerError: ``E-BUG``, for a difference above ``AGREEMENT``.
+        GossamerError: ``E-BUG`` for a difference above 0.5 %.
     """
     difference = counted / closed - 1.0
-    if abs(difference) > AGREEMENT:
+    if abs(difference) > MAX_DISAGREEMENT:
         problem = (
-            f"{counted:,} multiply-accumulates counted, {closed:,} in closed form: {100 * difference:+.2f} %, where "
-            f"{100 * AGREEMENT:g} % are allowed"
+            f"{counted:,} multiply-accumulates counted, {closed:,} in closed form: {100 * difference:+.2f} %, more "
+            f"than the allowed {100 * MAX_DISAGREEMENT:g} %"
         )
         raise GossamerError(ErrorCode.BUG, model.config.name, problem, "one of the two is wrong; please report it")
 
@@ -100,12 +104,12 @@ def _memory_figures(model: Network, batch: int, threads: int) -> Costs:
     }
 
 
-def _forecasts(model: Network, batch: int) -> Costs:
+def _forecast_figures(model: Network, batch: int) -> Costs:
     names = ("peak_memory_forecast", "forward_memory_forecast")
     forecast, bare = forecast_memory(model.config, batch=batch), bare_process_bytes()
     if forecast is None or bare is None:
-        why = "this system does not report memory" if bare is None else "the work depends on the images' contents"
+        why = "this system does not report memory" if bare is None else "the work depends on the content of the images"
         return dict.fromkeys(names, Figure(None, "bytes", "unavailable", why))
-    how = f"from shapes, batch {batch}, for an allocator that returns what is freed; the usual one keeps more"
+    how = f"from shapes, batch {batch}, for an allocator that returns freed memory; the usual one keeps more"
     values = (forecast.process_bytes(bare), forecast.forward_bytes)
     return {name: Figure(value, "bytes", "modelled", how) for name, value in zip(names, values, strict=True)}

@@ -1,7 +1,7 @@
-"""What a training step will need in memory, before anything is allocated.
+"""Forecast of the memory of a training step, before anything is allocated.
 
-The step runs on fake tensors, which have shapes and types but no contents. Every tensor is counted from its birth to
-its end, through the backward pass. Added are the two moments of AdamW. What libraries keep for themselves is not seen.
+The step runs on fake tensors, which have shapes and types but no content. Every tensor is counted while it exists,
+through the backward pass. The two moments of AdamW are added. Memory that libraries keep for themselves is not seen.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gossamer.nn.recompute import recompute_blocks
 from gossamer.profiling.live_bytes import LiveBytes, OverLimitError
 
 MOMENTS = 2
-"""Of AdamW, each as large as the weights."""
+"""Number of moments of AdamW, each as large as the weights."""
 LIBRARIES = 64 * 2**20
-"""Bytes that a process gains when the kernels of a network are first used."""
+"""Bytes by which a process grows when the kernels of a network are first used."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class TrainingMemory:
     """Bytes that training adds to a process.
 
     Attributes:
-        weights: of the network.
-        optimizer: moments of the weights.
-        step: the most that tensors of one step need at once, gradients included.
-        at_least: whether counting ended early, so that a step needs more than this.
+        weights: Bytes of the weights.
+        optimizer: Bytes of the moments of the optimizer.
+        step: Largest number of bytes of tensors that exist at once in a step, gradients included.
+        at_least: Whether counting ended early, so that a step needs more than this.
     """
 
     weights: int
@@ -39,21 +39,22 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """All of it, with what libraries take."""
+        """All bytes, with the memory of libraries."""
         return self.weights + self.optimizer + self.step + LIBRARIES
 
 
 def forecast_training_memory(
     model: NetworkConfig, batch: int, *, bfloat16: bool = False, recompute: bool = False, limit: int | None = None
 ) -> TrainingMemory | None:
-    """Return what training ``model`` needs; None where its work depends on the contents of the images.
+    """Return the memory that training ``model`` needs; None if its work depends on the content of the images.
 
     Args:
-        model: the network.
-        batch: images of one step in this process.
-        bfloat16: whether products are in bfloat16, by autocast.
-        recompute: whether blocks are evaluated a second time in the backward pass.
-        limit: bytes of a step above which counting ends: what lies far beyond them is found early in the forward pass.
+        model: Config of the network.
+        batch: Number of images of one step in this process.
+        bfloat16: Whether products are in bfloat16, by autocast.
+        recompute: Whether blocks are evaluated again in the backward pass.
+        limit: Bytes of a step above which counting ends: much larger steps are found early in the forward pass
+            (default: no limit).
     """
     with torch.device("meta"):
         network = model.build().train()

@@ -1,9 +1,9 @@
 """Time and peak memory of a training step, in a fresh process that does nothing else.
 
-A step is what training does with one batch in float32: forward, the loss, backward, and AdamW, whose moments are there
-when the clock starts. The loss is cross-entropy against random truths; networks with further heads have theirs added.
-Reading and augmenting images are not in it. Run as a module, this file is that process: it reads a config from standard
-input and writes what it measured.
+A step is the work of training on one batch in float32: forward pass, loss, backward pass and AdamW, whose moments exist
+when the clock starts. The loss is cross-entropy with random labels, with a term for each further head of the network.
+Reading and augmenting images are not included. Run as a module, this file is that process: it reads a config from
+standard input and writes its measurements.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MIN_STEPS, MAX_STEPS = 3, 50
 
 @dataclass(frozen=True)
 class TrainingStepCost:
-    """What a training step takes.
+    """Cost of a training step.
 
     Attributes:
-        seconds_p50: median of a step.
-        steps: how many were timed, after one that was not.
-        process_bytes: peak of the whole process; None where the system cannot tell.
-        step_bytes: by how much building the network and training it raised the peak above what was resident before.
+        seconds_p50: Median time of a step, in seconds.
+        steps: Number of timed steps, after one that is not timed.
+        process_bytes: Peak memory of the whole process; None if the system does not report it.
+        step_bytes: Rise of the peak above the memory before the network was built; None if it is not reported.
     """
 
     seconds_p50: float
@@ -47,23 +47,23 @@ def measure_training_step(model: NetworkConfig, *, batch: int, threads: int, sec
     """Return the time and peak memory of a training step of ``model``.
 
     Args:
-        model: the network; its weights do not matter.
-        batch: images of one step.
-        threads: of torch in the process.
-        seconds: about how long to time.
+        model: Config of the network.
+        batch: Number of images in one step.
+        threads: Number of threads of torch in the process.
+        seconds: Approximate time spent on timing, in seconds.
     """
     request = {"model": config.to_json(model), "batch": batch, "threads": threads, "seconds": seconds}
     return TrainingStepCost(**ask_process("gossamer.profiling.training_step", request, threads=threads))
 
 
 def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds: float = 5.0) -> dict[str, Figure]:
-    """Return what a training step of ``model`` takes, with the forecast of its memory beside the measured one.
+    """Return the cost of a training step of ``model``, with the forecast of its memory next to the measured one.
 
     Args:
-        model: the network.
-        batch: images of one step.
-        threads: of torch.
-        seconds: about how long to time.
+        model: Config of the network.
+        batch: Number of images in one step.
+        threads: Number of threads of torch in the process.
+        seconds: Approximate time spent on timing, in seconds.
     """
     step = measure_training_step(model, batch=batch, threads=threads, seconds=seconds)
     where = f"batch {batch}, {threads} threads"
@@ -71,11 +71,11 @@ def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds:
     found = {"train_step": Figure(1e3 * step.seconds_p50, "ms", "measured", how)}
     found["train_memory"] = peak_figure(step.process_bytes, f"whole fresh process that trains, {where}")
     if step.step_bytes is not None:
-        rise = f"rise of the same process by the network and its training, {where}"
+        rise = f"rise of the same process due to the network and its training, {where}"
         found["train_step_memory"] = peak_figure(step.step_bytes, rise)
     forecast = forecast_training_memory(model, batch)
     found["train_step_memory_forecast"] = (
-        Figure(None, "bytes", "unavailable", "the work depends on the contents of the images")
+        Figure(None, "bytes", "unavailable", "the work depends on the content of the images")
         if forecast is None
         else Figure(forecast.total, "bytes", "modelled", f"forecast of that rise from shapes, batch {batch}")
     )
@@ -83,12 +83,12 @@ def training_figures(model: NetworkConfig, *, batch: int, threads: int, seconds:
 
 
 def training_loss(network: Network, images: Tensor, truth: Tensor) -> Tensor:
-    """Return the loss of one step: cross-entropy of all heads, and the network's own penalty.
+    """Return the loss of one step: cross-entropy of all heads, and the penalty of the network.
 
     Args:
-        network: in training mode.
-        images: (batch, channels, rows, columns).
-        truth: classes; (batch,) of a classifier, (batch, rows, columns) of a segmenter.
+        network: Network in training mode.
+        images: Images ``(batch, channels, rows, columns)``.
+        truth: Class numbers, ``(batch,)`` for a classifier or ``(batch, rows, columns)`` for a segmenter.
     """
 
     def head_loss(head: AuxiliaryHead) -> Tensor:
@@ -100,12 +100,14 @@ def training_loss(network: Network, images: Tensor, truth: Tensor) -> Tensor:
     return output.combine_losses(F.cross_entropy(output.logits, truth), head_loss)
 
 
-def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
+def _measure_here(request: dict[str, Any]) -> dict[str, float | int | None]:
     torch.set_num_threads(request["threads"])
     torch.manual_seed(0)
     description = config_from_json(request["model"])
     torch.mm(torch.ones(256, 256), torch.ones(256, 256))  # thread pools exist before the count begins
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]).step()  # so does what torch imports for its optimizers
+    torch.optim.AdamW(
+        [torch.nn.Parameter(torch.zeros(1))]
+    ).step()  # torch imports its optimizers before the count begins
     before = process_memory()
     if before is not None:
         reset_peak_memory()
@@ -120,7 +122,7 @@ def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
         training_loss(network, images, truth).backward()
         optimizer.step()
 
-    # The first step makes the moments of AdamW and is not timed.
+    # The first step creates the moments of AdamW and is not timed.
     taken = measure_latency(step, seconds=request["seconds"], min_calls=MIN_STEPS, max_calls=MAX_STEPS, warm_up=1)
     after = process_memory()
     return {
@@ -132,4 +134,4 @@ def _probe(request: dict[str, Any]) -> dict[str, float | int | None]:
 
 
 if __name__ == "__main__":
-    answer_request(_probe)
+    answer_request(_measure_here)

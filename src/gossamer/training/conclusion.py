@@ -12,7 +12,7 @@ from gossamer import __version__, config
 from gossamer.data import SPLITS, Dataset, Sample
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.profiling.network import Costs
+from gossamer.profiling.figure import Costs
 from gossamer.task import TaskName
 from gossamer.training.job import FitResult
 from gossamer.training.run_folder import RunConfig

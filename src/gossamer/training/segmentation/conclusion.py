@@ -17,10 +17,10 @@ from gossamer.evaluation.example_slice import ExampleSlice, choose_example_slice
 from gossamer.evaluation.segmentation import SegmentationEvaluation, evaluate_cases
 from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
 from gossamer.nn.models import Network
-from gossamer.profiling.figure import Figure
+from gossamer.profiling.figure import Costs, Figure
 from gossamer.profiling.machine import describe_machine
 from gossamer.profiling.macs import count_macs
-from gossamer.profiling.network import Costs, profile_model
+from gossamer.profiling.network import profile_model
 from gossamer.progress import SILENT, Progress
 from gossamer.task import TaskName
 from gossamer.training.conclusion import Conclusion, choose_split, collect_notes
