@@ -162,7 +162,7 @@ def test_what_cannot_be_traced_is_refused_with_the_reason() -> None:
 
 def test_a_graph_that_gives_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = onnx_model(2, 3, pooled=True, sides=("rows", "columns"))
-    monkeypatch.setattr(gossamer.exporting.export_onnx, "_traced", lambda *_: other)
+    monkeypatch.setattr(gossamer.exporting.export_onnx, "_trace_network", lambda *_: other)
     with pytest.raises(GossamerError, match=r"logits of its graph differ by .+ for 3 images of 32x48") as caught:
         export_onnx(small("resnet_18_small"))
     assert caught.value.code is ErrorCode.UNSUPPORTED
@@ -171,7 +171,7 @@ def test_a_graph_that_gives_something_else_is_refused(monkeypatch: pytest.Monkey
 def test_a_graph_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = onnx_model(2, 3, pooled=True, sides=("rows", "columns"))
     del broken.graph.node[1]
-    monkeypatch.setattr(gossamer.exporting.export_onnx, "_traced", lambda *_: broken)
+    monkeypatch.setattr(gossamer.exporting.export_onnx, "_trace_network", lambda *_: broken)
     with pytest.raises(GossamerError, match="not a valid ONNX model") as caught:
         export_onnx(small("resnet_18_small"))
     assert caught.value.code is ErrorCode.UNSUPPORTED

@@ -1,4 +1,4 @@
-"""The card says what the manifest says, in words."""
+"""The model card states what the manifest states."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def manifest() -> Manifest:
 
 
 @pytest.mark.parametrize("name", sorted(STEPS))
-def test_every_step_has_words_with_its_numbers(name: str) -> None:
+def test_every_step_is_described_with_its_numbers(name: str) -> None:
     step = config.from_json(STEPS[name], EXAMPLES[name], "step")
     words = describe_step(step)
     assert words.endswith(".")
@@ -60,24 +60,24 @@ def test_every_step_has_words_with_its_numbers(name: str) -> None:
         assert str(said) in words.lower()
 
 
-def test_the_card_holds_what_a_reader_asks(manifest: Manifest) -> None:
+def test_the_card_has_the_facts_of_the_manifest(manifest: Manifest) -> None:
     card = render_card(manifest)
     for words in (
         "cvt_small with kv attention", "liver, spleen", "gossamer predict BUNDLE", "not a medical device",
-        "32x48 pixels", "each with its 2 neighbours", "rows and columns of that size", "1.5 mm down",
-        "Of 9 cases of the test split", "over 8 patients", "| Dice | 0.910 | 0.850 to 0.950 | 0.000 |",
+        "32x48 pixels", "2 neighbouring slices", "rows and columns of that size", "1.5 mm between rows",
+        "9 cases of the test split", "over 8 patients", "| Dice | 0.910 | 0.850 to 0.950 | 0.000 |",
         "| 95th percentile Hausdorff distance, mm (lower is better) | 3.250 | – to – | – |", "4 images", "2.5e-06",
-        "99.9980 % of decisions", "differ by 0.0001", "| 12.50 ms | measured | wall clock |", "weights: CC BY 4.0",
+        "99.9980 % of decisions", "a probability: 0.0001", "| 12.50 ms | measured | wall clock |", "weights: CC BY 4.0",
         "data: not stated", "spleens (20 train, 5 val, 9 test), seed 7", "`abc`",
     ):  # fmt: skip
         assert words in card, words
     assert max(len(line) for line in card.splitlines() if not line.startswith(("|", "1.", "2.", "3."))) <= 130
 
 
-def test_figures_of_the_validation_split_are_called_optimistic(manifest: Manifest) -> None:
+def test_metrics_of_the_validation_split_are_marked(manifest: Manifest) -> None:
     assert "optimistic" not in render_card(manifest)
     card = render_card(replace(manifest, source={**manifest.source, "evaluated": "val"}))
-    assert "Of 5 cases of the val split" in card
+    assert "5 cases of the val split" in card
     assert "optimistic" in card
 
 
@@ -99,21 +99,21 @@ def test_a_classifier_has_thresholds_and_a_stored_type(manifest: Manifest) -> No
         )
     )
     for words in ("cvt_small, int8", "| effusion | 0.125 |", "sensitivity + specificity", "any multiple of 8",
-                  "stored as uint8", "Not measured", "- layers: 12", "a loss of quality was limited",
-                  "the most probable wins", "threshold below decides nothing"):  # fmt: skip
+                  "stored as uint8", "Not measured", "- layers: 12", "loss of quality was limited",
+                  "largest probability is predicted", "does not change predictions"):  # fmt: skip
         assert words in card, words
 
 
-def test_thresholds_of_several_labels_decide(manifest: Manifest) -> None:
+def test_thresholds_of_several_labels_apply(manifest: Manifest) -> None:
     thresholds = {"rule": "f1", "labels": ["liver", "spleen"], "values": [0.25, 0.75], "kept": []}
     output = OutputSpec(classes=("liver", "spleen"), multi_label=True, thresholds=thresholds)
     card = render_card(replace(manifest, task="classify", output=output))
     assert "| spleen | 0.75 |" in card
     assert "above its threshold" in card
-    assert "decides nothing" not in card
+    assert "does not change predictions" not in card
 
 
-def test_what_8_bits_lose_is_a_table_and_counts_are_words(manifest: Manifest) -> None:
+def test_quantization_is_a_table_and_a_list(manifest: Manifest) -> None:
     drop = {"value": 0.001447, "low": -0.002, "high": None}
     lost = {
         "split": "val", "metric": "brier", "samples": 78, "groups": 61, "float32": 0.1, "int8": 0.101447,
@@ -126,8 +126,8 @@ def test_what_8_bits_lose_is_a_table_and_counts_are_words(manifest: Manifest) ->
     }  # fmt: skip
     card = render_card(replace(manifest, precision="int8", quantization=record))
     for words in (
-        "- rung: mixed", "in float32: 20 Conv, 1 Gemm", "floating point: stem, head", "quantized: none", ": 99.9%",
-        "3.0 MiB, of 12.0 MiB in float32", "a: 1 ms; b: 2", "0.005 was allowed", "There is no test split",
+        "- scheme: mixed", "float32 network: 20 Conv, 1 Gemm", "in float32: stem, head", "quantized: none", ": 99.9%",
+        "3.0 MiB, 12.0 MiB in float32", "a: 1 ms; b: 2", "validation split: 0.005", "There is no test split",
         "| validation | 78 | 61 | Brier score (lower is better) | 0.1000 | 0.1014 | 0.0014 (-0.0020 to –)",
         "– | 1.28% |",
     ):  # fmt: skip

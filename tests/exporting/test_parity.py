@@ -1,4 +1,4 @@
-"""A pipeline beside one that differs at one stage: the difference is found, and named."""
+"""A predictor compared with one that differs at one stage: the difference is found and the stage is named."""
 
 from __future__ import annotations
 
@@ -10,57 +10,52 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.data import ClassificationDataset, SegmentationDataset, open_dataset
+from gossamer.data import ClassificationDataset, Dataset, SegmentationDataset, open_dataset
 from gossamer.data.synthetic.abdomen import CLASSES, write_abdomen
 from gossamer.data.transforms import Channels, Preprocessing, Resize, ScaleIntensity, StandardizeEach
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.exporting.parity import IMAGES, VOLUMES, Pipeline, measure_parity, parity_samples
-from gossamer.inference.decisions import Thresholds, compute_probabilities
-from gossamer.inference.segmentation import SlidingWindow
+from gossamer.exporting import classification, segmentation
+from gossamer.exporting.parity import choose_parity_samples, measure_parity
+from gossamer.inference.classification import ClassificationPredictor
+from gossamer.inference.decisions import Thresholds
+from gossamer.inference.predictor import Predictor
+from gossamer.inference.segmentation import SegmentationPredictor, SlidingWindow
 
-Data = tuple[ClassificationDataset | SegmentationDataset, Pipeline]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    return compute_probabilities(logits, multi_label=False)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return compute_probabilities(logits, multi_label=True)
+Data = tuple[Dataset, Predictor]
 
 
 @pytest.fixture(scope="module")
-def pictures(phantom: Path) -> Data:
-    """Pictures, and a classifier that knows their mean."""
+def pictures(phantom: Path) -> tuple[ClassificationDataset, ClassificationPredictor]:
+    """Pictures, and a classifier of their mean value."""
     dataset = open_dataset(phantom, task="classify")
-    pipeline = Pipeline(
+    assert isinstance(dataset, ClassificationDataset)
+    predictor = ClassificationPredictor(
+        network=lambda images: np.stack([images.mean(axis=(1, 2, 3)), np.full(len(images), 0.5, np.float32)], axis=1),
         preprocessing=Preprocessing((Channels(1), ScaleIntensity(0, 4095, "uint16"), Resize(12, 10))),
-        logits=lambda images: np.stack([images.mean(axis=(1, 2, 3)), np.full(len(images), 0.5, np.float32)], axis=1),
-        probabilities=softmax,
         classes=dataset.classes,
-        multi_label=False,
     )
-    return dataset, pipeline
+    return dataset, predictor
 
 
 @pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Volumes, and a segmenter whose classes are bright, dark and unlike the slice below."""
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> tuple[SegmentationDataset, SegmentationPredictor]:
+    """Volumes, and a segmenter of what is bright, what is dark and what differs from the slice below."""
     path = write_abdomen(tmp_path_factory.mktemp("abdomen"), cases=5, days=1, slices=3, size=(26, 35))
 
-    def logits(windows: np.ndarray) -> np.ndarray:
+    def compute_logits(windows: np.ndarray) -> np.ndarray:
         below, middle, _ = np.moveaxis(windows, 1, 0)
         return np.stack([middle, -middle, middle - below], axis=1)
 
-    pipeline = Pipeline(
+    predictor = SegmentationPredictor(
+        network=compute_logits,
         preprocessing=Preprocessing((Channels(1), StandardizeEach("slice"))),
-        logits=logits,
-        probabilities=sigmoid,
         classes=CLASSES,
         multi_label=True,
-        inference=SlidingWindow((16, 24), 3),
+        windows=SlidingWindow((16, 24), 3),
     )
-    return open_dataset(path, task="segment"), pipeline
+    dataset = open_dataset(path, task="segment")
+    assert isinstance(dataset, SegmentationDataset)
+    return dataset, predictor
 
 
 @pytest.fixture(params=["pictures", "volumes"])
@@ -68,129 +63,154 @@ def data(request: pytest.FixtureRequest) -> Data:
     return request.getfixturevalue(request.param)
 
 
-def shifted(pipeline: Pipeline, by: float) -> Pipeline:
-    def logits(images: np.ndarray) -> np.ndarray:
-        found = pipeline.logits(images).copy()
-        found[:, 0] += by
-        return found
+def shift_logits(predictor: Predictor, by: float) -> Predictor:
+    def compute_logits(inputs: np.ndarray) -> np.ndarray:
+        logits = predictor.network(inputs).copy()
+        logits[:, 0] += by
+        return logits
 
-    return replace(pipeline, logits=logits)
+    return replace(predictor, network=compute_logits)
 
 
-def test_a_pipeline_agrees_with_itself(data: Data) -> None:
-    dataset, pipeline = data
-    samples = parity_samples(dataset)
-    ticks: list[tuple[int, int]] = []
-    found = measure_parity(pipeline, pipeline, dataset, samples, on_progress=lambda *done: ticks.append(done))
+def test_a_predictor_agrees_with_itself(data: Data) -> None:
+    dataset, predictor = data
+    samples = choose_parity_samples(dataset)
+    updates: list[tuple[int, int]] = []
+    found = measure_parity(predictor, predictor, dataset, samples, on_progress=lambda *done: updates.append(done))
     assert (found.images, found.logits, found.probabilities, found.decisions) == (len(samples), 0.0, 0.0, 1.0)
-    assert ticks == [(n, len(samples)) for n in range(1, len(samples) + 1)]
+    assert updates == [(n, len(samples)) for n in range(1, len(samples) + 1)]
 
 
-def test_samples_are_of_the_validation_split_and_few(data: Data) -> None:
+def test_samples_are_few_and_of_the_validation_split(data: Data) -> None:
     dataset, _ = data
-    samples = parity_samples(dataset)
+    samples = choose_parity_samples(dataset)
     split = dataset.split("val")
-    most = VOLUMES if isinstance(dataset, SegmentationDataset) else IMAGES
+    most = {"classify": classification.PARITY_IMAGES, "segment": segmentation.PARITY_VOLUMES}[dataset.task]
     assert len(samples) == len(set(samples)) == min(most, len(split))
     assert set(samples) <= set(split)
     many = [replace(split[0], id=str(number)) for number in range(100)]
-    chosen = parity_samples(replace(dataset, samples=tuple(many)))
+    chosen = choose_parity_samples(replace(dataset, samples=tuple(many)))
     assert (len(chosen), chosen[0].id, chosen[-1].id) == (most, "0", "99")
 
 
 def test_rounding_is_measured_and_allowed(data: Data) -> None:
-    dataset, pipeline = data
-    found = measure_parity(pipeline, shifted(pipeline, 1e-5), dataset, parity_samples(dataset))
+    dataset, predictor = data
+    found = measure_parity(predictor, shift_logits(predictor, 1e-5), dataset, choose_parity_samples(dataset))
     assert found.logits == pytest.approx(1e-5, rel=0.2)
     assert 0 < found.probabilities < 1e-5
     assert found.decisions > 0.99
 
 
-def windows_elsewhere(pipeline: Pipeline) -> Pipeline:
-    assert pipeline.inference is not None
-    return replace(pipeline, inference=replace(pipeline.inference, overlap=0.25))
+class InvertedSegmenter(SegmentationPredictor):
+    """A segmenter that decides the opposite of its probabilities."""
+
+    def choose_classes(self, probabilities: np.ndarray) -> np.ndarray:
+        return ~super().choose_classes(probabilities)
 
 
-def another_step(pipeline: Pipeline) -> Pipeline:
-    return replace(pipeline, preprocessing=Preprocessing((*pipeline.preprocessing.steps, StandardizeEach())))
+def move_windows(predictor: Any) -> Predictor:
+    return replace(predictor, windows=replace(predictor.windows, overlap=0.25))
 
 
-def deciding_otherwise(pipeline: Pipeline) -> Pipeline:
-    if pipeline.inference is not None:
-        return replace(pipeline, multi_label=False, classes=pipeline.classes[:2])
-    thresholds = Thresholds(rule="f1", labels=pipeline.classes, values=(0.9, 0.9))
-    return replace(pipeline, multi_label=True, thresholds=thresholds)
+def add_step(predictor: Predictor) -> Predictor:
+    return replace(predictor, preprocessing=Preprocessing((*predictor.preprocessing.steps, StandardizeEach())))
 
 
-def not_finite(pipeline: Pipeline) -> Pipeline:
-    return replace(pipeline, logits=lambda images: pipeline.logits(images) * np.float32("nan"))
+def invert_decisions(predictor: Any) -> Predictor:
+    values = {name: getattr(predictor, name) for name in ("network", "preprocessing", "classes", "windows")}
+    return InvertedSegmenter(multi_label=True, **values)
+
+
+def break_logits(predictor: Predictor) -> Predictor:
+    return replace(predictor, network=lambda inputs: predictor.network(inputs) * np.float32("nan"))
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "stage"),
     [
-        ("pictures", another_step, "preprocess"),
-        ("pictures", lambda pipeline: shifted(pipeline, 0.01), "network"),
-        ("pictures", not_finite, "network"),
-        ("pictures", deciding_otherwise, "decision"),
-        ("volumes", another_step, "preprocess"),
-        ("volumes", windows_elsewhere, "preprocess"),
-        ("volumes", lambda pipeline: shifted(pipeline, 0.01), "network"),
-        ("volumes", not_finite, "network"),
-        ("volumes", deciding_otherwise, "decision"),
+        ("pictures", add_step, "preprocess"),
+        ("pictures", lambda predictor: shift_logits(predictor, 0.01), "network"),
+        ("pictures", break_logits, "network"),
+        ("volumes", add_step, "preprocess"),
+        ("volumes", move_windows, "preprocess"),
+        ("volumes", lambda predictor: shift_logits(predictor, 0.01), "network"),
+        ("volumes", break_logits, "network"),
+        ("volumes", invert_decisions, "decision"),
     ],
 )
 def test_the_image_and_the_stage_are_named(
-    kind: str, change: Callable[[Pipeline], Pipeline], stage: str, request: pytest.FixtureRequest
+    kind: str, change: Callable[[Predictor], Predictor], stage: str, request: pytest.FixtureRequest
 ) -> None:
-    dataset, pipeline = request.getfixturevalue(kind)
-    samples = parity_samples(dataset)
+    dataset, predictor = request.getfixturevalue(kind)
+    require_difference(dataset, predictor, change(predictor), stage)
+
+
+def test_other_thresholds_are_found_as_other_decisions(
+    pictures: tuple[ClassificationDataset, ClassificationPredictor],
+) -> None:
+    dataset, predictor = pictures
+
+    def with_threshold(value: float) -> Predictor:
+        thresholds = Thresholds(rule="f1", labels=predictor.classes, values=(value, value))
+        return replace(predictor, multi_label=True, thresholds=thresholds)
+
+    require_difference(dataset, with_threshold(0.1), with_threshold(0.9), "decision")
+
+
+def require_difference(dataset: Dataset, reference: Predictor, candidate: Predictor, stage: str) -> None:
+    samples = choose_parity_samples(dataset)
     with pytest.raises(GossamerError, match=rf"stage: {stage}") as caught:
-        measure_parity(pipeline, change(pipeline), dataset, samples)
+        measure_parity(reference, candidate, dataset, samples)
     assert caught.value.code is ErrorCode.INTEGRITY
     assert caught.value.where in {sample.id for sample in samples}
-    found = measure_parity(pipeline, change(pipeline), dataset, samples, strict=False)
+    found = measure_parity(reference, candidate, dataset, samples, strict=False)
     assert (found.images, found.tolerance) == (len(samples), None)
     assert found.decisions < 1 or stage != "decision"
 
 
-def test_several_labels_may_differ_on_their_threshold_alone(pictures: Data) -> None:
-    dataset, pipeline = pictures
-    samples = parity_samples(dataset)
-    cut = float(softmax(pipeline.logits(pipeline.preprocessing.network_input(dataset.read(samples[0]))[None]))[0, 0])  # type: ignore[arg-type]
+def test_labels_may_differ_only_very_close_to_a_threshold(
+    pictures: tuple[ClassificationDataset, ClassificationPredictor],
+) -> None:
+    dataset, predictor = pictures
+    samples = choose_parity_samples(dataset)
+    inputs = predictor.preprocessing.network_input(dataset.read_image(samples[0]))[None]
+    cut = float(replace(predictor, multi_label=True).probabilities(inputs)[0, 0])
 
-    def deciding(threshold: float) -> Pipeline:
-        thresholds = Thresholds(rule="f1", labels=pipeline.classes, values=(threshold, 1.0))
-        return replace(pipeline, multi_label=True, thresholds=thresholds)
+    def with_threshold(value: float) -> Predictor:
+        thresholds = Thresholds(rule="f1", labels=predictor.classes, values=(value, 1.0))
+        return replace(predictor, multi_label=True, thresholds=thresholds)
 
-    found = measure_parity(deciding(cut + 1e-6), deciding(cut - 1e-6), dataset, samples[:1])
+    found = measure_parity(with_threshold(cut + 1e-6), with_threshold(cut - 1e-6), dataset, samples[:1])
     assert found.decisions == 0
-    with pytest.raises(GossamerError, match="1 of 1 decisions"):
-        measure_parity(deciding(cut + 0.01), deciding(cut - 0.01), dataset, samples[:1])
+    with pytest.raises(GossamerError, match="stage: decision"):
+        measure_parity(with_threshold(cut + 0.01), with_threshold(cut - 0.01), dataset, samples[:1])
 
 
-def test_shapes_that_differ_are_no_agreement(pictures: Data) -> None:
-    dataset, pipeline = pictures
-    fewer: Any = replace(pipeline, logits=lambda images: pipeline.logits(images)[:, :1])
+def test_logits_of_another_shape_differ(pictures: tuple[ClassificationDataset, ClassificationPredictor]) -> None:
+    dataset, predictor = pictures
+    fewer = replace(predictor, network=lambda inputs: predictor.network(inputs)[:, :1])
     with pytest.raises(GossamerError, match="stage: network"):
-        measure_parity(pipeline, fewer, dataset, parity_samples(dataset))
+        measure_parity(predictor, fewer, dataset, choose_parity_samples(dataset))
 
 
-def test_a_network_that_chooses_places_may_move_one_pixel_in_a_thousand(volumes: Data) -> None:
-    dataset, pipeline = volumes
-    samples = parity_samples(dataset)
+def test_a_discontinuous_network_may_move_few_pixels(
+    volumes: tuple[SegmentationDataset, SegmentationPredictor],
+) -> None:
+    """One pixel in a thousand may differ where rounding chooses between places of maxima."""
+    dataset, predictor = volumes
+    samples = choose_parity_samples(dataset)
 
-    def moved(pixels: int) -> Pipeline:
-        def logits(windows: np.ndarray) -> np.ndarray:
-            found = pipeline.logits(windows).copy()
-            found[:, 0, 3, 5 : 5 + pixels] += 0.02
-            return found
+    def move_pixels(count: int) -> Predictor:
+        def compute_logits(windows: np.ndarray) -> np.ndarray:
+            logits = predictor.network(windows).copy()
+            logits[:, 0, 3, 5 : 5 + count] += 0.02
+            return logits
 
-        return replace(pipeline, logits=logits)
+        return replace(predictor, network=compute_logits)
 
     with pytest.raises(GossamerError, match="stage: network"):
-        measure_parity(pipeline, moved(1), dataset, samples)
-    choosing = replace(pipeline, continuous=False)
-    assert measure_parity(choosing, moved(1), dataset, samples).probabilities > 1e-3
+        measure_parity(predictor, move_pixels(1), dataset, samples)
+    discontinuous = replace(predictor, continuous=False)
+    assert measure_parity(discontinuous, move_pixels(1), dataset, samples).probabilities > 1e-3
     with pytest.raises(GossamerError, match="stage: network"):
-        measure_parity(choosing, moved(4), dataset, samples)
+        measure_parity(discontinuous, move_pixels(4), dataset, samples)

@@ -1,4 +1,5 @@
 """Write a trained run as a bundle that runs without PyTorch.
 
-Owns the ONNX export, the parity check and the model card. Does not own reading bundles, which is `inference`.
+Owns the ONNX export, the parity check, the model card and the writing of bundles. Does not own the reading of bundles,
+which is `inference`, or making them smaller, which is `quantization`.
 """

@@ -1,4 +1,4 @@
-"""The model card of a bundle: its ``README.md``, written from the manifest and from nothing else."""
+"""The model card of a bundle: its ``README.md``, written from the manifest alone."""
 
 from __future__ import annotations
 
@@ -18,22 +18,19 @@ from gossamer.data.transforms import (
 )
 from gossamer.evaluation.classification_metrics import METRICS
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS
+from gossamer.exporting.tasks import TASKS
 from gossamer.inference.manifest import Manifest
+from gossamer.profiling.figure import FIGURE_LABELS, format_quantity
 
-_COST = {
-    "file": "Size",
-    "latency_p50": "Latency of the network, median",
-    "latency_p95": "Latency of the network, 95th percentile",
-    "peak_memory": "Peak memory of a process",
-    "forward_memory": "Of that, added by calls",
-}
+_COSTS = ("file", "latency_p50", "latency_p95", "peak_memory", "forward_memory")
 _QUANTIZATION = {
-    "products": "products with weights, in float32",
-    "products_in_int8": "of them in 8 bits",
-    "products_in_float32": "layers kept in floating point",
-    "executed_by_onnxruntime_here": "operators of 8 bits that ONNX Runtime executes on the machine that quantized",
-    "share_of_weights": "share of the weights in 8 bits",
-    "share_of_macs": "share of the work in 8 bits",
+    "rung": "scheme",
+    "products": "products with weights in the float32 network",
+    "products_in_int8": "products in int8",
+    "products_in_float32": "layers kept in float32",
+    "executed_by_onnxruntime_here": "int8 operators that ONNX Runtime executes on the machine that quantized",
+    "share_of_weights": "share of the weights in int8",
+    "share_of_macs": "share of the work in int8",
     "bytes": "size of the graph",
     "speed": "speed on the machine that quantized",
 }
@@ -42,126 +39,98 @@ _QUANTIZATION = {
 def render_card(manifest: Manifest) -> str:
     """Return the model card as Markdown."""
     parts = (
-        _opening(manifest),
-        _input(manifest),
-        _output(manifest),
-        _quality(manifest),
-        _parity(manifest),
-        _cost(manifest),
-        _quantization(manifest),
-        _origin(manifest),
+        _render_opening(manifest),
+        _render_input(manifest),
+        _render_output(manifest),
+        _render_quality(manifest),
+        _render_parity(manifest),
+        _render_cost(manifest),
+        _render_quantization(manifest),
+        _render_origin(manifest),
     )
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def describe_step(step: Any) -> str:
-    """Return what a step of a preprocessing does, in a sentence."""
+    """Return the effect of a preprocessing step as a sentence."""
     match step:
         case Channels():
-            return f"{_channels(step.count)}; grey is repeated for colour, colour with equal channels becomes grey."
+            text = "grey is repeated for colour, and colour with equal channels becomes grey"
+            return f"{_describe_channels(step.count)}; {text}."
         case ScaleIntensity():
-            stored = f" Images of another type than {step.stored} are refused." if step.stored else ""
-            return f"Stored values {step.low:g} to {step.high:g} become 0 to 1; what lies beyond is clipped.{stored}"
+            stored = f" Images of a type other than {step.stored} are refused." if step.stored else ""
+            return f"Stored values {step.low:g} to {step.high:g} become 0 to 1; values outside are clipped.{stored}"
         case Resize():
             return f"Resampled to {step.rows}x{step.columns} pixels (rows x columns)."
         case FitWithin():
             return f"Resampled to the largest size within {step.rows}x{step.columns} pixels that keeps proportions."
         case Respace():
             unknown = "an image without spacing is refused" if step.required else "an image without spacing is kept"
-            apart = f"{step.rows_mm:g} mm down and {step.columns_mm:g} mm across"
-            return f"Resampled so that pixels lie {apart} apart, unless they do within {step.tolerance:g}; {unknown}."
+            spacing = f"{step.rows_mm:g} mm between rows and {step.columns_mm:g} mm between columns"
+            return f"Resampled to {spacing}, unless the spacing is within {step.tolerance:g} of that; {unknown}."
         case Pad():
-            return f"Centred in {step.rows}x{step.columns} pixels, the border {step.value:g}."
+            return f"Centred in {step.rows}x{step.columns} pixels with a border of {step.value:g}."
         case Standardize():
-            return f"{step.mean:g} is subtracted, and the rest divided by {step.std:g}: mean and deviation in training."
+            return (
+                f"Minus {step.mean:g}, then divided by {step.std:g}: mean and standard deviation of the training data."
+            )
         case StandardizeEach():
             each = "slice" if step.over == "slice" else "image or volume"
-            clipped = f"values beyond the percentiles {step.percent:g} and {100 - step.percent:g} are clipped"
-            return f"Of each {each} by itself {clipped}, then it gets mean 0 and standard deviation 1."
+            clipped = f"Values below percentile {step.percent:g} or above percentile {100 - step.percent:g} are clipped"
+            return f"{clipped} in each {each}, which then gets mean 0 and standard deviation 1."
     return f"{step!r}."
 
 
-def _opening(manifest: Manifest) -> Iterator[str]:
-    verb = "classifies images" if manifest.task == "classify" else "segments images"
-    out = "predictions.csv" if manifest.task == "classify" else "masks/"
+def _render_opening(manifest: Manifest) -> Iterator[str]:
+    task = TASKS[manifest.task]
     attention = f" with {manifest.attention} attention" if manifest.attention else ""
     yield f"# {manifest.preset}{attention}, {manifest.precision}"
     yield ""
-    yield f"A network that {verb}: {', '.join(manifest.output.classes)}. It runs without PyTorch."
+    yield f"{task.PURPOSE}: {', '.join(manifest.output.classes)}. It runs without PyTorch, with the package gossamer:"
     yield ""
     yield "```"
-    yield "pip install gossamer"
-    yield f"gossamer predict BUNDLE images/ --out {out}"
+    yield f"gossamer predict BUNDLE images/ --out {task.PREDICT_OUTPUT}"
     yield "```"
     yield ""
-    yield "BUNDLE is this folder. Copy it whole: a file that is changed, missing or added is refused."
+    yield "BUNDLE is this folder. Copy it as a whole: a bundle with a changed, missing or additional file is refused."
     yield ""
-    yield "## What it is for, and what not"
+    yield "## Intended use"
     yield ""
-    yield "For research. It is not a medical device, nobody has assessed it for use on patients, and no decision about"
-    yield "a patient may rest on it. Its quality was measured on data like those of its training; on images of another"
-    yield "scanner, protocol or population measure it first: `gossamer evaluate BUNDLE DATA --split all`. It always"
-    yield "answers, whatever an image shows, and does not know what it was not trained on."
+    yield "For research only. This is not a medical device, it has not been assessed for clinical use, and no decision"
+    yield "about a patient may be based on it. Its quality was measured on data like the training data. Before use on"
+    yield "images of another scanner, protocol or population, measure the quality there:"
+    yield "`gossamer evaluate BUNDLE DATA --split all`. It returns a result for any image, whatever it shows, and does"
+    yield "not recognize classes that it was not trained on."
     yield ""
 
 
-def _input(manifest: Manifest) -> Iterator[str]:
+def _render_input(manifest: Manifest) -> Iterator[str]:
     spec = manifest.input
+    channels = _describe_channels(spec.channels)
     yield "## Input"
     yield ""
-    yield f"- {_channels(spec.channels)}" + (f", stored as {spec.stored}" if spec.stored else ", of any stored type")
-    if manifest.task == "segment":
-        if spec.stack > 1:
-            yield f"- volumes slice by slice, each with its {spec.stack - 1} neighbours, or flat images"
-        yield f"- of any size, seen through windows of {_window(manifest)} that overlap by {spec.overlap:.0%} at least"
-    else:
-        yield f"- of any size; the network sees {_window(manifest)}"
+    yield f"- {channels}, stored as {spec.stored}" if spec.stored else f"- {channels}, of any stored type"
+    window = f"{spec.window[0]}x{spec.window[1]} pixels (rows x columns)"
+    yield from TASKS[manifest.task].describe_input(spec, window)
     sides = f"any multiple of {spec.multiple} for rows and columns" if spec.dynamic else "rows and columns of that size"
     yield f"- `model.onnx` takes `images` (batch, {spec.channels * spec.stack}, rows, columns): {sides}, float32"
     yield ""
-    yield "What `gossamer predict` does with an image before the network sees it:"
+    yield "Preprocessing that `gossamer predict` applies to an image:"
     yield ""
     for number, step in enumerate(Preprocessing.from_json(manifest.preprocessing).steps, start=1):
         yield f"{number}. {describe_step(step)}"
     yield ""
 
 
-def _output(manifest: Manifest) -> Iterator[str]:
-    output = manifest.output
+def _render_output(manifest: Manifest) -> Iterator[str]:
     yield "## Output"
     yield ""
-    if manifest.task == "segment":
-        if output.multi_label:
-            yield "A sigmoid for each class; a pixel has every class whose probability is above one half."
-        else:
-            yield "A softmax over the background (logit 0) and the classes in the order above; the most probable wins."
-        yield "Masks have the size, geometry and format of the image."
-    elif output.multi_label:
-        yield "A sigmoid for each class; an image has every class whose probability is above its threshold."
-    else:
-        yield "A softmax over the classes in the order above; the most probable wins."
-    thresholds = output.thresholds
-    if thresholds is not None:
-        rule = "F1" if thresholds["rule"] == "f1" else "sensitivity + specificity - 1"
-        yield ""
-        if output.multi_label:
-            yield f"Thresholds, where {rule} was largest on the validation split:"
-        else:
-            yield "The threshold below decides nothing: `gossamer evaluate` reports sensitivity, specificity and F1 of"
-            yield f"the label at it. It lies where {rule} was largest on the validation split:"
-        yield ""
-        yield "| label | threshold |"
-        yield "|---|---|"
-        yield from (
-            f"| {label} | {value:.4g} |"
-            for label, value in zip(thresholds["labels"], thresholds["values"], strict=True)
-        )
+    yield from TASKS[manifest.task].describe_output(manifest.output)
     yield ""
 
 
-def _quality(manifest: Manifest) -> Iterator[str]:
-    source = manifest.source
-    nothing = "the class frequencies" if manifest.task == "classify" else "nothing at all"
+def _render_quality(manifest: Manifest) -> Iterator[str]:
+    source, baseline = manifest.source, TASKS[manifest.task].TRIVIAL_BASELINE
     split = source.get("evaluated", "test")
     yield "## Quality"
     yield ""
@@ -170,105 +139,104 @@ def _quality(manifest: Manifest) -> Iterator[str]:
         yield ""
         return
     cases, groups = source.get("samples", {}).get(split, "?"), source.get("groups", "?")
-    yield f"Of {cases} cases of the {split} split, with 95 % bootstrap intervals over {groups} patients (cases, where"
-    yield f"patients are unknown), beside the trivial answer: {nothing}."
+    yield f"Measured on {cases} cases of the {split} split, with 95 % bootstrap intervals over {groups} patients (over"
+    yield f"cases if patients are unknown), next to a trivial baseline: {baseline}."
     if split == "val":
-        yield "**The validation split chose the epoch, so these figures are optimistic.**"
+        yield "**The validation split was used to choose the epoch, so these figures are optimistic.**"
     yield ""
     yield "| metric | value | 95 % interval | trivial |"
     yield "|---|---|---|---|"
-    names = {**METRICS, **MASK_METRICS}
     for key, found in manifest.quality.items():
-        name, higher = names.get(key, (key, True))
         unit = f", {source['distance_unit']}" if key == "hd95" and "distance_unit" in source else ""
-        label = f"{name}{unit}" if higher else f"{name}{unit} (lower is better)"
-        interval = f"{_decimal(found.get('low'))} to {_decimal(found.get('high'))}"
-        yield f"| {label} | {_decimal(found.get('value'))} | {interval} | {_decimal(found.get('trivial'))} |"
+        value, low, high, trivial = (_format_decimal(found.get(name)) for name in ("value", "low", "high", "trivial"))
+        yield f"| {_label_metric(key, unit)} | {value} | {low} to {high} | {trivial} |"
     yield ""
 
 
-def _parity(manifest: Manifest) -> Iterator[str]:
+def _render_parity(manifest: Manifest) -> Iterator[str]:
     parity = manifest.parity
     yield "## Agreement with the trained network"
     yield ""
     if parity is None:
         yield "Not measured."
     else:
-        images = f"{parity.images} images or volumes of the validation split"
-        yield f"Compared from file to result on {images}: probabilities differ by {parity.probabilities:.2g} at most,"
-        yield f"logits by {parity.logits:.2g}, and {_share(parity.decisions)} decisions are equal."
+        equal = "all" if parity.decisions == 1 else f"{100 * parity.decisions:.4f} % of"
+        yield f"Compared from file to result on {parity.images} images or volumes of the validation split. Largest"
+        yield f"difference of a probability: {parity.probabilities:.2g}; of a logit: {parity.logits:.2g};"
+        yield f"{equal} decisions are equal."
         if parity.tolerance is None:
-            yield "No difference of a probability was asked for: a loss of quality was limited instead."
+            yield "The loss of quality was limited, not the difference of probabilities."
         else:
-            yield f"A probability was allowed to differ by {parity.tolerance:g}."
+            yield f"Largest allowed difference of a probability: {parity.tolerance:g}."
     yield ""
 
 
-def _cost(manifest: Manifest) -> Iterator[str]:
+def _render_cost(manifest: Manifest) -> Iterator[str]:
     yield "## Cost"
     yield ""
     machine = manifest.cost.get("machine")
     if isinstance(machine, Mapping):
         memory = machine.get("memory_bytes")
-        yield f"On {machine.get('processor')}, {machine.get('usable_cpus')} processors" + (
-            f", {memory / 2**30:.0f} GiB of memory." if memory else "."
-        )
+        size = f", {memory / 2**30:.0f} GiB of memory." if memory else "."
+        yield f"On {machine.get('processor')}, {machine.get('usable_cpus')} CPUs{size}"
         yield ""
-    yield "| figure | value | how | |"
+    yield "| figure | value | how | detail |"
     yield "|---|---|---|---|"
-    for key, label in _COST.items():
+    for key in _COSTS:
         if (figure := manifest.cost.get(key)) is not None:
-            value = _quantity(figure["value"], figure["unit"])
-            yield f"| {label} | {value} | {figure['how']} | {figure['detail']} |"
+            value = format_quantity(figure["value"], figure["unit"])
+            yield f"| {FIGURE_LABELS[key]} | {value} | {figure['how']} | {figure['detail']} |"
     yield ""
 
 
-def _quantization(manifest: Manifest) -> Iterator[str]:
+def _render_quantization(manifest: Manifest) -> Iterator[str]:
     if manifest.quantization is None:
         return
     yield "## Quantization"
     yield ""
-    said = dict(manifest.quantization)
-    splits = {key: found for key in ("validation", "test") if isinstance(found := said.pop(key, None), Mapping)}
-    limit = said.pop("max_drop", None)
-    for key, value in said.items():
-        yield f"- {_QUANTIZATION.get(key, key.replace('_', ' '))}: {_in_words(key, value)}"
+    record = dict(manifest.quantization)
+    splits = {key: found for key in ("validation", "test") if isinstance(found := record.pop(key, None), Mapping)}
+    limit = record.pop("max_drop", None)
+    for key, value in record.items():
+        yield f"- {_QUANTIZATION.get(key, key.replace('_', ' '))}: {_format_record(key, value)}"
     yield ""
     if not splits:
         return
-    yield "What 8 bits lose, with the 95 % interval of the paired difference over patients, or over samples where"
-    yield "patients are unknown." + ("" if limit is None else f" On the validation split {limit:g} was allowed.")
+    yield "Degradation by int8, with the 95 % interval of the paired difference over patients (over samples if patients"
+    allowed = "" if limit is None else f" Largest allowed degradation on the validation split: {limit:g}."
+    yield f"are unknown).{allowed}"
     yield ""
-    yield "| split | samples | groups | metric | float32 | 8 bits | worse by | signal to noise | decided otherwise |"
+    yield "| split | samples | groups | metric | float32 | int8 | degradation | signal to noise | changed predictions |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for split, found in splits.items():
-        name, higher = {**METRICS, **MASK_METRICS}.get(found["metric"], (found["metric"], True))
-        drop = found["drop"]
-        worse = f"{_decimal(drop['value'], 4)} ({_decimal(drop['low'], 4)} to {_decimal(drop['high'], 4)})"
-        noise = "–" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f} dB"
-        cells = (
-            split,
-            f"{found['samples']}",
-            f"{found['groups']}",
-            name if higher else f"{name} (lower is better)",
-            _decimal(found["float32"], 4),
-            _decimal(found["int8"], 4),
-            worse,
-            noise,
-            f"{found['flips']:.2%}",
-        )
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join((split, *_loss_cells(found)))} |"
     if "test" not in splits:
         yield ""
         yield "There is no test split."
     yield ""
 
 
-def _in_words(key: str, value: Any) -> str:
-    """Return a value of the record of a quantization: counts, sizes, shares and lists as a reader would say them."""
+def _loss_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of the table row of an accuracy loss, without the split."""
+    drop = found["drop"]
+    value, low, high = (_format_decimal(drop[key], 4) for key in ("value", "low", "high"))
+    return (
+        f"{found['samples']}",
+        f"{found['groups']}",
+        _label_metric(found["metric"]),
+        _format_decimal(found["float32"], 4),
+        _format_decimal(found["int8"], 4),
+        f"{value} ({low} to {high})",
+        "–" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f} dB",
+        f"{found['flips']:.2%}",
+    )
+
+
+def _format_record(key: str, value: Any) -> str:
+    """Return a value in the record of a quantization as text: counts, sizes, shares and lists."""
     match value:
         case {"float32": before, "int8": after}:
-            return f"{_quantity(after, 'bytes')}, of {_quantity(before, 'bytes')} in float32"
+            return f"{format_quantity(after, 'bytes')}, {format_quantity(before, 'bytes')} in float32"
         case Mapping():
             return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
         case list() | tuple():
@@ -278,39 +246,31 @@ def _in_words(key: str, value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _origin(manifest: Manifest) -> Iterator[str]:
+def _render_origin(manifest: Manifest) -> Iterator[str]:
     source, licence = manifest.source, manifest.licence
     samples = ", ".join(f"{count} {split}" for split, count in source.get("samples", {}).items())
     yield "## Licence"
     yield ""
-    for what in ("weights", "data"):
-        yield f"- {what}: {licence.get(what) or 'not stated: ask whoever gave you this bundle before you pass it on'}"
+    for subject in ("weights", "data"):
+        unknown = "not stated: ask the person who gave you this bundle before you share it"
+        yield f"- {subject}: {licence.get(subject) or unknown}"
     yield ""
-    yield "## Where it comes from"
+    yield "## Origin"
     yield ""
     yield f"- trained on {source.get('name', 'unknown data')} ({samples}), seed {source.get('seed', 'unknown')}"
     yield f"- fingerprint of classes, samples, labels and splits: `{source.get('fingerprint', 'unknown')}`"
     yield f"- written {manifest.created} by Gossamer {manifest.gossamer}"
 
 
-def _channels(count: int) -> str:
-    return {1: "one channel (grey)", 3: "three channels (colour)"}.get(count, f"{count} channels").capitalize()
+def _describe_channels(count: int) -> str:
+    return {1: "One channel (grey)", 3: "Three channels (colour)"}.get(count, f"{count} channels")
 
 
-def _window(manifest: Manifest) -> str:
-    rows, columns = manifest.input.window
-    return f"{rows}x{columns} pixels (rows x columns)"
+def _label_metric(key: str, unit: str = "") -> str:
+    """Return the name of a metric, with the remark that lower is better if it is."""
+    name, larger_is_better = {**METRICS, **MASK_METRICS}.get(key, (key, True))
+    return f"{name}{unit}" if larger_is_better else f"{name}{unit} (lower is better)"
 
 
-def _decimal(value: float | None, places: int = 3) -> str:
+def _format_decimal(value: float | None, places: int = 3) -> str:
     return "–" if value is None else f"{value:.{places}f}"
-
-
-def _share(value: float) -> str:
-    return "all" if value == 1 else f"{100 * value:.4f} % of"
-
-
-def _quantity(value: float | None, unit: str) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 2**20:.1f} MiB" if unit == "bytes" else f"{value:.2f} {unit}".rstrip()

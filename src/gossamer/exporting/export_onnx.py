@@ -1,9 +1,9 @@
-"""A trained network as an ONNX graph that gives what the network gives.
+"""Export of a trained network as an ONNX graph with the same results.
 
 The graph has one input, ``images`` (batch, channels, rows, columns), and one output, ``logits``, in float32. The batch
-is free; rows and columns are too, wherever the network and its mechanism take other sizes and the graph is found to
-follow them. A graph holds no choice that depends on a size, so every order of evaluation is pinned to the one for the
-network's own size. Nothing is returned that ONNX Runtime does not evaluate as PyTorch does.
+size is free. Rows and columns are free too if the network and its attention mechanism accept other sizes and the graph
+is found to follow them. A graph contains no choice that depends on a size, so every order of evaluation is fixed to the
+one for the network's own size. A graph is only returned if ONNX Runtime gives the results of PyTorch.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
@@ -27,22 +29,19 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import Attention
 from gossamer.nn.models import Network
 
-if TYPE_CHECKING:
-    import onnx
-
 OPSET = 20
-"""The first with GELU as one operator, which then stays one operator in 8 bits too."""
+"""The first version with GELU as one operator, which then stays one operator in int8 too."""
 TOLERANCE = 1e-4
-"""Largest difference of a logit from that of PyTorch, relative to the largest logit where that is above 1."""
+"""Largest allowed difference of a logit from PyTorch, relative to the largest logit if that is above 1."""
 INPUT, OUTPUT = "images", "logits"
-MOVED = 1e-2
-"""Share of the logits that may differ by more where rounding chooses between places of maxima. With fresh weights
-maxima lie close together: 0.12 % of SUMNet's logits differ in float32 from those in float64."""
+DISCONTINUOUS_SHARE = 1e-2
+"""Share of the logits that may differ by more if rounding chooses between places of maxima. With fresh weights maxima
+are close together: 0.12 % of SUMNet's logits in float32 differ from those in float64."""
 AXES = ("batch", "channels", "rows", "columns")
 _STEP = 16
-"""Pixels, at least, by which the size that a graph is traced with differs from the network's own."""
+"""Smallest number of pixels by which the traced size differs from the network's own size."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-"""Of terminals: colours."""
+"""Escape sequences of terminals, such as colours."""
 _NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -50,12 +49,12 @@ def export_onnx(network: Network, *, opset: int = OPSET) -> bytes:
     """Return the network in evaluation as a serialized ONNX model, checked against the network itself.
 
     Args:
-        network: on the CPU, in float32; it is not changed.
-        opset: version of ONNX's operators.
+        network: Network on the CPU, in float32; it is not changed.
+        opset: Version of ONNX's operators.
 
     Raises:
-        GossamerError: ``E-UNSUPPORTED``, with the reason, where the network has no such graph, or the graph gives
-            something else; ``E-CODEC`` where a package is missing.
+        GossamerError: ``E-UNSUPPORTED``, with the reason, if the network cannot be exported or the graph has other
+            results; ``E-CODEC`` if a package is missing.
     """
     _require_packages()
     size = network.config.image_size
@@ -71,30 +70,27 @@ def export_onnx(network: Network, *, opset: int = OPSET) -> bytes:
 
 
 def is_dynamic(model: bytes) -> bool:
-    """Return whether a graph of ``export_onnx`` takes other numbers of rows and columns than the network's own."""
-    import onnx
-
+    """Return whether a graph of ``export_onnx`` accepts other numbers of rows and columns than the network's own."""
     (images,) = onnx.load_from_string(model).graph.input
     return all(side.dim_param for side in images.type.tensor_type.shape.dim[2:])
 
 
 def _checked_graph(network: Network, size: tuple[int, int], free: tuple[str, ...], opset: int) -> bytes:
-    """Return the graph with the batch and the ``free`` sides left open, if it gives what the network gives."""
+    """Return the graph with free batch size and ``free`` sides, if it has the results of the network."""
     multiple = network.config.input_requirements.multiple
     step = multiple * math.ceil(_STEP / multiple)
     # Traced at another size, a table of positions is resampled in the graph, which is the identity at its own size.
     traced = (size[0] + 2 * step, size[1] + step) if free else size
-    network = _pinned(network, size)
-    model = _cleaned(_traced(network, _random(network, 2, traced), free, opset))
-    data = _serialized(model)
-    smallest = network.config.input_requirements.multiple
-    other = [(2, (size[0] + smallest, size[1] + 3 * smallest))] if free else []
+    network = _pin_evaluation(network, size)
+    model = _clean_graph(_trace_network(network, _random_images(network, 2, traced), free, opset))
+    data = _serialize_graph(model)
+    other = [(2, (size[0] + multiple, size[1] + 3 * multiple))] if free else []
     _require_equal(network, data, [(3, size), (1, size), *other])
     return data
 
 
-def _pinned(network: Network, size: tuple[int, int]) -> Network:
-    """Return a copy in evaluation whose attention keeps the order of evaluation that images of ``size`` get."""
+def _pin_evaluation(network: Network, size: tuple[int, int]) -> Network:
+    """Return a copy in evaluation whose attention always uses the order of evaluation for images of ``size``."""
     network = copy.deepcopy(network).eval()
 
     def pin(attention: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -113,7 +109,7 @@ def _pinned(network: Network, size: tuple[int, int]) -> Network:
     return network
 
 
-def _traced(network: Network, images: Tensor, free: tuple[str, ...], opset: int) -> onnx.ModelProto:
+def _trace_network(network: Network, images: Tensor, free: tuple[str, ...], opset: int) -> onnx.ModelProto:
     shapes = {axis: Dim.DYNAMIC for axis, name in enumerate(AXES) if name in ("batch", *free)}
     try:
         with torch.no_grad(), silence_exporter():
@@ -125,15 +121,15 @@ def _traced(network: Network, images: Tensor, free: tuple[str, ...], opset: int)
             )
     except MemoryError:
         raise
-    except Exception as error:  # whatever an operator's tracing or translation may raise
-        raise _unsupported(network, f"cannot be traced ({describe_cause(error)})") from error
+    except Exception as error:  # any error of tracing or translating an operator
+        raise _unsupported_error(network, f"cannot be traced ({describe_cause(error)})") from error
     assert graph is not None
     return graph.model_proto
 
 
 @contextmanager
 def silence_exporter() -> Iterator[None]:
-    """Keep the exporter's warnings and log lines, which are about its own inside, from the user."""
+    """Suppress warnings and log lines of the exporter, which concern its internals."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -147,14 +143,14 @@ def silence_exporter() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with plain names of its free axes, and without traces of where and how it was made."""
+def _clean_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with plain names of its free axes, and without traces of how and where it was made."""
     graph = model.graph
     for message in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         message.ClearField("metadata_props")
         message.ClearField("doc_string")
-    # Shapes of what lies between are inferred anew by whoever needs them: those of the exporter contradict what other
-    # tools infer once a tool has changed the graph.
+    # Shapes of intermediate values are inferred again when they are needed: those of the exporter contradict others
+    # after a tool has changed the graph.
     graph.ClearField("value_info")
     names: dict[str, str] = {}
     for value in (*graph.input, *graph.output):
@@ -166,9 +162,7 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _serialized(model: onnx.ModelProto) -> bytes:
-    import onnx
-
+def _serialize_graph(model: onnx.ModelProto) -> bytes:
     try:
         data = model.SerializeToString()
         onnx.checker.check_model(data, full_check=True)
@@ -183,52 +177,51 @@ def _serialized(model: onnx.ModelProto) -> bytes:
 
 
 def _require_equal(network: Network, data: bytes, cases: list[tuple[int, tuple[int, int]]]) -> None:
-    """Raise unless ONNX Runtime gives the logits of the network for random images of each batch and size."""
+    """Raise unless ONNX Runtime gives the logits of the network for random images of each batch size and image size."""
     run = start_onnx_runtime(data, network)
     for batch, size in cases:
-        images = _random(network, batch, size)
+        images = _random_images(network, batch, size)
         with torch.no_grad():
-            wanted = network(images).numpy()
+            expected = network(images).numpy()
         try:
             found = run(images.numpy())
         except Exception as error:
-            what = f"{batch} images of {size[0]}x{size[1]}"
-            raise _unsupported(network, f"its graph cannot be run with {what} ({describe_cause(error)})") from error
-        difference = np.abs(found - wanted) if found.shape == wanted.shape else np.full(1, math.inf)
-        worst, allowed = float(difference.max()), TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-        moved = 0.0 if network.config.input_requirements.continuous else MOVED
+            problem = f"its graph cannot be run with {batch} images of {size[0]}x{size[1]} ({describe_cause(error)})"
+            raise _unsupported_error(network, problem) from error
+        difference = np.abs(found - expected) if found.shape == expected.shape else np.full(1, math.inf)
+        worst, allowed = float(difference.max()), TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        moved = 0.0 if network.config.input_requirements.continuous else DISCONTINUOUS_SHARE
         if not math.isfinite(worst) or (difference > allowed).mean() > moved:
-            what = f"logits of its graph differ by {worst:.2g} for {batch} images of {size[0]}x{size[1]}"
-            raise _unsupported(network, what)
+            problem = f"logits of its graph differ by {worst:.2g} for {batch} images of {size[0]}x{size[1]}"
+            raise _unsupported_error(network, problem)
 
 
 def start_onnx_runtime(data: bytes, network: Network) -> Any:
-    """Return the graph as a function of images."""
-    import onnxruntime
-
+    """Return the graph as a function of images, computed by ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise _unsupported(network, f"its graph is refused by ONNX Runtime ({describe_cause(error)})") from error
+        raise _unsupported_error(network, f"ONNX Runtime refuses its graph ({describe_cause(error)})") from error
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-def _random(network: Network, batch: int, size: tuple[int, int]) -> Tensor:
+def _random_images(network: Network, batch: int, size: tuple[int, int]) -> Tensor:
     generator = torch.Generator().manual_seed(batch)
     return torch.randn(batch, network.config.in_channels, *size, generator=generator)
 
 
-def _unsupported(network: Network, problem: str) -> GossamerError:
+def _unsupported_error(network: Network, problem: str) -> GossamerError:
     attention = network.config.attention
     where = network.config.name + (f" with {attention.name}" if attention is not None else "")
-    return GossamerError(ErrorCode.UNSUPPORTED, where, problem, "choose another network or mechanism, or report it")
+    remedy = "choose another network or attention mechanism, or report it"
+    return GossamerError(ErrorCode.UNSUPPORTED, where, problem, remedy)
 
 
 def describe_cause(error: BaseException) -> str:
-    """Return the first line of what an error was raised from, which is what failed; exporters wrap it in advice."""
+    """Return the first line of the cause of an error; exporters wrap it in advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = _ESCAPES.sub("", str(error))
@@ -238,5 +231,7 @@ def describe_cause(error: BaseException) -> str:
 def _require_packages() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        problem = f"needs {', '.join(missing)}, which the base installation leaves out"
-        raise GossamerError(ErrorCode.CODEC, "export", problem, 'pip install "gossamer[train]"')
+        problem = f"{', '.join(missing)} must be installed and is not part of the base installation"
+        raise GossamerError(
+            ErrorCode.CODEC, "export", problem, 'run pip install ".[train]" in the folder of Gossamer\'s source'
+        )
