@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from gossamer.api.compare import ComparisonResults, compare, plan_comparison
     from gossamer.api.draw_phantom import draw_phantom
     from gossamer.api.evaluate import evaluate
+    from gossamer.api.export import ExportedBundle, export
     from gossamer.api.import_weights import import_weights
     from gossamer.api.load import load
     from gossamer.api.predict import predict
+    from gossamer.api.profile import Profile, profile
+    from gossamer.api.quantize import LimitNotMetError, QuantizationResult, quantize
     from gossamer.api.run import Run
     from gossamer.api.train import train
     from gossamer.checkpoint import load_model
@@ -31,6 +34,13 @@ _PUBLIC = {
     "ComparisonResults": "gossamer.api.compare",
     "compare": "gossamer.api.compare",
     "plan_comparison": "gossamer.api.compare",
+    "ExportedBundle": "gossamer.api.export",
+    "export": "gossamer.api.export",
+    "Profile": "gossamer.api.profile",
+    "profile": "gossamer.api.profile",
+    "LimitNotMetError": "gossamer.api.quantize",
+    "QuantizationResult": "gossamer.api.quantize",
+    "quantize": "gossamer.api.quantize",
     "Run": "gossamer.api.run",
     "train": "gossamer.api.train",
     "GossamerError": "gossamer.errors",
@@ -52,7 +62,11 @@ _PUBLIC = {
 
 __all__ = [
     "ComparisonResults",
+    "ExportedBundle",
     "GossamerError",
+    "LimitNotMetError",
+    "Profile",
+    "QuantizationResult",
     "Run",
     "__version__",
     "check_attention",
@@ -63,6 +77,7 @@ __all__ = [
     "create_model",
     "draw_phantom",
     "evaluate",
+    "export",
     "import_weights",
     "list_models",
     "load",
@@ -70,6 +85,8 @@ __all__ = [
     "open_dataset",
     "plan_comparison",
     "predict",
+    "profile",
+    "quantize",
     "read_image",
     "train",
 ]

@@ -11,14 +11,15 @@ from made_graphs import transformer
 from made_graphs import write as write_bundle
 
 from gossamer.data import ClassificationDataset, open_dataset
-from gossamer.quantization import accuracy_loss, quantize, write
+from gossamer.exporting import write
+from gossamer.quantization import accuracy_loss, classification, quantize
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer resamples and shorter timing than a user gets: neither is what these tests are about."""
-    for name in ("bootstrap_metrics", "evaluate_predictions"):
-        monkeypatch.setattr(accuracy_loss, name, partial(getattr(accuracy_loss, name), resamples=40))
+    for module, name in ((accuracy_loss, "bootstrap_metrics"), (classification, "evaluate_predictions")):
+        monkeypatch.setattr(module, name, partial(getattr(module, name), resamples=40))
     monkeypatch.setattr(quantize, "measure_int8_speeds", partial(quantize.measure_int8_speeds, seconds=0.01))
     monkeypatch.setattr(write, "measure_bundle", partial(write.measure_bundle, seconds=0.01))
 

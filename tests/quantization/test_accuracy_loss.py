@@ -1,33 +1,34 @@
-"""What is lost, and how sure that is: known losses of known answers."""
+"""Accuracy loss of int8 with its interval: known losses of known predictions."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_calibrate import volumes
 
-from gossamer.data import ClassificationDataset, LabelledCase, SegmentationDataset
+from gossamer.data import ClassificationDataset, LabelledCase, Sample, SegmentationDataset
 from gossamer.data.label_map import LabelMap
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.inference.bundle import Bundle, open_bundle
-from gossamer.inference.segmentation import bundle_predictor
-from gossamer.quantization.accuracy_loss import measure_paired_drop, measure_quality, measure_reference
+from gossamer.inference.bundle import open_bundle
+from gossamer.inference.classification import ClassificationPredictor
+from gossamer.inference.classification import bundle_predictor as classification_predictor
+from gossamer.inference.predictor import Predictor
+from gossamer.inference.segmentation import SegmentationPredictor
+from gossamer.inference.segmentation import bundle_predictor as segmentation_predictor
+from gossamer.quantization import classification, segmentation
+from gossamer.quantization.accuracy_loss import measure_paired_drop
+from gossamer.quantization.tasks import choose_metric
 from made_bundles import write_segmenter
 
 
-def answering(bundle: Bundle, change) -> Bundle:
-    """The bundle with other logits: a function of its own, and of how many calls were made before."""
-    calls: list[int] = []
-
-    def run(windows: np.ndarray) -> np.ndarray:
-        calls.append(len(windows))
-        return change(bundle.engine.run(windows), len(calls) - 1)
-
-    return dataclasses.replace(bundle, engine=dataclasses.replace(bundle.engine, run=run))
+def with_logits(predictor: Predictor, change: Callable[[np.ndarray], np.ndarray]) -> Predictor:
+    """Return the predictor with other logits."""
+    return dataclasses.replace(predictor, network=lambda inputs: change(predictor.network(inputs)))
 
 
 def test_the_drop_is_paired_over_patients() -> None:
@@ -48,9 +49,13 @@ def test_the_drop_is_paired_over_patients() -> None:
     assert uneven.low < uneven.value < uneven.high
 
 
-def test_equal_answers_lose_nothing(float_bundle: Path, chest: ClassificationDataset) -> None:
-    bundle = open_bundle(float_bundle, threads=1)
-    found = measure_reference(bundle, chest, "val", "auroc", 0)(bundle)
+@pytest.fixture
+def predictor(float_bundle: Path) -> ClassificationPredictor:
+    return classification_predictor(open_bundle(float_bundle, threads=1))
+
+
+def test_equal_predictions_lose_nothing(predictor: ClassificationPredictor, chest: ClassificationDataset) -> None:
+    found = classification.measure_reference(predictor, chest, "val", "auroc", 0).measure_loss(predictor)
     images = chest.split("val")
     assert (found.samples, found.groups) == (len(images), len({sample.patient for sample in images}))
     assert (found.drop.value, found.drop.low, found.drop.high) == (0, 0, 0)
@@ -59,72 +64,78 @@ def test_equal_answers_lose_nothing(float_bundle: Path, chest: ClassificationDat
     assert not math.isnan(found.float32)
 
 
-def test_turned_answers_lose_everything(float_bundle: Path, chest: ClassificationDataset) -> None:
-    bundle = open_bundle(float_bundle, threads=1)
-    turned = answering(bundle, lambda logits, call: logits[:, ::-1].copy())
-    found = measure_reference(bundle, chest, "val", "auroc", 0)(turned)
+def test_reversed_predictions_lose_everything(predictor: ClassificationPredictor, chest: ClassificationDataset) -> None:
+    turned = with_logits(predictor, lambda logits: logits[:, ::-1].copy())
+    found = classification.measure_reference(predictor, chest, "val", "auroc", 0).measure_loss(turned)
     assert found.flips == 1
     assert found.int8 == pytest.approx(1 - found.float32, abs=1e-6)
     assert found.drop.value == pytest.approx(2 * found.float32 - 1, abs=1e-6)
-    lower = measure_reference(bundle, chest, "val", "brier", 0)(turned)
+    lower = classification.measure_reference(predictor, chest, "val", "brier", 0).measure_loss(turned)
     assert lower.drop.value == pytest.approx(lower.int8 - lower.float32)
 
 
-def test_one_answer_for_all_is_refused(float_bundle: Path, chest: ClassificationDataset) -> None:
-    bundle = open_bundle(float_bundle, threads=1)
-    with pytest.raises(GossamerError, match="vary"):
-        measure_reference(bundle, chest, "val", "auroc", 0)(
-            answering(bundle, lambda logits, call: np.ones_like(logits))
-        )
+def test_the_same_logits_for_all_images_are_refused(
+    predictor: ClassificationPredictor, chest: ClassificationDataset
+) -> None:
+    reference = classification.measure_reference(predictor, chest, "val", "auroc", 0)
+    with pytest.raises(GossamerError) as caught:
+        reference.measure_loss(with_logits(predictor, np.ones_like))
+    assert (caught.value.code, caught.value.where) == (ErrorCode.VALUE, "int8")
 
 
 @pytest.mark.parametrize("metric", ["dice", "AUROC"])
-def test_metrics_of_another_task_are_refused(float_bundle: Path, chest: ClassificationDataset, metric: str) -> None:
-    with pytest.raises(GossamerError, match="use one of auroc") as caught:
-        measure_reference(open_bundle(float_bundle, threads=1), chest, "val", metric, 0)
-    assert caught.value.code is ErrorCode.CONFIG
+def test_metrics_of_another_task_are_refused(metric: str) -> None:
+    with pytest.raises(GossamerError) as caught:
+        choose_metric("classify", metric)
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "metric")
 
 
-def test_quality_stands_beside_the_trivial_answer(float_bundle: Path, chest: ClassificationDataset) -> None:
-    found = measure_quality(open_bundle(float_bundle, threads=1), chest, "test", 0)
+def test_metrics_have_a_default() -> None:
+    assert (choose_metric("classify", None), choose_metric("segment", None)) == ("auroc", "dice")
+    assert choose_metric("segment", "jaccard") == "jaccard"
+
+
+def test_quality_contains_the_trivial_baseline(
+    predictor: ClassificationPredictor, chest: ClassificationDataset
+) -> None:
+    found = classification.measure_quality(predictor, chest, "test", 0)
     assert set(found["auroc"]) == {"value", "low", "high", "trivial"}
     assert found["auroc"]["trivial"] == 0.5
 
 
 @pytest.fixture
-def masks(tmp_path: Path) -> tuple[Bundle, SegmentationDataset]:
-    """A segmenter, and volumes whose truth is its own answer but for the first case, where a slice is missing."""
-    bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3), threads=1)
-    source, model = volumes(cases=4), bundle_predictor(bundle)
+def masks(tmp_path: Path) -> tuple[SegmentationPredictor, SegmentationDataset]:
+    """A segmenter, and volumes whose truth is its prediction, except for a slice that the first case lacks."""
+    predictor = segmentation_predictor(open_bundle(write_segmenter(tmp_path / "bundle", stack=3), threads=1))
+    source = volumes(cases=4)
 
-    def read(sample) -> LabelledCase:
+    def read(sample: Sample) -> LabelledCase:
         image = source.read(sample).image
-        planes = model.predict(image).planes.copy()
+        planes = predictor.predict(image).planes.copy()
         if sample.id == "val0":
             planes[:, 1] = False
         return LabelledCase(image, LabelMap(planes, source.classes, False, sample.id))
 
-    return bundle, dataclasses.replace(source, reader=read)
+    return predictor, dataclasses.replace(source, reader=read)
 
 
-def test_masks_are_compared_case_by_case(masks: tuple[Bundle, SegmentationDataset]) -> None:
-    bundle, dataset = masks
-    judge = measure_reference(bundle, dataset, "val", "dice", 0)
-    same = judge(bundle)
+def test_masks_are_compared_case_by_case(masks: tuple[SegmentationPredictor, SegmentationDataset]) -> None:
+    predictor, dataset = masks
+    reference = segmentation.measure_reference(predictor, dataset, "val", "dice", 0)
+    same = reference.measure_loss(predictor)
     assert (same.samples, same.drop.value, same.flips, same.sqnr_db) == (4, 0, 0, math.inf)
     assert 0.9 < same.float32 < 1
 
-    # Without its liver (logit 1) the network finds background or bowel wherever the liver was.
-    def no_liver(logits: np.ndarray, call: int) -> np.ndarray:
+    # Without the liver (logit 1) the network finds background or bowel wherever the liver was.
+    def remove_liver(logits: np.ndarray) -> np.ndarray:
         changed = logits.copy()
         changed[:, 1] -= 1e4
         return changed
 
-    found = judge(answering(bundle, no_liver))
-    predictor = bundle_predictor(bundle)
+    found = reference.measure_loss(with_logits(predictor, remove_liver))
     images = [dataset.read(sample).image for sample in dataset.split("val")]
-    held = np.mean([predictor.predict(image).planes[0].mean() for image in images])
-    assert found.flips == pytest.approx(float(held), abs=1e-6)
+    liver = np.mean([predictor.predict(image).planes[0].mean() for image in images])
+    assert found.flips == pytest.approx(float(liver), abs=1e-6)
     assert found.int8 < 0.51
     assert found.drop.value == pytest.approx(found.float32 - found.int8)
     assert found.drop.low <= found.drop.value <= found.drop.high

@@ -15,7 +15,9 @@ from gossamer.data.windows import add_neighbours, blend_bands
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import open_bundle
 from gossamer.inference.segmentation import bundle_predictor
-from gossamer.quantization.calibrate import CalibrationBatches, draw_calibration_data, draw_windows
+from gossamer.inference.tasks import bundle_predictor as any_predictor
+from gossamer.quantization import classification, segmentation
+from gossamer.quantization.calibrate import CalibrationBatches, draw_calibration_data
 from made_bundles import write_segmenter
 
 SIZES = {"train": 137, "val": 19, "test": 23}
@@ -37,12 +39,12 @@ def test_only_training_images_are_read_each_once(tmp_path: Path) -> None:
     seen: list[Sample] = []
     dataset = in_memory(seen, **SIZES)
     bundle = open_bundle(write(tmp_path / "bundle", dataset), threads=1)
-    found = draw_calibration_data(bundle, dataset, 130, seed=4)
+    found = draw_calibration_data(classification, any_predictor(bundle), dataset, 130, seed=4)
     assert {sample.split for sample in seen} == {"train"}
     assert [sample.id for sample in seen] == list(found.samples)
     assert len(set(found.samples)) == 130
     assert found.windows.shape == (130, 1, 16, 24)
-    assert (found.what, found.notes) == ("images", ())
+    assert (found.noun, found.notes) == ("images", ())
     stored = np.array([100 * int(name.split("/")[1]) for name in found.samples])
     np.testing.assert_allclose(found.windows[:, 0, 3, 7], (stored / 65535 - 0.4) / 0.2, rtol=1e-4)
 
@@ -50,7 +52,9 @@ def test_only_training_images_are_read_each_once(tmp_path: Path) -> None:
 def test_the_sample_follows_the_seed(tmp_path: Path) -> None:
     dataset = in_memory([], **SIZES)
     bundle = open_bundle(write(tmp_path / "bundle", dataset), threads=1)
-    draws = [draw_calibration_data(bundle, dataset, 128, seed).samples for seed in (0, 0, 1)]
+    draws = [
+        draw_calibration_data(classification, any_predictor(bundle), dataset, 128, seed).samples for seed in (0, 0, 1)
+    ]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -58,13 +62,14 @@ def test_fewer_than_128_are_refused_unless_there_are_no_more(tmp_path: Path) -> 
     seen: list[Sample] = []
     dataset = in_memory(seen, train=60, val=19)
     bundle = open_bundle(write(tmp_path / "bundle", dataset), threads=1)
-    with pytest.raises(GossamerError, match="127 images") as caught:
-        draw_calibration_data(bundle, dataset, 127)
-    assert caught.value.code is ErrorCode.CONFIG
+    with pytest.raises(GossamerError) as caught:
+        draw_calibration_data(classification, any_predictor(bundle), dataset, 127)
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "images")
     assert seen == []
-    found = draw_calibration_data(bundle, dataset, 128)
+    found = draw_calibration_data(classification, any_predictor(bundle), dataset, 128)
     assert len(found.windows) == 60
-    assert "holds 60 images: all of them calibrate" in str(found.notes[0])
+    assert [note.code for note in found.notes] == [ErrorCode.MISSING]
+    assert "60 of 128 images" in found.notes[0].text
 
 
 def volumes(slices: int = 3, cases: int = 5) -> SegmentationDataset:
@@ -87,7 +92,7 @@ def volumes(slices: int = 3, cases: int = 5) -> SegmentationDataset:
 def test_windows_are_those_that_evaluation_sees(tmp_path: Path, count: int) -> None:
     bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3), threads=1)
     dataset = volumes()
-    found, samples = draw_windows(bundle, dataset, "train", count, seed=2)
+    found, samples = segmentation.draw_inputs(bundle_predictor(bundle), dataset, "train", count, seed=2)
     assert found.shape == (count, 3, 24, 40)
     assert set(samples) == {f"train{k}" for k in range(5)}
     met: list[bytes] = []
@@ -109,9 +114,9 @@ def test_windows_are_those_that_evaluation_sees(tmp_path: Path, count: int) -> N
 
 def test_all_windows_are_drawn_where_there_are_few(tmp_path: Path) -> None:
     bundle = open_bundle(write_segmenter(tmp_path / "bundle", stack=3), threads=1)
-    found = draw_calibration_data(bundle, volumes(), 128)
+    found = draw_calibration_data(segmentation, any_predictor(bundle), volumes(), 128)
     assert len(found.windows) == 5 * 3 * 2  # cases, slices, places along the columns
-    assert "holds 30 windows" in str(found.notes[0])
+    assert "30 of 128 windows" in found.notes[0].text
 
 
 def test_batches_hold_every_window_once_and_start_again() -> None:

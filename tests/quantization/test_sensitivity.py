@@ -1,4 +1,4 @@
-"""The layer that loses most is found and kept first."""
+"""The most sensitive layer is found and kept in float32 first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from made_graphs import perceptron
 from gossamer.inference.engines import load_engine
 from gossamer.quantization.products import Product, count_product_macs, find_products, prepare_graph
 from gossamer.quantization.quantize_onnx import QuantizerSettings, StaticQuantizer
-from gossamer.quantization.sensitivity import MOST_GROUPS, Sensitivity, keep_sensitive, measure_sensitivities
+from gossamer.quantization.sensitivity import MAX_GROUPS, LayerSensitivity, keep_sensitive, measure_sensitivities
 from gossamer.quantization.verify import measure_sqnr_db
 
 
@@ -21,7 +21,7 @@ def logits(model: bytes, windows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("planted", [1, 2, 3])
-def test_a_planted_bad_layer_is_found_and_keeping_it_helps(planted: int, windows: np.ndarray) -> None:
+def test_a_planted_sensitive_layer_is_found(planted: int, windows: np.ndarray) -> None:
     data = perceptron(planted=planted).SerializeToString()
     reference = logits(data, windows)
     np.testing.assert_allclose(reference, logits(perceptron().SerializeToString(), windows), rtol=1e-4, atol=1e-5)
@@ -47,8 +47,8 @@ def test_a_planted_bad_layer_is_found_and_keeping_it_helps(planted: int, windows
     assert better > whole + 15
 
 
-def layer(name: str, sqnr: float, macs: int) -> Sensitivity:
-    return Sensitivity((Product(name, name, "MatMul", 10, macs),), sqnr)
+def layer(name: str, sqnr: float, macs: int) -> LayerSensitivity:
+    return LayerSensitivity((Product(name, name, "MatMul", 10, macs),), sqnr)
 
 
 def test_one_two_four_layers_are_kept_the_most_sensitive_first() -> None:
@@ -57,14 +57,14 @@ def test_one_two_four_layers_are_kept_the_most_sensitive_first() -> None:
     assert [list(kept) for kept in keep_sensitive(order)] == [ranked[:1], ranked[:2], ranked[:4]]
 
 
-def test_half_of_the_work_stays_in_8_bits() -> None:
+def test_half_of_the_work_stays_in_int8() -> None:
     heavy = [layer("a", -math.inf, 60), layer("b", 3.0, 20), layer("c", 9.0, 20)]
     assert list(keep_sensitive(heavy)) == []
     light = [layer("a", 3.0, 40), layer("b", 5.0, 20), layer("c", math.inf, 40)]
     assert [[p.node for p in kept] for kept in keep_sensitive(light)] == [["a"]]
 
 
-def test_what_is_always_kept_comes_on_top() -> None:
+def test_products_that_are_always_kept_are_added() -> None:
     layers = [layer(name, float(number), 10) for number, name in enumerate("abcdef")]
     always = (layers[5].products[0],)
     assert [[p.node for p in kept] for kept in keep_sensitive(layers, always)] == [["a", "f"], ["a", "b", "f"]]
@@ -80,7 +80,7 @@ def test_many_layers_are_measured_with_their_neighbours() -> None:
 
     reference = np.array([[1.0, 2.0]])
     found = measure_sensitivities(products, quantize, lambda made: reference + 0.01 * made[0], reference)
-    assert len(found) <= MOST_GROUPS
+    assert len(found) <= MAX_GROUPS
     assert [product for group in asked for product in group] == products
     assert {len(group) for group in asked} == {3}
     assert found[0].label == "block.0 … block.2"

@@ -12,26 +12,16 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from gossamer.api.environment import torch_threads
+from gossamer.api.export import export
 from gossamer.api.progress import LineProgress
+from gossamer.api.quantize import LimitNotMetError, quantize
 from gossamer.api.train import TrainingInterrupted, train
 from gossamer.comparison.compare_plan import ComparePlan, read_plan
 from gossamer.comparison.folder import CompareFolder, Trial
 from gossamer.comparison.measure_variants import measure_group
 from gossamer.comparison.outcome import Outcome, write_outcome
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.exporting.write import write_bundle
-from gossamer.files import read_json
-from gossamer.profiling.machine import instruction_sets
-from gossamer.quantization.quantize import QuantizationOptions, quantize_source
-from gossamer.quantization.quantize_onnx import QuantizerSettings
-from gossamer.quantization.source import open_quantization_source
-from gossamer.quantization.write import write_quantized_bundle
-from gossamer.report.quantization import report_folder, write_report
 from gossamer.training.run_folder import RunFolder
-
-ADDS_INT8_EXACTLY = {"avx512_vnni", "avx_vnni", "amx_int8", "asimd"}
-"""Instruction sets that add products of 8 bits without overflow."""
 
 
 def train_trial(folder: CompareFolder, plan: ComparePlan, trial: Trial) -> None:
@@ -58,33 +48,25 @@ def train_trial(folder: CompareFolder, plan: ComparePlan, trial: Trial) -> None:
 
 def export_trial(folder: CompareFolder, plan: ComparePlan, trial: Trial) -> None:
     """Export a trial as a bundle in float32."""
-    with torch_threads(plan.request.threads) as threads:
-        write_bundle(
-            folder.run_path(trial),
-            folder.bundle_path(trial, "float32"),
-            data=Path(plan.data.source),
-            threads=threads,
-            on_stage=print_log,
-        )
+    export(
+        folder.run_path(trial),
+        folder.bundle_path(trial, "float32"),
+        data=plan.data.source,
+        threads=plan.request.threads,
+        progress=LineProgress(),
+    )
 
 
 def quantize_trial(folder: CompareFolder, plan: ComparePlan, trial: Trial) -> None:
     """Quantize a trial to a bundle in int8."""
-    out, run, data = folder.bundle_path(trial, "int8"), folder.run_path(trial), Path(plan.data.source)
-    settings = QuantizerSettings(reduce_range=not ADDS_INT8_EXACTLY & set(instruction_sets()))
-    options = QuantizationOptions(max_drop=plan.request.max_drop, scheme=settings)
-    with (
-        torch_threads(plan.request.threads) as threads,
-        open_quantization_source(run, data, threads, on_stage=print_log) as source,
-    ):
-        outcome = quantize_source(source, options, on_stage=print_log)
-        write_report(report_folder(out), outcome)
-        if outcome.result is None:
-            problem = (
-                f"no scheme keeps {outcome.metric} within {options.max_drop:g}: {'; '.join(map(str, outcome.steps))}"
-            )
-            raise GossamerError(ErrorCode.VALUE, "max_drop", problem, "use a larger max_drop, or train longer")
-        write_quantized_bundle(out, source, outcome, on_stage=print_log)
+    quantize(
+        folder.run_path(trial),
+        folder.bundle_path(trial, "int8"),
+        max_drop=plan.request.max_drop,
+        data=plan.data.source,
+        threads=plan.request.threads,
+        progress=LineProgress(),
+    )
 
 
 _TRIAL_STAGES: dict[str, Callable[[CompareFolder, ComparePlan, Trial], None]] = {
@@ -110,15 +92,6 @@ def run_stage(folder: CompareFolder, stage: str, subject: str) -> None:
     _TRIAL_STAGES[stage](folder, plan, trial)
 
 
-def is_limit_missed(folder: CompareFolder, stage: str, subject: str) -> bool:
-    """Return whether a quantization failed because its loss exceeds the limit."""
-    report = folder.path / "cells" / subject / "int8.report" / "quantization.json"
-    try:
-        return stage == "quantize" and read_json(report).get("met") is False
-    except GossamerError:
-        return False
-
-
 def main(arguments: list[str]) -> int:
     """Run a stage, write its outcome and return the exit status."""
     folder, stage, subject, outcome = CompareFolder(Path(arguments[0])), arguments[1], arguments[2], Path(arguments[3])
@@ -128,7 +101,7 @@ def main(arguments: list[str]) -> int:
     except TrainingInterrupted as stop:
         return 128 + stop.signal_number
     except GossamerError as error:
-        status = "not_met" if is_limit_missed(folder, stage, subject) else "failed"
+        status = "not_met" if isinstance(error, LimitNotMetError) else "failed"
         message = f"{error.problem}; {error.remedy}"
         write_outcome(outcome, Outcome(status=status, code=error.code.label, message=message, where=error.where))
         print_log(str(error))

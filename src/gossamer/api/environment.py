@@ -14,7 +14,7 @@ from gossamer.profiling.machine import usable_cpus
 
 TRAINING_PACKAGES = ("torch", "lightning", "monai", "matplotlib", "jinja2")
 MANY_THREADS = 64
-"""Number of threads allowed on any machine, so that a run of a larger machine can be repeated on a smaller one."""
+"""Allowed number of threads on any machine, so that a run of a larger machine can be repeated on a smaller one."""
 THREADS_PER_CPU = 4
 
 

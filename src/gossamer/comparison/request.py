@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gossamer import config
-from gossamer.checks import require, require_positive
+from gossamer.checks import require, require_at_least, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import MECHANISMS as MECHANISM_CLASSES
 from gossamer.nn.attention import AttentionLike, attention_config
-from gossamer.quantization.drop import require_drop
 from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision
 
 MECHANISMS = ("softmax", "sequence_norm", "kv")
@@ -59,7 +58,7 @@ class CompareRequest:
 
     def __post_init__(self) -> None:
         require_positive(self, "seeds", "epochs", "budget_minutes", "batch_size", "threads")
-        require_drop(self.max_drop)
+        require_at_least(self, 0, "max_drop")
         both = self.epochs is not None and self.budget_minutes is not None
         problem = "budget_minutes and epochs both set the length of the training"
         require(not both, "budget_minutes", problem, "give one of the two")

@@ -20,8 +20,8 @@ from gossamer.exporting.export_onnx import export_onnx
 from gossamer.inference.engines import ENGINES, EngineName, load_engine
 from gossamer.nn.models import Network
 from gossamer.planning.candidates import ModelCandidate
+from gossamer.profiling.engine_memory import measure_graph_memory
 from gossamer.profiling.figure import Figure, peak_figure
-from gossamer.profiling.graph import measure_graph_memory
 from gossamer.profiling.latency import measure_latencies, measure_latency
 from gossamer.profiling.memory import measure_peak_memory
 from gossamer.quantization.products import count_product_macs, find_products, prepare_graph
@@ -190,7 +190,7 @@ def _network_call(candidate: ModelCandidate) -> tuple[Network, Callable[[], obje
 
 
 def _quantize_graph(network: Network, images: np.ndarray, made: dict[RuntimePrecision, bytes]) -> bytes:
-    """Return the graph in 8 bits on the rung that quantizing tries first; random images fix its ranges."""
+    """Return the graph in int8 with the scheme that is tried first; random images fix its ranges."""
     other = make_weights_constant(network)
     if other is None and "float32" not in made:
         raise GossamerError(ErrorCode.UNSUPPORTED, network.config.name, "there is no graph in float32", "see there")

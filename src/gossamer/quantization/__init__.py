@@ -1,4 +1,5 @@
-"""Quantize a model to int8 within an accuracy limit.
+"""Quantize a trained network to int8 within an accuracy limit.
 
-Owns calibration, quantization schemes and the comparison with float32. Does not own the bundle format.
+Owns calibration, the quantization schemes, their verification and the accuracy loss. Does not own the ONNX export,
+which is `exporting`, or the report of a quantization, which is `report`.
 """

@@ -1,4 +1,4 @@
-"""What 8 bits save on this machine: bytes, and time of a call side by side in one process."""
+"""Time that int8 saves on this machine: calls in float32 and in int8, in turns in one process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gossamer.profiling.latency import measure_latencies
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Speed:
-    """Latency of a window in one engine, in floating point and in 8 bits.
+    """Latency of one image or window in one engine, in float32 and in int8.
 
     Attributes:
-        engine: with its version.
-        threads: of the processor; None where the engine chooses.
-        float32_ms: median.
-        int8_ms: median, of calls that alternate with those in floating point.
-        float32_p95_ms: 95th percentile.
-        int8_p95_ms: the same in 8 bits.
+        engine: Name and version of the engine.
+        threads: Number of CPU threads; None if the engine chooses.
+        float32_ms: Median latency in float32, in ms.
+        int8_ms: Median latency in int8, in ms, of calls that alternate with those in float32.
+        float32_p95_ms: 95th percentile of the latency in float32, in ms.
+        int8_p95_ms: 95th percentile of the latency in int8, in ms.
     """
 
     engine: str
@@ -36,7 +36,7 @@ class Int8Speed:
 
     @property
     def gain(self) -> float:
-        """How many times faster 8 bits are."""
+        """Median latency in float32 divided by that in int8; above 1 if int8 is faster."""
         return self.float32_ms / self.int8_ms
 
     def to_json(self) -> dict[str, Any]:
@@ -53,17 +53,17 @@ class Int8Speed:
 def measure_int8_speeds(
     float32: bytes, int8: bytes, window: np.ndarray, threads: int | None, *, seconds: float = 3.0
 ) -> tuple[Int8Speed, ...]:
-    """Return the latencies of two graphs in every engine that is installed and takes both, with the same threads.
+    """Return the latencies of two graphs in every installed engine, with the same number of threads.
 
     Args:
-        float32: content of an ONNX file.
-        int8: the same network in 8 bits.
-        window: float32 ``(1, channels, rows, columns)``.
-        threads: of the processor.
-        seconds: about how long to time an engine.
+        float32: Content of the float32 ONNX file.
+        int8: Content of the ONNX file of the same network in int8.
+        window: One network input, float32 ``(1, channels, rows, columns)``.
+        threads: Number of CPU threads; None to let the engine choose.
+        seconds: Approximate time spent on each engine, in seconds.
 
     Raises:
-        GossamerError: where an engine that is installed cannot run one of them.
+        GossamerError: An installed engine cannot run one of the graphs.
     """
     found = []
     for name in ENGINES:
@@ -80,15 +80,14 @@ def measure_int8_speeds(
             {precision: lambda engine=engine: engine.run(window) for precision, engine in engines.items()},
             seconds=seconds,
         )
-        plain, short = times["float32"], times["int8"]
         found.append(
             Int8Speed(
                 engine=f"{name} {engines['int8'].version}",
                 threads=threads,
-                float32_ms=plain.p50_ms,
-                int8_ms=short.p50_ms,
-                float32_p95_ms=plain.p95_ms,
-                int8_p95_ms=short.p95_ms,
+                float32_ms=times["float32"].p50_ms,
+                int8_ms=times["int8"].p50_ms,
+                float32_p95_ms=times["float32"].p95_ms,
+                int8_p95_ms=times["int8"].p95_ms,
             )
         )
     return tuple(found)

@@ -1,8 +1,8 @@
-"""The rungs that a network climbs until the loss is small enough: dynamic, static, mixed precision.
+"""The quantization schemes, tried in order until the accuracy loss is small enough: dynamic, static, mixed precision.
 
-The first rung is the cheapest to make and needs no calibration data; the last keeps ever more of the most sensitive
-layers in floating point. The loss is judged on the validation split alone. Its estimate decides; the interval says how
-much a split of that size can say at all.
+The first scheme is the cheapest and needs no calibration data; the last keeps more and more of the most sensitive
+layers in float32. The loss is measured on the validation split only. Its estimate decides; the interval shows how much
+a split of that size can tell.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ SchemeName = Literal["dynamic", "static", "mixed"]
 
 @dataclass(frozen=True)
 class Int8Candidate:
-    """A network in 8 bits that has yet to show what it lost.
+    """An int8 network whose accuracy loss is not known yet.
 
     Attributes:
-        rung: that it stands on.
-        model: content of its ONNX file.
-        chosen: products in 8 bits.
-        kept: products in floating point.
+        scheme: Quantization scheme.
+        model: Content of its ONNX file.
+        chosen: Products in int8.
+        kept: Products in float32.
     """
 
-    rung: SchemeName
+    scheme: SchemeName
     model: bytes
     chosen: tuple[Product, ...]
     kept: tuple[Product, ...]
@@ -38,77 +38,76 @@ class Int8Candidate:
 
 @dataclass(frozen=True)
 class TriedCandidate:
-    """What came of a candidate.
+    """An int8 candidate with what was found about it.
 
     Attributes:
-        rung: that it stood on.
-        kept: labels of the products in floating point.
-        bytes: of its file.
-        comparison: what it lost; None where it was refused before.
-        proof: what was counted; None where it was refused before.
-        refused: why it is no network in 8 bits at all.
+        scheme: Quantization scheme.
+        kept: Labels of the products in float32.
+        bytes: Size of its ONNX file.
+        loss: Accuracy loss; None if the candidate was refused before.
+        verification: Counts of the int8 graph; None if the candidate was refused before.
+        refused: Reason why it is not a usable int8 network; None if it is one.
     """
 
-    rung: SchemeName
+    scheme: SchemeName
     kept: tuple[str, ...]
     bytes: int
-    comparison: AccuracyLoss | None = None
-    proof: Int8Verification | None = None
+    loss: AccuracyLoss | None = None
+    verification: Int8Verification | None = None
     refused: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the step as data."""
+        """Return the candidate as data."""
         return {
-            "rung": self.rung,
+            "rung": self.scheme,
             "kept": list(self.kept),
             "bytes": self.bytes,
-            "comparison": None if self.comparison is None else self.comparison.to_json(),
-            "proof": None if self.proof is None else self.proof.to_json(),
+            "comparison": None if self.loss is None else self.loss.to_json(),
+            "proof": None if self.verification is None else self.verification.to_json(),
             "refused": self.refused,
         }
 
     def __str__(self) -> str:
         kept = f", {describe_kept_layers(len(self.kept))}" if self.kept else ""
-        if self.comparison is None:
-            return f"{self.rung}{kept}: refused, {self.refused}"
-        found = self.comparison
-        noise = f"signal to noise {found.sqnr_db:.1f} dB, {found.flips:.2%} decided otherwise"
-        return f"{self.rung}{kept}: {found.metric} {found.worse}; {noise}"
+        if self.loss is None:
+            return f"{self.scheme}{kept}: refused, {self.refused}"
+        return f"{self.scheme}{kept}: {self.loss.metric} {self.loss.drop_text}; {self.loss.noise_text}"
 
 
 def describe_kept_layers(count: int) -> str:
-    """Return how many layers are kept, in words."""
-    return f"{count} layer{'' if count == 1 else 's'} in floating point"
+    """Return the number of layers in float32 as text."""
+    return f"{count} layer{'' if count == 1 else 's'} in float32"
 
 
 Examine = Callable[[Int8Candidate], tuple[AccuracyLoss, Int8Verification]]
+"""Function that measures and verifies a candidate, or raises if it is degenerate."""
 
 
 def first_within_drop(
     candidates: Iterable[Int8Candidate],
     examine: Examine,
     max_drop: float,
-    on_step: Callable[[TriedCandidate], None] = lambda step: None,
+    on_tried: Callable[[TriedCandidate], None] = lambda tried: None,
 ) -> tuple[Int8Candidate | None, tuple[TriedCandidate, ...]]:
-    """Return the first candidate whose metric drops by ``max_drop`` at most, and what came of all until there.
+    """Return the first candidate whose metric drops by at most ``max_drop``, and all candidates that were tried.
 
     Args:
-        candidates: from the lowest rung on; the next is made only where those before it fail.
-        examine: returns what a candidate lost and the proof that it is in 8 bits, or raises where it is degenerate.
-        max_drop: largest drop of the metric.
-        on_step: told what came of each.
+        candidates: Candidates in order; the next is made only if all before it fail.
+        examine: Function that returns the accuracy loss and the verification of a candidate.
+        max_drop: Largest allowed degradation of the metric.
+        on_tried: Function that is called with each tried candidate.
     """
-    steps: list[TriedCandidate] = []
+    tried: list[TriedCandidate] = []
     for candidate in candidates:
         labels, size = tuple(product.label for product in candidate.kept), len(candidate.model)
         try:
-            comparison, proof = examine(candidate)
+            loss, verification = examine(candidate)
         except GossamerError as error:
-            steps.append(TriedCandidate(candidate.rung, labels, size, refused=f"{error.where}: {error.problem}"))
+            tried.append(TriedCandidate(candidate.scheme, labels, size, refused=f"{error.where}: {error.problem}"))
         else:
-            steps.append(TriedCandidate(candidate.rung, labels, size, comparison, proof))
-            if comparison.drop.value <= max_drop:
-                on_step(steps[-1])
-                return candidate, tuple(steps)
-        on_step(steps[-1])
-    return None, tuple(steps)
+            tried.append(TriedCandidate(candidate.scheme, labels, size, loss, verification))
+            if loss.drop.value <= max_drop:
+                on_tried(tried[-1])
+                return candidate, tuple(tried)
+        on_tried(tried[-1])
+    return None, tuple(tried)

@@ -1,39 +1,43 @@
-"""What is quantized: a run or a bundle in floating point, with the data that it was trained on."""
+"""Bundles before and after quantization: the float32 source with its data, and the int8 bundle that is written."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from gossamer import __version__
 from gossamer.checkpoint import load_model
-from gossamer.data import open_dataset
+from gossamer.data import Dataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.exporting.export_onnx import export_onnx
-from gossamer.exporting.write import write_bundle
-from gossamer.files import read_bytes
+from gossamer.exporting.write import complete_bundle, write_bundle
+from gossamer.files import new_folder, read_bytes, replace_nonfinite, write_bytes
 from gossamer.inference.bundle import Bundle, open_bundle
 from gossamer.inference.bundle_files import is_bundle
-from gossamer.inference.manifest import MODEL
+from gossamer.inference.manifest import MODEL, Manifest
+from gossamer.inference.tasks import bundle_predictor
 from gossamer.nn.attention.sequence_norm import SequenceNormConfig
 from gossamer.nn.models import Network
-from gossamer.quantization.accuracy_loss import choose_metric
-from gossamer.quantization.calibrate import Dataset
+from gossamer.progress import SILENT, Progress
+from gossamer.quantization.outcome import QuantizationOutcome
+from gossamer.quantization.tasks import choose_metric
 from gossamer.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class QuantizationSource:
-    """A network in floating point that is to be quantized.
+    """A float32 network that will be quantized.
 
     Attributes:
-        bundle: of it.
-        float32: content of its ONNX file.
-        quantizable: a graph of the same function whose projections are products with weights.
-        dataset: that it was trained on.
+        bundle: Open bundle of the network.
+        float32: Content of its ONNX file.
+        quantizable: Content of an ONNX file of the same function whose projections are products with weights.
+        dataset: Data set that the network was trained on.
     """
 
     bundle: Bundle
@@ -51,45 +55,43 @@ def open_quantization_source(
     licence_weights: str | None = None,
     licence_data: str | None = None,
     metric: str | None = None,
-    on_stage: Callable[[str], None] = lambda text: None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> Iterator[QuantizationSource]:
-    """Yield a run, exported into a folder that is removed afterwards, or a bundle, with its data.
+    """Yield a bundle with its data, or a run that is exported into a temporary folder.
 
     Args:
-        path: of the run or the bundle.
-        data: where the training data lie; a run knows where it found them, a bundle does not.
-        threads: of the processor.
-        licence_weights: of a run: under which the weights may be used.
-        licence_data: of a run: under which the training data may be used.
-        metric: that may drop, which is refused before any work where it is none of the task.
-        on_stage: told what is being done.
-        on_progress: called with the number of images compared, and their total.
+        path: Folder of the run or of the bundle.
+        data: Folder of the training data (default: the folder in the config of a run; required for a bundle).
+        threads: Number of CPU threads.
+        licence_weights: Licence of the weights of a run.
+        licence_data: Licence of the training data of a run.
+        metric: Metric whose degradation is limited; checked before any work.
+        progress: Receiver of messages and progress.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a bundle without data and for such a metric, ``E-UNSUPPORTED`` for one that is
-            in 8 bits already, ``E-INTEGRITY`` for data that are not those of the training, and what exporting, which
-            is named, and reading raise.
+        GossamerError: ``E-CONFIG`` for a bundle without data or a metric of another task, ``E-UNSUPPORTED`` for a
+            bundle that is in int8 already, ``E-INTEGRITY`` for data that differ from the training data, and the errors
+            of exporting and reading.
     """
     if is_bundle(path):
         if data is None:
-            problem = "is missing: a bundle holds no images, and calibration wants those of its training split"
-            raise GossamerError(ErrorCode.CONFIG, "--data", problem, "give --data DATA, or quantize the run")
+            problem = f"is required: the bundle {path} has no images, and calibration needs its training split"
+            raise GossamerError(ErrorCode.CONFIG, "data", problem, "set it to the training data, or quantize the run")
         bundle = open_bundle(path, threads=threads)
         if bundle.manifest.precision != "float32":
             problem = f"is in {bundle.manifest.precision} already"
-            raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, "quantize the run, or its bundle in float32")
+            raise GossamerError(ErrorCode.UNSUPPORTED, path, problem, "quantize the run, or its float32 bundle")
         choose_metric(bundle.manifest.task, metric)
         model = read_bytes(path / MODEL)
-        on_stage("reading the data of the training")
-        yield QuantizationSource(bundle, model, model, _trained_on(bundle, data))
+        progress.show_message("reading the training data")
+        yield QuantizationSource(bundle, model, model, _open_training_data(bundle, data))
         return
-    described = RunFolder(path).read_config()
-    choose_metric(described.task, metric)
-    data = data or Path(described.data)
+    run = RunFolder(path).read_config()
+    choose_metric(run.task, metric)
+    data = data or Path(run.data)
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         exported = Path(folder) / "float32"
-        with _exporting():
+        with _name_export_errors():
             write_bundle(
                 path,
                 exported,
@@ -97,34 +99,65 @@ def open_quantization_source(
                 licence_data=licence_data,
                 data=data,
                 threads=threads,
-                on_stage=on_stage,
-                on_progress=on_progress,
+                progress=progress,
             )
         bundle = open_bundle(exported, threads=threads)
         model = quantizable = read_bytes(exported / MODEL)
         if (other := make_weights_constant(load_model(path))) is not None:
-            on_stage("exporting the network again in an order whose weights are constants, about a minute")
-            with _exporting():
+            progress.show_message("exporting the network again with constant weights, about a minute")
+            with _name_export_errors():
                 quantizable = export_onnx(other)
-        on_stage("reading the data of the training")
-        yield QuantizationSource(bundle, model, quantizable, _trained_on(bundle, data))
+        progress.show_message("reading the training data")
+        yield QuantizationSource(bundle, model, quantizable, _open_training_data(bundle, data))
 
 
-@contextmanager
-def _exporting() -> Iterator[None]:
-    """Let an error of the block say that it is one of exporting: who quantizes a run has not asked for a bundle."""
-    try:
-        yield
-    except GossamerError as error:
-        problem = f"the export that quantizing a run begins with failed: {error.problem}"
-        raise GossamerError(error.code, error.where, problem, error.remedy) from error
+def write_quantized_bundle(
+    out: Path, source: QuantizationSource, outcome: QuantizationOutcome, *, progress: Progress = SILENT
+) -> Manifest:
+    """Write the bundle of an int8 network and return its manifest. Nothing remains of a bundle that fails.
+
+    Args:
+        out: Folder of the bundle, new or empty.
+        source: The network in float32.
+        outcome: Outcome of its quantization, with a chosen network.
+        progress: Receiver of messages.
+
+    Raises:
+        GossamerError: ``E-OUTPUT`` or ``E-NOSPACE`` if it cannot be written.
+    """
+    assert outcome.chosen is not None
+    with new_folder(out) as made:
+        write_bytes(made / MODEL, outcome.chosen.candidate.model)
+        manifest = dataclasses.replace(
+            source.bundle.manifest,
+            gossamer=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            precision="int8",
+            quality=replace_nonfinite(outcome.chosen.quality),
+            quantization=replace_nonfinite(outcome.manifest_record()),
+            parity=None,
+            cost={name: figure for name, figure in source.bundle.manifest.cost.items() if name == "macs"},
+            members={},
+        )
+        return complete_bundle(
+            made,
+            manifest,
+            reference=bundle_predictor(source.bundle),
+            dataset=source.dataset,
+            threads=source.bundle.threads,
+            strict=False,
+            progress=progress,
+        )
 
 
 def make_weights_constant(network: Network) -> Network | None:
-    """Return the network in an order of evaluation whose projections are products with weights; None if it is in one.
+    """Return the network with an order of evaluation whose projections have constant weights; None if it has one.
 
-    Sequence normalization may fold the statistics of an image into its weights, which are then no constants. The order
-    ``folded`` projects first and has the same weights and the same result.
+    Sequence normalization may fold the statistics of an image into its weights, which are then not constant. The order
+    ``folded`` projects first, with the same weights and the same result.
+
+    Args:
+        network: Network in evaluation.
     """
     attention = network.config.attention
     if not isinstance(attention, SequenceNormConfig) or attention.evaluation == "folded":
@@ -135,12 +168,22 @@ def make_weights_constant(network: Network) -> Network | None:
     return other.eval()
 
 
-def _trained_on(bundle: Bundle, data: Path) -> Dataset:
-    """Return the data set, if it is the one that the manifest names by its fingerprint."""
+@contextmanager
+def _name_export_errors() -> Iterator[None]:
+    """Say in the errors of the block that the export failed, which a caller of quantize did not request."""
+    try:
+        yield
+    except GossamerError as error:
+        problem = f"the export that precedes the quantization of a run failed: {error.problem}"
+        raise GossamerError(error.code, error.where, problem, error.remedy) from error
+
+
+def _open_training_data(bundle: Bundle, data: Path) -> Dataset:
+    """Return the data set if its fingerprint is that of the training data in the manifest."""
     source = bundle.manifest.source
     dataset = open_dataset(data, seed=source.get("seed", 0), task=bundle.manifest.task)
     if dataset.fingerprint() != source.get("fingerprint"):
-        problem = f"samples, labels or splits are not those of {source.get('name', 'the training')}"
-        raise GossamerError(ErrorCode.INTEGRITY, str(data), problem, "name the data of the training with --data")
+        problem = f"samples, labels or splits differ from those of {source.get('name', 'the training data')}"
+        raise GossamerError(ErrorCode.INTEGRITY, str(data), problem, "set data to the training data")
     dataset.require_faultless()
     return dataset

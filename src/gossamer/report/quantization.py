@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from gossamer.errors import from_os_error
 from gossamer.files import write_json
-from gossamer.quantization.quantize import QuantizationOutcome
-from gossamer.quantization.sensitivity import Sensitivity
+from gossamer.quantization.outcome import QuantizationOutcome
+from gossamer.quantization.sensitivity import LayerSensitivity
 from gossamer.report.figures import BLUE, ORANGE, create_axes, with_style, write_png
 
 REPORT, SENSITIVITY = "quantization.json", "sensitivity.png"
@@ -36,14 +36,14 @@ def write_report(folder: Path, outcome: QuantizationOutcome) -> list[Path]:
     written = [folder / REPORT]
     write_json(folder / REPORT, outcome.to_json())
     if outcome.sensitivities:
-        last = outcome.steps[-1].kept if outcome.steps else ()
+        last = outcome.tried[-1].kept if outcome.tried else ()
         write_png(plot_sensitivity(outcome.sensitivities, last), folder / SENSITIVITY)
         written.append(folder / SENSITIVITY)
     return written
 
 
 @with_style
-def plot_sensitivity(sensitivities: tuple[Sensitivity, ...], kept: tuple[str, ...] = ()) -> Figure:
+def plot_sensitivity(sensitivities: tuple[LayerSensitivity, ...], kept: tuple[str, ...] = ()) -> Figure:
     """Return the signal-to-noise ratio of the logits when one layer at a time is in 8 bits.
 
     Args:
