@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gossamer.api.export import ExportedBundle, export
     from gossamer.api.import_weights import import_weights
     from gossamer.api.load import load
+    from gossamer.api.plan import Plan, plan
     from gossamer.api.predict import predict
     from gossamer.api.profile import Profile, profile
     from gossamer.api.quantize import LimitNotMetError, QuantizationResult, quantize
@@ -41,6 +42,8 @@ _PUBLIC = {
     "LimitNotMetError": "gossamer.api.quantize",
     "QuantizationResult": "gossamer.api.quantize",
     "quantize": "gossamer.api.quantize",
+    "Plan": "gossamer.api.plan",
+    "plan": "gossamer.api.plan",
     "Run": "gossamer.api.run",
     "train": "gossamer.api.train",
     "GossamerError": "gossamer.errors",
@@ -67,6 +70,7 @@ __all__ = [
     "LimitNotMetError",
     "Profile",
     "QuantizationResult",
+    "Plan",
     "Run",
     "__version__",
     "check_attention",
@@ -83,6 +87,7 @@ __all__ = [
     "load",
     "load_model",
     "open_dataset",
+    "plan",
     "plan_comparison",
     "predict",
     "profile",

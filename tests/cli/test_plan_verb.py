@@ -1,4 +1,4 @@
-"""``gossamer plan`` through the command line: what it lists, says and refuses."""
+"""``gossamer plan`` through the command line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gossamer.profiling.figure import Figure
 FEW = ["--models", "vit_nano", "--attention", "kv,softmax", "--threads", "1", "--engine", "onnxruntime"]
 
 
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def run_plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert run(["plan", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_without_time_everything_is_forecast(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = answer(capsys, str(phantom), "--max-latency-ms", "1e6", "--budget-minutes", "0", *FEW)
+def test_everything_is_estimated_without_time(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_plan(capsys, str(phantom), "--max-latency-ms", "1e6", "--budget-minutes", "0", *FEW)
     assert found["candidates"] == 6
     assert (found["measured"], found["timed"]) == (0, 0)
     assert {row["precision"] for row in found["rows"]} == {"torch"}
@@ -33,17 +33,16 @@ def test_without_time_everything_is_forecast(phantom: Path, capsys: pytest.Captu
     assert found["nearest"] is None
 
 
-def test_a_forecast_is_no_answer_and_is_said_to_be_none(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_estimates_are_marked_as_uncertain(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", str(phantom), "--max-latency-ms", "1e6", "--budget-minutes", "0", *FEW]) == 0
-    shown, said = capsys.readouterr()
-    words = " ".join(shown.split())
-    assert "Perhaps, by forecast alone" in words
-    assert "Meet the limits" not in words
-    assert "0 meet the limits as measured, 6 perhaps, by forecast" in words
-    assert "6 networks and sizes, none is measured" in said
+    shown, progress = capsys.readouterr()
+    text = " ".join(shown.split())
+    assert "0 within budget, 6 may fit, 0 over, 0 unknown" in text
+    assert "~" in text
+    assert "6 networks and sizes" in progress
 
 
-def test_a_busy_machine_is_named(
+def test_busy_machine_is_noted(
     phantom: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import gossamer.planning.feasible as feasible
@@ -57,22 +56,22 @@ def test_a_busy_machine_is_named(
     monkeypatch.setattr(feasible, "measure_candidate", lambda candidate, **_: [taken])
     few = [*FEW, "--image-sizes", "16x24"]
     assert run(["plan", str(phantom), "--max-latency-ms", "1e6", *few]) == 0
-    words = " ".join(capsys.readouterr().out.split())
-    assert "The machine was busy while networks were timed: times are upper bounds" in words
-    assert "Meet the limits, measured" in words
+    text = " ".join(capsys.readouterr().out.split())
+    assert "of 2 completely" in text
+    assert "upper bounds" in text
+    assert run_plan(capsys, str(phantom), "--max-latency-ms", "1e6", *few)["machine_was_busy"] is True
 
 
-def test_nothing_meets_an_impossible_limit(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_within_an_impossible_budget(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(phantom), "--max-memory-mb", "20", "--image-sizes", "16x24", "--budget-minutes", "0", *FEW]
-    found = answer(capsys, *arguments)
-    if found["nearest"] is None:  # memory cannot be read here
+    found = run_plan(capsys, *arguments)
+    if found["nearest"] is None:
         assert {row["meets"] for row in found["rows"]} == {"unavailable"}
-        return
+        pytest.skip("memory of a process cannot be read on this machine")
     assert found["nearest"]["image_size"] == [16, 24]
     assert run(["plan", *arguments]) == 0
     shown = capsys.readouterr().out
-    assert "Nothing meets the limits. Nearest is vit_nano with " in shown
-    assert "by forecast" in shown
+    assert "closest is vit_nano with " in " ".join(shown.split())
 
 
 def test_a_small_network_is_measured(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,37 +79,35 @@ def test_a_small_network_is_measured(phantom: Path, capsys: pytest.CaptureFixtur
     arguments = ["--max-latency-ms", "1e5", "--image-sizes", "16x24", "--budget-minutes", "0.01", *FEW]
     assert run(["plan", str(phantom), *arguments]) == 0
     shown = capsys.readouterr().out
-    assert "Limits: 100000 ms an image, 1 thread" in shown
-    assert "nothing is said about quality: gossamer compare" in " ".join(shown.split())
+    assert "100000 ms per image, 1 thread" in shown
+    assert "gossamer compare" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "where"),
     [
-        ([], "--max-latency-ms, --max-memory-mb or both"),
-        (["--max-latency-ms", "0"], "latency"),
-        (["--max-latency-ms", "inf"], "--max-latency-ms: 'inf' is not a finite number; give one, such as 20"),
-        (["--max-memory-mb", "nan"], "--max-memory-mb: 'nan' is not a finite number"),
-        (["--max-latency-ms", "abc"], "--max-latency-ms: 'abc' is not a finite number; give one"),
-        (["--max-latency-ms", "9", "--models", "vit_nono"], "vit_nono"),
-        (["--max-latency-ms", "9", "--models", "vit_nono"], "near it are vit_nano, "),
-        (["--max-latency-ms", "9", "--models", "cvt_small"], "cvt_small is a network to segment"),
-        (["--max-latency-ms", "9", "--attention", "hard"], "hard"),
-        (["--max-latency-ms", "9", "--engine", "tensorflow"], "there is no engine 'tensorflow'"),
-        (["--max-latency-ms", "9", "--image-sizes", "big"], "--image-sizes: 'big'"),
-        (["--max-latency-ms", "9", "--budget-minutes", "-1"], "--budget-minutes: -1 is less than 0; use 5, or 0"),
+        ([], "gossamer plan"),
+        (["--max-latency-ms", "0"], "--max-latency-ms"),
+        (["--max-latency-ms", "inf"], "--max-latency-ms"),
+        (["--max-memory-mb", "nan"], "--max-memory-mb"),
+        (["--max-latency-ms", "abc"], "--max-latency-ms"),
+        (["--max-latency-ms", "9", "--models", "vit_nono"], "--models"),
+        (["--max-latency-ms", "9", "--models", "cvt_small"], "model"),
+        (["--max-latency-ms", "9", "--attention", "hard"], "--attention"),
+        (["--max-latency-ms", "9", "--engine", "tensorflow"], "--engine"),
+        (["--max-latency-ms", "9", "--image-sizes", "big"], "--image-sizes"),
+        (["--max-latency-ms", "9", "--budget-minutes", "-1"], "--budget-minutes"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
-    phantom: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_wrong_options_are_refused_in_one_line(
+    phantom: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], where: str
 ) -> None:
-    assert run(["plan", str(phantom), *arguments]) == 78
+    assert run(["plan", str(phantom), *arguments, "--json"]) == 78
     captured = capsys.readouterr()
-    assert captured.out == ""
-    assert said in captured.err
+    assert json.loads(captured.out)["error"]["where"] == where
     assert len(captured.err.strip().splitlines()) == 1
 
 
-def test_data_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_data_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", str(tmp_path / "nowhere"), "--max-latency-ms", "9"]) == 66
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

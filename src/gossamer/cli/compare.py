@@ -66,6 +66,7 @@ def compare(
     report.html. The same command resumes a comparison that was stopped.
 
     Example: gossamer compare chest/ --models vit_tiny --attention softmax,kv --out compared/chest
+
     Example: gossamer compare chest/ --attention softmax,kv --budget-minutes 20 --plan
 
     Args:

@@ -1,7 +1,7 @@
-"""What candidates cost by equations and shapes alone, and in which order they are worth a measurement.
+"""Costs of candidates from equations and shapes alone, and the order in which candidates are worth measuring.
 
-A network's latency is forecast as its multiply-accumulates over the rate of one large matrix product on this machine,
-which no network reaches: a lower bound that is corrected by what is measured later.
+The latency of a network is estimated as its multiply-accumulates divided by the rate of a large matrix product on this
+machine. No network reaches that rate: the estimate is a lower bound, which later measurements correct.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from gossamer.planning.candidates import ModelCandidate
 from gossamer.profiling.figure import Figure
 from gossamer.profiling.latency import measure_latency
 from gossamer.profiling.memory import bare_process_bytes, forecast_memory
-from gossamer.variants import CostLimits
+from gossamer.variants import MB, CostLimits
 
 FAR = 3.0
-"""What misses a limit by more than this factor is not measured."""
+"""Factor above a limit beyond which a candidate is not measured."""
 _SIDE = 768
-"""Of the square matrices that the rate is measured with."""
+"""Side of the square matrices whose product gives the rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatedCandidate:
-    """A candidate with what is known of it before anything runs.
+    """A candidate with its costs before anything runs.
 
     Attributes:
-        candidate: it.
-        parameters: of its network.
-        macs: closed form, of one image: all of its windows.
-        bound_ms: what one image takes at the rate of a large matrix product.
-        memory: forecast of the peak of a process with PyTorch, one image or window a call.
+        candidate: Candidate.
+        parameters: Number of parameters of the network.
+        macs: Multiply-accumulates of one image, with all of its windows, in closed form.
+        bound_ms: Latency of one image at the rate of a large matrix product, in milliseconds.
+        memory: Estimated peak memory of a process with PyTorch and one image or window per call.
     """
 
     candidate: ModelCandidate
@@ -45,23 +45,23 @@ class EstimatedCandidate:
 
 
 def measure_matrix_rate() -> float:
-    """Return the multiply-accumulates per second of a large float32 matrix product with torch's threads."""
+    """Return the multiply-accumulates per second of a large float32 matrix product."""
     left, right = torch.ones(_SIDE, _SIDE), torch.ones(_SIDE, _SIDE)
-    taken = measure_latency(lambda: torch.mm(left, right), seconds=0.5, min_calls=5)
-    return _SIDE**3 / (1e-3 * taken.p50_ms)
+    latency = measure_latency(lambda: torch.mm(left, right), seconds=0.5, min_calls=5)
+    return _SIDE**3 / (1e-3 * latency.p50_ms)
 
 
 def estimate_costs(
     candidates: Iterable[ModelCandidate], rate: float, *, memory: bool, seconds: float, on_done: Callable[[], None]
 ) -> list[EstimatedCandidate]:
-    """Return what each candidate costs by forecast.
+    """Return the estimated costs of each candidate.
 
     Args:
-        candidates: any number.
-        rate: multiply-accumulates per second.
-        memory: whether to forecast memory too.
-        seconds: after which memory is forecast from the largest tensor alone.
-        on_done: called after each.
+        candidates: Candidates.
+        rate: Multiply-accumulates per second.
+        memory: Whether memory is estimated too.
+        seconds: Time in seconds after which memory is estimated from the largest tensor only.
+        on_done: Function that is called after each candidate.
     """
     bare = bare_process_bytes() if memory else None
     deadline = time.perf_counter() + seconds
@@ -72,22 +72,22 @@ def estimate_costs(
         parameters = sum(parameter.numel() for parameter in network.parameters())
         cost = network.cost()
         macs = candidate.windows * cost.macs
-        forecast = Figure(None, "bytes", "unavailable", "not forecast, since no limit was given or none can be read")
+        estimate = Figure(None, "bytes", "unavailable", "not estimated: there is no limit, or memory cannot be read")
         if bare is not None:
             needed = forecast_memory(candidate.network) if time.perf_counter() < deadline else None
-            # Without time for all shapes: the weights, and what the largest operator reads and writes.
+            # Without time for all shapes: the weights, and the input and output of the largest operator.
             least = bare + 4 * (parameters + 2 * cost.largest_intermediate)
             if needed is None:
-                forecast = Figure(least, "bytes", "modelled", "process with torch, from the largest tensor alone")
+                estimate = Figure(least, "bytes", "modelled", "process with torch, from the largest tensor only")
             else:
-                forecast = Figure(needed.process_bytes(bare), "bytes", "modelled", "process with torch, from shapes")
+                estimate = Figure(needed.process_bytes(bare), "bytes", "modelled", "process with torch, from shapes")
         found.append(
             EstimatedCandidate(
                 candidate=candidate,
                 parameters=parameters,
                 macs=macs,
                 bound_ms=1e3 * macs / rate,
-                memory=forecast,
+                memory=estimate,
             )
         )
         on_done()
@@ -95,25 +95,25 @@ def estimate_costs(
 
 
 def order_candidates(
-    screened: Iterable[EstimatedCandidate],
+    estimated: Iterable[EstimatedCandidate],
     limits: CostLimits,
-    forecast_ms: Callable[[EstimatedCandidate], float],
+    latency_ms: Callable[[EstimatedCandidate], float],
     far: float = FAR,
 ) -> list[EstimatedCandidate]:
-    """Return the candidates that are worth a measurement, the most promising first.
+    """Return the candidates that are worth measuring, the most promising first.
 
-    Those that are forecast to meet the limits come before those that are not; within each, presets take turns, the
-    largest network and image of each first.
+    Candidates with estimates within the limits come first. Within each half presets take turns, with the largest
+    network and image of each first.
 
     Args:
-        screened: candidates.
-        limits: of the machine.
-        forecast_ms: latency of one image.
-        far: what misses a limit by more than this factor is left out.
+        estimated: Candidates with their estimates.
+        limits: Limits of latency and memory.
+        latency_ms: Function that returns the estimated latency of one image in milliseconds.
+        far: Factor above a limit beyond which a candidate is omitted (default: ``FAR``).
     """
     promising: dict[bool, dict[str, list[EstimatedCandidate]]] = {True: defaultdict(list), False: defaultdict(list)}
-    for one in sorted(screened, key=lambda one: -one.macs):
-        worst = worst_ratio(limits, forecast_ms(one), one.memory.value)
+    for one in sorted(estimated, key=lambda one: -one.macs):
+        worst = worst_ratio(limits, latency_ms(one), one.memory.value)
         if worst <= far:
             promising[worst <= 1][one.candidate.variant.model].append(one)
     ordered = []
@@ -124,10 +124,16 @@ def order_candidates(
 
 
 def worst_ratio(limits: CostLimits, latency_ms: float | None, memory_bytes: float | None) -> float:
-    """Return the largest ratio of a cost to its limit; what is unknown counts as 0."""
+    """Return the largest ratio of a cost to its limit; an unknown cost counts as 0.
+
+    Args:
+        limits: Limits of latency and memory.
+        latency_ms: Latency of one image in milliseconds; None if unknown.
+        memory_bytes: Peak memory of a process in bytes; None if unknown.
+    """
     ratios = [0.0]
     if limits.latency_ms is not None and latency_ms is not None:
         ratios.append(latency_ms / limits.latency_ms)
     if limits.memory_mb is not None and memory_bytes is not None:
-        ratios.append(memory_bytes / (1e6 * limits.memory_mb))
+        ratios.append(memory_bytes / (MB * limits.memory_mb))
     return max(ratios)

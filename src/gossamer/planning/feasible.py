@@ -1,21 +1,20 @@
-"""Which networks, image sizes and precisions can meet a limit of latency and memory on this machine.
+"""Networks, image sizes and precisions that meet a limit of latency or memory on this machine.
 
-Nothing is trained and nothing is said about quality. Costs are forecast for all candidates; as many as the time allows
-are measured, and what was measured corrects the forecasts of the rest.
+Nothing is trained, and quality is not considered. Costs are estimated for all candidates. As many as the time allows
+are measured, and the measurements correct the estimates of the others.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.inference.engines import EngineName
-from gossamer.planning.benchmark import TORCH, BenchmarkResult, measure_candidate, time_network
+from gossamer.planning.benchmark import TORCH, BenchmarkResult, Form, measure_candidate, time_network
 from gossamer.planning.candidates import ModelCandidate
+from gossamer.planning.corrections import TORCH_FORM, Benchmarks, Corrections, index_forms
 from gossamer.planning.cost_estimates import (
     FAR,
     EstimatedCandidate,
@@ -25,53 +24,50 @@ from gossamer.planning.cost_estimates import (
     worst_ratio,
 )
 from gossamer.profiling.figure import Figure
+from gossamer.progress import SILENT, Progress
 from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision
 
-FORECAST_SHARE, QUICK_SHARE = 0.2, 0.45
-"""Of the time, until which memory is forecast tensor by tensor, and PyTorch alone is timed."""
+ESTIMATE_SHARE, QUICK_SHARE = 0.2, 0.45
+"""Shares of the time after which memory is estimated roughly, and after which no network is timed in PyTorch only."""
 GAIN = 4.0
-"""How many times quicker than PyTorch a bundle in 8 bits often is: one that PyTorch is too slow for may yet do."""
-LimitVerdict = Literal["yes", "no", "unavailable"]
-ModelForm = tuple[RuntimePrecision, str]
-"""A precision and the engine that computes it."""
-_TORCH: ModelForm = (TORCH, TORCH)
+"""Assumed speed of a bundle in int8 relative to PyTorch, so that a network too slow in PyTorch is still tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """A network at an image size in one precision and engine, held against the limits.
+    """A candidate in one precision and engine, compared with the limits.
 
     Attributes:
-        screened: the network with its forecast.
-        precision: of the network.
-        engine: ``torch``, or that of a bundle.
-        latency: of one image, all of its windows: the median.
-        latency_p95: the same, 95th percentile.
-        memory: peak of a fresh process.
-        verdict: whether the limits are met; ``unavailable`` where the network cannot be had in this form.
-        certain: whether all that the verdict rests on was measured.
-        worst_ratio: largest ratio of a cost to its limit.
+        estimated: Candidate with its estimates.
+        precision: Precision of the network.
+        engine: ``torch``, or the engine of a bundle.
+        latency: Median latency of one image, with all of its windows.
+        latency_p95: 95th percentile of the latency.
+        memory: Peak memory of a fresh process.
+        verdict: Whether the limits are met; ``unavailable`` if the network does not exist in this form.
+        certain: Whether every limited cost was measured.
+        worst_ratio: Largest ratio of a cost to its limit.
     """
 
-    screened: EstimatedCandidate
+    estimated: EstimatedCandidate
     precision: RuntimePrecision
     engine: str
     latency: Figure
     latency_p95: Figure
     memory: Figure
-    verdict: LimitVerdict
+    verdict: Literal["yes", "no", "unavailable"]
     certain: bool
     worst_ratio: float
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name for people."""
         form = "PyTorch" if self.precision == TORCH else f"{self.precision} in {self.engine}"
-        return f"{self.screened.candidate.name}, {form}"
+        return f"{self.estimated.candidate.name}, {form}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as data."""
-        candidate = self.screened.candidate
+        """Return the row as values that JSON can hold."""
+        candidate = self.estimated.candidate
         return {
             "model": candidate.variant.model,
             "attention": candidate.variant.attention,
@@ -79,8 +75,8 @@ class PlanRow:
             "windows": candidate.windows,
             "precision": self.precision,
             "engine": self.engine,
-            "parameters": self.screened.parameters,
-            "macs": self.screened.macs,
+            "parameters": self.estimated.parameters,
+            "macs": self.estimated.macs,
             "latency": self.latency.to_json(),
             "latency_p95": self.latency_p95.to_json(),
             "memory": self.memory.to_json(),
@@ -91,16 +87,16 @@ class PlanRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FeasibleModels:
-    """What can meet the limits.
+    """Candidates compared with the limits.
 
     Attributes:
-        rows: best first: those that meet the limits before those that do not, measured before forecast, larger before
-            smaller; of those that do not, the nearest first.
-        rate: multiply-accumulates per second of a large matrix product.
-        measured: candidates of which everything was measured.
-        timed: candidates of which PyTorch's latency alone was measured.
-        candidates: all of them.
-        busy: whether others had the machine while something was timed: those times are upper bounds.
+        rows: Rows, best first: rows within the limits before others, measured before estimated, larger before smaller
+            networks; of rows above the limits the closest first.
+        rate: Multiply-accumulates per second of a large matrix product.
+        measured: Number of candidates with complete measurements.
+        timed: Number of candidates that were timed only in PyTorch.
+        candidates: Number of all candidates.
+        busy: Whether other processes used the machine during a timing, so that latencies are upper bounds.
     """
 
     rows: tuple[PlanRow, ...]
@@ -111,13 +107,13 @@ class FeasibleModels:
     busy: bool = False
 
     @property
-    def meeting(self) -> list[PlanRow]:
-        """The rows that meet the limits, by measurement or by forecast."""
+    def within(self) -> list[PlanRow]:
+        """Rows within the limits, measured or estimated."""
         return [row for row in self.rows if row.verdict == "yes"]
 
     @property
-    def nearest(self) -> PlanRow | None:
-        """The row that misses the limits by least."""
+    def closest(self) -> PlanRow | None:
+        """Row above the limits with the smallest excess."""
         return min((row for row in self.rows if row.verdict == "no"), key=lambda row: row.worst_ratio, default=None)
 
 
@@ -128,162 +124,110 @@ def find_feasible(
     engines: Sequence[EngineName],
     threads: int,
     seconds: float,
-    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = SILENT,
 ) -> FeasibleModels:
     """Return which candidates meet the limits.
 
     Args:
-        candidates: any number.
-        limits: at least one.
-        engines: of bundles.
-        threads: of the processor, which torch has been set to.
-        seconds: after which nothing more is measured; what is being measured then is brought to its end.
-        on_progress: told the stage, how many candidates it is through with, and their total.
+        candidates: Candidates.
+        limits: Limits of latency and memory, at least one.
+        engines: Engines of bundles.
+        threads: Number of CPU threads, which is also torch's.
+        seconds: Time in seconds after which no measurement starts.
+        progress: Receiver of progress.
     """
     begin = time.perf_counter()
     rate, count = measure_matrix_rate(), len(candidates)
-    done = iter(range(1, count + 1))
-    screened = estimate_costs(
-        candidates,
-        rate,
-        memory=limits.memory_mb is not None,
-        seconds=FORECAST_SHARE * seconds,
-        on_done=lambda: on_progress("forecast", next(done), count),
-    )
-    quick, full = {}, {}
-    order = order_candidates(screened, limits, lambda one: one.bound_ms)
-    for number, one in enumerate(order):
-        if time.perf_counter() - begin > QUICK_SHARE * seconds:
-            break
-        quick[one.candidate] = [time_network(one.candidate)]
-        on_progress("PyTorch", number + 1, len(order))
-    model = Corrections(screened, quick)
-    order = order_candidates(screened, limits, lambda one: model.latency_ms(one, _TORCH), FAR * GAIN)
-    for number, one in enumerate(order):
-        if time.perf_counter() - begin > seconds:
-            break
-        hopeless = None if limits.latency_ms is None else FAR * GAIN * limits.latency_ms / one.candidate.windows
-        full[one.candidate] = measure_candidate(one.candidate, engines=engines, threads=threads, hopeless_ms=hopeless)
-        on_progress("all precisions", number + 1, len(order))
+    until = f"until {seconds / 60:g} minutes are over" if seconds else "none is measured"
+    progress.show_message(f"estimating {count} networks and sizes, {until}")
+    with progress.track_steps("estimating") as update:
+        done = iter(range(1, count + 1))
+        estimated = estimate_costs(
+            candidates,
+            rate,
+            memory=limits.memory_mb is not None,
+            seconds=ESTIMATE_SHARE * seconds,
+            on_done=lambda: update(next(done), count),
+        )
+    quick: dict[ModelCandidate, list[BenchmarkResult]] = {}
+    order = order_candidates(estimated, limits, lambda one: one.bound_ms)
+    with progress.track_steps("timing in PyTorch") as update:
+        for number, one in enumerate(order, start=1):
+            if time.perf_counter() - begin > QUICK_SHARE * seconds:
+                break
+            quick[one.candidate] = [time_network(one.candidate)]
+            update(number, len(order))
+    full: dict[ModelCandidate, list[BenchmarkResult]] = {}
+    model = Corrections(estimated, quick)
+    order = order_candidates(estimated, limits, lambda one: model.estimate_latency_ms(one, TORCH_FORM), FAR * GAIN)
+    with progress.track_steps("measuring") as update:
+        for number, one in enumerate(order, start=1):
+            if time.perf_counter() - begin > seconds:
+                break
+            hopeless = None if limits.latency_ms is None else FAR * GAIN * limits.latency_ms / one.candidate.windows
+            full[one.candidate] = measure_candidate(
+                one.candidate, engines=engines, threads=threads, hopeless_ms=hopeless
+            )
+            update(number, len(order))
     benchmarks = {**quick, **full}
-    ways: list[ModelForm] = [_TORCH, *((each, engine) for each in PRECISIONS if each != TORCH for engine in engines)]
-    rows = judge_candidates(screened, benchmarks, ways, limits)
+    forms: list[Form] = [TORCH_FORM, *((each, engine) for each in PRECISIONS if each != TORCH for engine in engines)]
     return FeasibleModels(
-        rows=rows,
+        rows=judge_candidates(estimated, benchmarks, forms, limits),
         rate=rate,
         measured=len(full),
         timed=len(quick.keys() - full.keys()),
         candidates=count,
-        busy=any(benchmark.busy for tried in benchmarks.values() for benchmark in tried),
+        busy=any(result.busy for results in benchmarks.values() for result in results),
     )
 
 
 def judge_candidates(
-    screened: Sequence[EstimatedCandidate],
-    benchmarks: dict[ModelCandidate, list[BenchmarkResult]],
-    ways: Iterable[ModelForm],
-    limits: CostLimits,
+    estimated: Sequence[EstimatedCandidate], benchmarks: Benchmarks, forms: Sequence[Form], limits: CostLimits
 ) -> tuple[PlanRow, ...]:
-    """Return a row for each candidate and way that something is known of, best first."""
-    model, rows = Corrections(screened, benchmarks), []
-    ways = list(ways)
-    for one in screened:
-        known = {(benchmark.precision, benchmark.engine): benchmark for benchmark in benchmarks.get(one.candidate, ())}
+    """Return a row for each candidate and form that was measured or can be estimated, best first.
+
+    Args:
+        estimated: Candidates with their estimates.
+        benchmarks: Measurements.
+        forms: Precisions and engines.
+        limits: Limits of latency and memory.
+    """
+    model, rows = Corrections(estimated, benchmarks), []
+    for one in estimated:
+        known = index_forms(benchmarks.get(one.candidate, ()))
         rows += [
-            _judge_candidate(one, way, known.get(way), model, limits)
-            for way in ways
-            if way in known or model.knows(way)
+            _judge_candidate(one, form, known.get(form), model, limits)
+            for form in forms
+            if form in known or model.can_estimate(form)
         ]
     return tuple(sorted(rows, key=_sort_key))
 
 
-class Corrections:
-    """Forecasts that were corrected by measurements: a factor for time, an addition for memory.
-
-    The factor is the median of measured over forecast: of the same preset where any was measured, else of all. Where a
-    preset was timed in PyTorch alone, that of a bundle follows from how bundles of others compare with PyTorch.
-    """
-
-    def __init__(
-        self, screened: Sequence[EstimatedCandidate], benchmarks: dict[ModelCandidate, list[BenchmarkResult]]
-    ) -> None:
-        self._factors: dict[tuple[ModelForm, str | None], list[float]] = defaultdict(list)
-        self._beside_torch: dict[ModelForm, list[float]] = defaultdict(list)
-        self._additions: dict[ModelForm, list[float]] = defaultdict(list)
-        for one in screened:
-            tried: dict[ModelForm, BenchmarkResult] = {
-                (benchmark.precision, benchmark.engine): benchmark for benchmark in benchmarks.get(one.candidate, ())
-            }
-            for way, benchmark in tried.items():
-                if benchmark.latency_p50.value is not None:
-                    factor = one.candidate.windows * benchmark.latency_p50.value / one.bound_ms
-                    for model in (one.candidate.variant.model, None):
-                        self._factors[way, model].append(factor)
-                    beside = tried[_TORCH].latency_p50.value if _TORCH in tried else None
-                    if beside:
-                        self._beside_torch[way].append(benchmark.latency_p50.value / beside)
-                if benchmark.peak_memory.value is not None and one.memory.value is not None:
-                    self._additions[way].append(benchmark.peak_memory.value - one.memory.value)
-
-    def knows(self, way: ModelForm) -> bool:
-        """Return whether anything can be said of a precision and engine."""
-        return way == _TORCH or bool(self._beside_torch[way])
-
-    def latency_ms(self, one: EstimatedCandidate, way: ModelForm) -> float:
-        """Return the latency of one image."""
-        return one.bound_ms * self._factor(one, way)[0]
-
-    def latency(self, one: EstimatedCandidate, way: ModelForm) -> Figure:
-        """Return the latency of one image as a figure."""
-        factor, source = self._factor(one, way)
-        detail = f"MACs at the rate of a large matrix product, times {factor:.2g} {source}"
-        return Figure(one.bound_ms * factor, "ms", "modelled", detail)
-
-    def memory(self, one: EstimatedCandidate, way: ModelForm) -> Figure:
-        """Return the peak of a process as a figure."""
-        added = self._additions[way]
-        if one.memory.value is None or (not added and way != _TORCH):
-            return one.memory if one.memory.value is None else Figure(None, "bytes", "unavailable", "none was measured")
-        shift = statistics.median(added) if added else 0.0
-        detail = f"{one.memory.detail}, {shift / 1e6:+.0f} MB as measured of others" if added else one.memory.detail
-        return Figure(max(0.0, one.memory.value + shift), "bytes", "modelled", detail)
-
-    def _factor(self, one: EstimatedCandidate, way: ModelForm) -> tuple[float, str]:
-        model = one.candidate.variant.model
-        if own := self._factors[way, model]:
-            return statistics.median(own), f"as measured of {model}"
-        if way != _TORCH and self._beside_torch[way]:
-            factor, source = self._factor(one, _TORCH)
-            return factor * statistics.median(self._beside_torch[way]), f"{source} in PyTorch, and of bundles of others"
-        if every := self._factors[way, None]:
-            return statistics.median(every), "as measured of other networks"
-        return 1.0, "(a lower bound)"
-
-
 def _judge_candidate(
-    one: EstimatedCandidate, way: ModelForm, benchmark: BenchmarkResult | None, model: Corrections, limits: CostLimits
+    one: EstimatedCandidate, form: Form, benchmark: BenchmarkResult | None, model: Corrections, limits: CostLimits
 ) -> PlanRow:
     windows = one.candidate.windows
     if benchmark is None or benchmark.latency_p50.value is None:
-        latency = model.latency(one, way) if benchmark is None else benchmark.latency_p50
-        p95 = Figure(None, "ms", "unavailable", "not measured" if benchmark is None else benchmark.latency_p50.detail)
+        latency = model.estimate_latency(one, form) if benchmark is None else benchmark.latency_p50
+        detail = "not measured" if benchmark is None else benchmark.latency_p50.detail
+        p95 = Figure(None, "ms", "unavailable", detail)
     else:
         latency, p95 = (_scale_to_image(figure, windows) for figure in (benchmark.latency_p50, benchmark.latency_p95))
     memory = benchmark.peak_memory if benchmark is not None else None
-    cannot = benchmark is not None and benchmark.latency_p50.value is None
-    if not cannot and (memory is None or memory.value is None):
-        memory = model.memory(one, way)
+    is_missing = benchmark is not None and benchmark.latency_p50.value is None
+    if not is_missing and (memory is None or memory.value is None):
+        memory = model.estimate_memory(one, form)
     assert memory is not None
     limited = [
         figure for figure, limit in ((latency, limits.latency_ms), (memory, limits.memory_mb)) if limit is not None
     ]
     ratio = worst_ratio(limits, latency.value, memory.value)
-    # What is unknown meets no limit: "yes" needs every figure that a limit is set for.
-    unknown = cannot or (ratio <= 1 and any(figure.value is None for figure in limited))
+    # An unknown cost meets no limit: "yes" needs a figure for every limit.
+    unknown = is_missing or (ratio <= 1 and any(figure.value is None for figure in limited))
     return PlanRow(
-        screened=one,
-        precision=way[0],
-        engine=way[1],
+        estimated=one,
+        precision=form[0],
+        engine=form[1],
         latency=latency,
         latency_p95=p95,
         memory=memory,
@@ -294,14 +238,15 @@ def _judge_candidate(
 
 
 def _scale_to_image(figure: Figure, windows: int) -> Figure:
+    """Return the latency of an image with all of its windows."""
     if windows == 1 or figure.value is None:
         return figure
-    return Figure(
-        windows * figure.value, "ms", figure.how, f"{windows} windows of the median case, each by {figure.detail}"
-    )
+    detail = f"{windows} windows of the median case, each by {figure.detail}"
+    return Figure(windows * figure.value, "ms", figure.how, detail)
 
 
 def _sort_key(row: PlanRow) -> tuple[Any, ...]:
+    macs, precision = row.estimated.macs, PRECISIONS.index(row.precision)
     if row.verdict == "yes":
-        return (0, not row.certain, -row.screened.macs, PRECISIONS.index(row.precision), row.engine)
-    return (1 if row.verdict == "no" else 2, row.worst_ratio, -row.screened.macs, PRECISIONS.index(row.precision))
+        return (0, not row.certain, -macs, precision, row.engine)
+    return (1 if row.verdict == "no" else 2, row.worst_ratio, -macs, precision)
