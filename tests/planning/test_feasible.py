@@ -83,7 +83,7 @@ def test_measurements_correct_other_estimates() -> None:
     assert model.estimate_latency_ms(other, graph) == pytest.approx(10.0)
     # Where PyTorch was timed of the preset itself, its bundles are as much quicker than that as those of others.
     timed = Corrections([measured, same, other], {**benchmarks, other.candidate: [create_benchmark(80.0, None)]})
-    assert timed.latency_ms(other, graph) == pytest.approx(80.0 * 5 / 25)
+    assert timed.estimate_latency_ms(other, graph) == pytest.approx(80.0 * 5 / 25)
     assert model.estimate_memory(other, FORMS[0]).value == pytest.approx(230e6)
     assert model.estimate_memory(other, graph).value == pytest.approx(90e6)
     assert not model.can_estimate(FORMS[2])

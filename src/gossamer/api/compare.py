@@ -93,7 +93,7 @@ class ComparisonPlan(Result):
     """Plan of a comparison that is not started.
 
     Attributes:
-        plan: What would be trained, and for how long.
+        plan: Trainings and their expected times.
     """
 
     plan: ComparePlan

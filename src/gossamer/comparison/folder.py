@@ -147,8 +147,8 @@ class VariantCosts:
 
     Attributes:
         network: ``parameters``, ``macs``, ``exponentials``, ``train_step`` (ms) and ``train_memory`` (bytes).
-        precisions: For each measured precision ``file`` (bytes), ``latency_p50``, ``latency_p95`` (ms), ``peak_memory``
-            (bytes of a whole fresh process) and ``energy`` (J per call).
+        precisions: Figures of each measured precision: ``file`` (bytes), ``latency_p50``, ``latency_p95`` (ms),
+            ``peak_memory`` (bytes of a whole fresh process) and ``energy`` (J per call).
         growth: Cost at several image sizes.
     """
 

@@ -62,7 +62,7 @@ class StageProcesses:
 
         Args:
             module: Name of the module.
-            arguments: Its arguments.
+            arguments: Arguments of the module.
             log: File for its output.
 
         Raises:
