@@ -19,8 +19,8 @@ from gossamer.exporting.export_onnx import export_onnx
 from gossamer.inference.engines import ENGINES, EngineName, load_engine
 from gossamer.nn.models import Network
 from gossamer.planning.candidates import ModelCandidate
-from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.engine_memory import measure_graph_memory
+from gossamer.profiling.figure import Figure, peak_figure
 from gossamer.profiling.latency import measure_latencies, measure_latency
 from gossamer.profiling.memory import measure_peak_memory
 from gossamer.quantization.products import count_product_macs, find_products, prepare_graph
