@@ -1,7 +1,7 @@
-"""Weights on the disk: safetensors with a digest, and JSON; never pickle.
+"""Weights on disk: safetensors with a digest, and JSON; never pickle.
 
-A network's folder holds ``model.safetensors`` and ``config.json``. safetensors itself has no checksum, and a flipped
-bit in it loads without an error, so the digest of all tensors stands in its header and is checked at every load.
+A network's folder contains ``model.safetensors`` and ``config.json``. safetensors itself has no checksum, and a flipped
+bit in it loads without an error, so its header has a digest of all tensors, which is checked at every load.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 HEADER_KEY = "gossamer"
-"""Of the header of a file of ours: what it carries beside tensors."""
+"""Key in the header of a file of Gossamer, with version, metadata and digest."""
 
 
 def save_model(model: Network, folder: Path) -> None:
-    """Write a network's config and weights into ``folder``, each all or nothing.
+    """Write a network's config and weights into ``folder``, each completely or not at all.
 
     Raises:
         GossamerError: ``E-NOSPACE`` or ``E-OUTPUT``.
@@ -41,7 +41,7 @@ def save_model(model: Network, folder: Path) -> None:
 
 
 def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
-    """Write the weights alone, for a folder whose config stands already."""
+    """Write the weights alone, into a folder that has a config already."""
     write_tensors(folder / WEIGHTS, state, {})
 
 
@@ -49,41 +49,41 @@ def load_model(folder: Path | str) -> Network:
     """Return the network of a folder, in evaluation mode.
 
     Args:
-        folder: a run folder, or any folder with ``model.safetensors`` and ``config.json``.
+        folder: Run folder, or any folder with ``model.safetensors`` and ``config.json``.
 
     Raises:
         GossamerError: ``E-MISSING``, ``E-FORMAT``, ``E-INTEGRITY`` where the weights were altered, ``E-CONFIG`` where
-            the config is not one of ours, ``E-VALUE`` where weights and config do not fit.
+            the config is not one of Gossamer's, ``E-VALUE`` where weights and config contradict each other.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            problem = "is not there" if folder.exists() else "its folder does not exist"
-            raise GossamerError(ErrorCode.MISSING, folder / name, problem, "name the folder of a run that has trained")
+            problem = "does not exist" if folder.exists() else "is in a folder that does not exist"
+            raise GossamerError(ErrorCode.MISSING, folder / name, problem, "give the folder of a run with weights")
     stored = read_json(folder / CONFIG)
     model = config_from_json(stored.get("model", {}), str(folder / CONFIG), opened_folder=folder).build()
     tensors, _ = read_tensors(folder / WEIGHTS)
-    wanted = model.state_dict()
-    for name in sorted(wanted.keys() | tensors.keys()):
-        if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape:
-            has = tuple(tensors[name].shape) if name in tensors else "nothing"
-            needs = tuple(wanted[name].shape) if name in wanted else "nothing"
-            problem = f"tensor {name!r} holds {has}, the network of {CONFIG} needs {needs}"
-            raise GossamerError(ErrorCode.VALUE, folder / WEIGHTS, problem, "restore the folder from a copy")
+    needed = model.state_dict()
+    for name in sorted(needed.keys() | tensors.keys()):
+        if name not in tensors or name not in needed or tensors[name].shape != needed[name].shape:
+            has = f"shape {tuple(tensors[name].shape)}" if name in tensors else "no entry"
+            needs = f"shape {tuple(needed[name].shape)}" if name in needed else "no such tensor"
+            problem = f"tensor {name!r} has {has}, the network of {CONFIG} needs {needs}"
+            raise GossamerError(ErrorCode.VALUE, folder / WEIGHTS, problem, "restore the folder from a backup")
     model.load_state_dict(tensors)
     return model.eval()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write named tensors and JSON values to one safetensors file, all or nothing."""
+    """Write named tensors and JSON values to one safetensors file, completely or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # One entry, since safetensors writes several in random order, and equal weights should be equal files.
-    header = {"version": __version__, "metadata": metadata, "digest": _digest(plain, metadata)}
+    # One entry, since safetensors writes several in random order, and equal weights should give equal files.
+    header = {"version": __version__, "metadata": metadata, "digest": _compute_digest(plain, metadata)}
     write_bytes(path, safetensors.torch.save(plain, metadata={HEADER_KEY: json.dumps(header)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Return the tensors and the JSON values of a file of ``write_tensors``. It is read once, never mapped.
+    """Return the tensors and the JSON values of a file of ``write_tensors``, which is read once, never mapped.
 
     Raises:
         GossamerError: ``E-MISSING``, ``E-FORMAT`` where it is not safetensors, ``E-INTEGRITY`` where it was altered.
@@ -96,16 +96,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         metadata = header.get("metadata")
     except (SafetensorError, ValueError, struct.error) as error:
         raise GossamerError(
-            ErrorCode.FORMAT, path, f"is not a safetensors file ({error})", "restore it from a copy"
+            ErrorCode.FORMAT, path, f"is not a safetensors file ({error})", "restore it from a backup"
         ) from error
     if "digest" not in header:
-        raise GossamerError(ErrorCode.INTEGRITY, path, "carries no digest", "use a file that Gossamer wrote")
-    if header["digest"] != _digest(tensors, metadata):
-        raise GossamerError(ErrorCode.INTEGRITY, path, "its contents differ from its digest", "restore it from a copy")
+        raise GossamerError(ErrorCode.INTEGRITY, path, "has no digest", "use a file that Gossamer wrote")
+    if header["digest"] != _compute_digest(tensors, metadata):
+        raise GossamerError(
+            ErrorCode.INTEGRITY, path, "its contents differ from its digest", "restore it from a backup"
+        )
     return tensors, metadata
 
 
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+def _compute_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -36,7 +36,7 @@ def test_gradients_are_the_same_with_dropout_and_stochastic_depth(attention: str
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_segmenters_too() -> None:
+def test_gradients_of_segmenters_are_the_same() -> None:
     torch.manual_seed(0)
     network = gossamer.create_model("apformer_small", image_size=(24, 16), in_channels=1, num_classes=3).train()
     network.begin_epoch(0.0)
@@ -57,7 +57,7 @@ def test_evaluation_is_not_touched() -> None:
     assert set(network.state_dict()) == set(gossamer.create_model("vit_tiny", attention="softmax", **VIT).state_dict())
 
 
-def test_the_forecast_grows_with_the_batch_and_shrinks_with_recomputation() -> None:
+def test_forecast_grows_with_batch_and_shrinks_with_recompute() -> None:
     config = model_config("vit_tiny", attention="softmax", **{**VIT, "image_size": (40, 24), "depth": 8})
     one, four = (forecast_training_memory(config, batch) for batch in (2, 8))
     again = forecast_training_memory(config, 8, recompute=True)

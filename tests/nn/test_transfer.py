@@ -39,7 +39,7 @@ def logits(network: Network, images: Tensor = IMAGES) -> Tensor:
 
 @pytest.mark.parametrize("before", sorted(MECHANISMS))
 @pytest.mark.parametrize("after", sorted(MECHANISMS))
-def test_any_mechanism_becomes_any_other_and_every_tensor_is_accounted_for(before: str, after: str) -> None:
+def test_converts_between_any_two_mechanisms(before: str, after: str) -> None:
     source = vit(before)
     given = {name: tensor.clone() for name, tensor in source.state_dict().items()}
     target = convert_attention(source, after)
@@ -50,7 +50,7 @@ def test_any_mechanism_becomes_any_other_and_every_tensor_is_accounted_for(befor
     assert {*done.kept, *done.adapted, *done.fresh} == set(blank.state_dict())
     assert len(done.kept) + len(done.adapted) + len(done.fresh) == len(blank.state_dict())
     projections = (".qkv", ".key_value", ".query", ".key.", ".value", ".shared", ".output")
-    lost = set(given) - {*done.kept, *done.adapted, *done.left_out}
+    lost = set(given) - {*done.kept, *done.adapted, *done.ignored}
     assert all("attention" in name and any(part in name for part in projections) for name in lost)
     assert any("attention.output" in name for name in (*done.kept, *done.adapted))
     if before == after:
@@ -62,7 +62,7 @@ def test_any_mechanism_becomes_any_other_and_every_tensor_is_accounted_for(befor
         assert not any("norm" in name and "attention." not in name for name in done.fresh)
 
 
-def test_keys_that_serve_as_queries_are_the_same_function_with_and_without_a_projection_of_queries() -> None:
+def test_queries_copied_from_keys_give_the_same_logits() -> None:
     source = vit("kv")
     assert torch.allclose(logits(convert_attention(source, "softmax")), logits(source), rtol=1e-12)
     again = convert_attention(convert_attention(source, "softmax"), "kv", "mean")
@@ -72,7 +72,7 @@ def test_keys_that_serve_as_queries_are_the_same_function_with_and_without_a_pro
 
 
 @pytest.mark.parametrize(("query", "share"), [("key", 0.0), ("mean", 0.5)])
-def test_what_takes_the_place_of_queries(query: Query, share: float) -> None:
+def test_projection_in_place_of_queries(query: Query, share: float) -> None:
     source = vit("softmax")
     weight, bias = (source.get_submodule("blocks.1.attention.qkv").state_dict()[key] for key in ("weight", "bias"))
     for name, layer in (("kv", "key_value"), ("soft", "shared")):
@@ -82,7 +82,7 @@ def test_what_takes_the_place_of_queries(query: Query, share: float) -> None:
         assert torch.allclose(made.bias[:16].double(), share * bias[:16] + (1 - share) * bias[16:32], atol=1e-7)  # type: ignore[index]
 
 
-def test_another_image_size_gives_what_the_network_gave_there() -> None:
+def test_another_image_size_gives_the_same_logits() -> None:
     source = vit("softmax")
     target = dataclasses.replace(source.config, image_size=(28, 20)).build().double()
     done = transfer_weights(source, target)
@@ -91,7 +91,7 @@ def test_another_image_size_gives_what_the_network_gave_there() -> None:
     assert done.adapted == {"position.table": "resampled from 5x3 to 7x5"}
 
 
-def test_grey_images_are_seen_as_grey_colour_images_were() -> None:
+def test_grey_images_give_the_logits_of_grey_colour_images() -> None:
     source = vit("softmax")
     target = dataclasses.replace(source.config, in_channels=1).build().double()
     done = transfer_weights(source, target)
@@ -106,7 +106,7 @@ def test_grey_images_are_seen_as_grey_colour_images_were() -> None:
 def test_other_classes_get_a_fresh_classifier() -> None:
     done = transfer_weights(vit("softmax"), vit("softmax", num_classes=7))
     assert done.fresh == ("classifier.weight", "classifier.bias")
-    assert set(done.left_out) == {"classifier.weight", "classifier.bias"}
+    assert set(done.ignored) == {"classifier.weight", "classifier.bias"}
 
 
 def test_refuses_networks_of_other_kinds() -> None:

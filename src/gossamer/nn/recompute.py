@@ -1,6 +1,6 @@
 """Gradient checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
 
-A transformer block keeps its input alone and is evaluated a second time in the backward pass: about a third more time
+A transformer block keeps only its input and is evaluated a second time in the backward pass: about a third more time,
 for memory that hardly grows with the number of blocks. Dropout and stochastic depth draw the same numbers again.
 """
 
@@ -15,25 +15,22 @@ from torch.utils.checkpoint import checkpoint
 
 from gossamer.nn.layers.block import Block
 
-BLOCKS: tuple[type[nn.Module], ...] = (Block,)
-"""Layers that are recomputed; called as ``Block`` is."""
-
 
 def recompute_blocks(network: nn.Module) -> int:
-    """Make every transformer block of ``network`` forget its activations in training; return how many there are."""
-    blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
+    """Make every transformer block of ``network`` discard its activations in training; return the number of blocks."""
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
     for block in blocks:
-        block.forward = _recomputed(block, block.forward)  # type: ignore[method-assign]
+        block.forward = _recompute_forward(block, block.forward)  # type: ignore[method-assign]
     return len(blocks)
 
 
-def _recomputed(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _recompute_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def call(tokens: Tensor, *args: Any, losses: list[Tensor] | None = None, **options: Any) -> Tensor:
         if not (block.training and torch.is_grad_enabled()):
             return forward(tokens, *args, losses=losses, **options)
 
         def run(tokens: Tensor) -> tuple[Tensor, ...]:
-            # A list of its own: the second evaluation must not add to the first one's.
+            # A new list: the second evaluation must not append to that of the first.
             found: list[Tensor] | None = None if losses is None else []
             out = forward(tokens, *args, losses=found, **options)
             return (out, *(found or ()))

@@ -1,8 +1,8 @@
-"""What a network can take over from another one: of another mechanism, image size, or number of channels or classes.
+"""Weights of one network for another with another mechanism, image size, or number of channels or classes.
 
-Tensors of the same name and shape are kept. What an attention mechanism calls its projections is mapped by meaning: a
-mechanism without queries of its own (``kv``, ``kv_pos``, ``soft``) takes the keys' projection for both, or the mean of
-the two. The scale of the logits then differs, so the network is meant to be trained on.
+Tensors of the same name and shape are kept. Projections of attention mechanisms are mapped by meaning: a mechanism
+without a projection of queries (``kv``, ``kv_pos``, ``soft``) takes that of the keys, or the mean of the two. The scale
+of the logits then differs, so the network needs further training.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from gossamer.nn.layers.position import LearnedPosition
 from gossamer.nn.models.base import Network
 
 Query = Literal["key", "mean"]
-"""What becomes of queries where a mechanism has none: dropped for the keys, or averaged with them."""
+"""Treatment of the projection of queries for a mechanism without one: dropped, or averaged with that of the keys."""
 CLASSIFIER = "classifier."
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """What became of every tensor.
+class WeightTransfer:
+    """Outcome of a transfer for every tensor.
 
     Attributes:
-        kept: names of tensors that were taken over as they are.
-        adapted: names of tensors that were made from the source's, with how.
-        fresh: names of tensors that the source has nothing for.
-        left_out: names of the source's tensors that found no place, with why.
+        kept: Names of tensors that were copied unchanged.
+        adapted: Methods by which tensors were made from those of the source, by name.
+        fresh: Names of tensors without a counterpart in the source, which keep their initial values.
+        ignored: Reasons why tensors of the source were not used, by name.
     """
 
     kept: tuple[str, ...]
     adapted: Mapping[str, str]
     fresh: tuple[str, ...]
-    left_out: Mapping[str, str]
+    ignored: Mapping[str, str]
 
     def summary(self) -> str:
-        """Return one line to print."""
+        """Return the counts as one line of text."""
         parts = [f"{len(self.kept)} tensors kept", f"{len(self.adapted)} adapted", f"{len(self.fresh)} fresh"]
-        if self.left_out:
-            parts.append(f"{len(self.left_out)} left out ({', '.join(sorted(set(self.left_out.values())))})")
+        if self.ignored:
+            parts.append(f"{len(self.ignored)} ignored ({', '.join(sorted(set(self.ignored.values())))})")
         return ", ".join(parts)
 
 
@@ -54,16 +54,16 @@ def convert_attention(model: Network, attention: AttentionLike, query: Query = "
     """Return a copy of a network with another attention mechanism, with the weights that both can use.
 
     Args:
-        model: a trained network; it is left as it is.
-        attention: name or config of the mechanism.
-        query: what takes the place of queries in a mechanism without: the projection of the keys, or the mean of both.
+        model: Trained network; it is not changed.
+        attention: Name or config of the new mechanism.
+        query: Projection that a mechanism without queries takes: that of the keys, or the mean of both.
 
     Raises:
         GossamerError: ``E-CONFIG`` where the network has no attention, ``E-UNSUPPORTED`` where it does not fit.
     """
     if model.config.attention is None:
         problem = f"{model.config.name} has no attention to change"
-        raise GossamerError(ErrorCode.CONFIG, "attention", problem, "convert another network")
+        raise GossamerError(ErrorCode.CONFIG, "attention", problem, "convert a network with attention")
     changed: Any = replace(model.config, attention=attention_config(attention))  # type: ignore[call-arg]
     like = next(model.parameters())
     target = changed.fitted().build().to(like.device, like.dtype).train(model.training)
@@ -72,88 +72,88 @@ def convert_attention(model: Network, attention: AttentionLike, query: Query = "
 
 
 def has_queries(network: Network) -> bool:
-    """Return whether some attention of a network projects queries apart from its keys."""
+    """Return whether any attention layer of a network has separate projections of queries and keys."""
     attentions = [module for module in network.modules() if isinstance(module, Attention)]
-    return any(isinstance(getattr(one, name, None), nn.Linear) for one in attentions for name in ("qkv", "query"))
+    return any(isinstance(getattr(layer, name, None), nn.Linear) for layer in attentions for name in ("qkv", "query"))
 
 
-def transfer_weights(source: Network, target: Network, query: Query = "key") -> Transfer:
-    """Load into ``target`` what it can take over from ``source``, and say what became of every tensor.
+def transfer_weights(source: Network, target: Network, query: Query = "key") -> WeightTransfer:
+    """Load the weights of ``source`` that fit into ``target``, and return the outcome for every tensor.
 
     Args:
-        source: a network of the same kind.
-        target: a network with fresh weights.
-        query: as in ``convert_attention``.
+        source: Network of the same class.
+        target: Network with fresh weights.
+        query: Projection that a mechanism without queries takes, as in ``convert_attention``.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for networks of different kinds, ``E-VALUE`` for a tensor of another size.
+        GossamerError: ``E-CONFIG`` for networks of different classes, ``E-VALUE`` for a tensor of another size.
     """
     if type(source) is not type(target):
-        problem = f"weights of {source.config.name} for {target.config.name}"
-        raise GossamerError(ErrorCode.CONFIG, "init", problem, "start from a network of the same kind")
-    given, wanted = dict(source.state_dict()), target.state_dict()
+        problem = f"weights of {source.config.name} do not fit {target.config.name}"
+        raise GossamerError(ErrorCode.CONFIG, "init", problem, f"start from weights of {target.config.name}")
+    given, needed = dict(source.state_dict()), target.state_dict()
     kept: list[str] = []
     adapted: dict[str, str] = {}
     loaded: dict[str, Tensor] = {}
-    left_out: dict[str, str] = {}
+    ignored: dict[str, str] = {}
     for name, module in target.named_modules():
-        other = _module(source, name)
+        other = _find_module(source, name)
         if isinstance(module, Attention) and other is not None and type(module) is not type(other):
-            made = _converted(other, module, query)
+            made = _convert_projections(other, module, query)
             adapted |= {f"{name}.{key}": how for key, (_, how) in made.items()}
             loaded |= {f"{name}.{key}": tensor for key, (tensor, _) in made.items()}
             for key in [key for key in given if key.startswith(f"{name}.")]:
                 tensor = given.pop(key)
-                if key in wanted and key not in loaded and wanted[key].shape == tensor.shape:
+                if key in needed and key not in loaded and needed[key].shape == tensor.shape:
                     kept.append(key)
                     loaded[key] = tensor
                 elif key.removeprefix(f"{name}.").split(".")[0] not in _PROJECTIONS:
-                    left_out[key] = "of the former attention"
+                    ignored[key] = "belongs to the previous attention mechanism"
         elif isinstance(module, LearnedPosition) and isinstance(other, LearnedPosition):
             key = f"{name}.table"
             if module.table.shape != given[key].shape or module.grid != other.grid:
-                loaded[key] = _resampled(given.pop(key), other, module)
-                adapted[key] = f"resampled from {_by(other.grid)} to {_by(module.grid)}"
+                loaded[key] = _resample_positions(given.pop(key), other, module)
+                adapted[key] = f"resampled from {_format_grid(other.grid)} to {_format_grid(module.grid)}"
     for key, tensor in given.items():
-        if key not in wanted:
-            left_out[key] = "has no place"
-        elif tensor.shape == wanted[key].shape:
+        if key not in needed:
+            ignored[key] = "has no counterpart"
+        elif tensor.shape == needed[key].shape:
             kept.append(key)
             loaded[key] = tensor
         elif key.startswith(CLASSIFIER) or f".{CLASSIFIER}" in key:
-            left_out[key] = "other classes"
+            ignored[key] = "other classes"
         elif key.endswith(".offsets"):
-            size = wanted[key].shape[1:]
+            size = needed[key].shape[1:]
             loaded[key] = F.interpolate(tensor[None], size=size, mode="bicubic", align_corners=False)[0]
-            adapted[key] = f"resampled from {_by(tensor.shape[1:])} to {_by(size)}"
+            adapted[key] = f"resampled from {_format_grid(tensor.shape[1:])} to {_format_grid(size)}"
         else:
-            loaded[key] = with_channels(tensor, wanted[key].shape, key)
-            adapted[key] = f"{tensor.shape[1]} to {wanted[key].shape[1]} input channels"
-    target.load_state_dict({**wanted, **loaded})
-    fresh = tuple(key for key in wanted if key not in loaded)
-    return Transfer(tuple(sorted(kept)), adapted, fresh, left_out)
+            loaded[key] = adapt_channels(tensor, needed[key].shape, key)
+            adapted[key] = f"{tensor.shape[1]} to {needed[key].shape[1]} input channels"
+    target.load_state_dict({**needed, **loaded})
+    fresh = tuple(key for key in needed if key not in loaded)
+    return WeightTransfer(tuple(sorted(kept)), adapted, fresh, ignored)
 
 
-def with_channels(weight: Tensor, shape: torch.Size, name: str) -> Tensor:
+def adapt_channels(weight: Tensor, shape: torch.Size, name: str) -> Tensor:
     """Return the weight of a first convolution for another number of input channels.
 
-    The sum over channels is kept, so that a grey image that is repeated in every channel gives what it gave before.
+    The sum over channels is kept, so that a grey image that is repeated in every channel gives the same result.
 
     Raises:
         GossamerError: ``E-VALUE``, where more than the number of input channels differs.
     """
     if weight.ndim != 4 or shape[0] != weight.shape[0] or shape[2:] != weight.shape[2:]:
-        problem = f"tensor {name!r} holds {tuple(weight.shape)}, the network needs {tuple(shape)}"
-        raise GossamerError(ErrorCode.VALUE, "init", problem, "leave the options that change the network out")
+        problem = f"tensor {name!r} has shape {tuple(weight.shape)}, the network needs {tuple(shape)}"
+        raise GossamerError(ErrorCode.VALUE, "init", problem, "omit the options that change the network")
     return weight.sum(dim=1, keepdim=True).expand(-1, shape[1], -1, -1) / shape[1]
 
 
 _PROJECTIONS = ("qkv", "key_value", "query", "key", "value", "shared", "output")
 
 
-def _converted(source: nn.Module, target: Attention, query: Query) -> dict[str, tuple[Tensor, str]]:
-    """Return the tensors of ``target``'s projections, each with how it was made."""
-    had = _read(source)
+def _convert_projections(source: nn.Module, target: Attention, query: Query) -> dict[str, tuple[Tensor, str]]:
+    """Return the tensors of the projections of ``target``, each with the method by which it was made."""
+    found = _read_projections(source)
     layers = {
         name: getattr(target, name) for name in _PROJECTIONS if isinstance(getattr(target, name, None), nn.Linear)
     }
@@ -161,20 +161,23 @@ def _converted(source: nn.Module, target: Attention, query: Query) -> dict[str, 
     for name, layer in layers.items():
         roles = {"qkv": ("query", "key", "value"), "key_value": ("key", "value"), "shared": ("key",)}.get(name, (name,))
         merged = "query" not in layers and "qkv" not in layers and query == "mean"
-        parts = [_mean(had["query"], had["key"]) if merged and role == "key" else had[role] for role in roles]
+        parts = [
+            _average_projections(found["query"], found["key"]) if merged and role == "key" else found[role]
+            for role in roles
+        ]
         how = " and ".join("mean of query and key" if merged and role == "key" else role for role in roles)
-        for kind in ("weight", "bias"):
-            tensors = [part[kind] for part in parts]
-            wanted = getattr(layer, kind)
-            if wanted is None or any(tensor is None for tensor in tensors):
+        for part_name in ("weight", "bias"):
+            tensors = [part[part_name] for part in parts]
+            needed = getattr(layer, part_name)
+            if needed is None or any(tensor is None for tensor in tensors):
                 continue
             joined = torch.cat(tensors)  # type: ignore[arg-type]
-            if joined.shape == wanted.shape:
-                made[f"{name}.{kind}"] = (joined, how)
+            if joined.shape == needed.shape:
+                made[f"{name}.{part_name}"] = (joined, how)
     return made
 
 
-def _read(attention: nn.Module) -> dict[str, dict[str, Tensor | None]]:
+def _read_projections(attention: nn.Module) -> dict[str, dict[str, Tensor | None]]:
     """Return weight and bias of the projections of queries, keys, values and output."""
     found: dict[str, dict[str, Tensor | None]] = {}
     for name in _PROJECTIONS:
@@ -189,13 +192,13 @@ def _read(attention: nn.Module) -> dict[str, dict[str, Tensor | None]]:
     return {"query": found["key"], **found}
 
 
-def _mean(one: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+def _average_projections(one: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
     pairs = {kind: (one[kind], other[kind]) for kind in one}
     return {kind: None if a is None or b is None else (a + b) / 2 for kind, (a, b) in pairs.items()}
 
 
-def _resampled(table: Tensor, source: LearnedPosition, target: LearnedPosition) -> Tensor:
-    """Return the positions at ``target``'s grid, resampled as it does; prefix tokens that it lacks are left out."""
+def _resample_positions(table: Tensor, source: LearnedPosition, target: LearnedPosition) -> Tensor:
+    """Return the positions on the grid of ``target``, resampled by its method, without prefix tokens that it lacks."""
     count, wanted = source.num_prefix_tokens, target.num_prefix_tokens
     prefix, spatial = table.split([count, math.prod(source.grid)], dim=1)
     if wanted > count:
@@ -206,12 +209,12 @@ def _resampled(table: Tensor, source: LearnedPosition, target: LearnedPosition) 
     return torch.cat([prefix[:, :wanted], plane.flatten(2).transpose(1, 2)], dim=1)
 
 
-def _module(network: nn.Module, name: str) -> nn.Module | None:
+def _find_module(network: nn.Module, name: str) -> nn.Module | None:
     try:
         return network.get_submodule(name)
     except AttributeError:
         return None
 
 
-def _by(grid: tuple[int, ...]) -> str:
+def _format_grid(grid: tuple[int, ...]) -> str:
     return "x".join(map(str, grid))

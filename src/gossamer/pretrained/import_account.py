@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gossamer.nn.transfer import Transfer
+from gossamer.nn.transfer import WeightTransfer
 from gossamer.pretrained.family import PresetFit, WeightFamily
 from gossamer.pretrained.published_file import PublishedFile
 
@@ -98,7 +98,7 @@ def account_for_import(
     source: PublishedFile,
     found: PresetFit,
     shapes: Mapping[str, tuple[int, ...]],
-    transfer: Transfer | None,
+    transfer: WeightTransfer | None,
 ) -> ImportAccount:
     """Return the account of an import.
 
@@ -114,7 +114,7 @@ def account_for_import(
     if transfer is not None:
         changed = {ours: how for ours, how in transfer.adapted.items() if ours in found.rules}
         adapted |= {ours: _join_words(adapted.get(ours), how) for ours, how in changed.items()}
-        dropped = {ours: why for ours, why in transfer.left_out.items() if ours in found.rules}
+        dropped = {ours: why for ours, why in transfer.ignored.items() if ours in found.rules}
     ours = []
     for name, shape in shapes.items():
         if name in found.rules and name not in dropped:

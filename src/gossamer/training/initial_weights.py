@@ -10,7 +10,7 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes, read_json, sha256_hexdigest
 from gossamer.inference.bundle_files import is_bundle
 from gossamer.nn.models import Network
-from gossamer.nn.transfer import Query, Transfer, transfer_weights
+from gossamer.nn.transfer import Query, WeightTransfer, transfer_weights
 from gossamer.training.run_folder import InitialWeightsSource, RunFolder
 
 
@@ -28,7 +28,7 @@ class InitialWeights:
     preset: str
     source: InitialWeightsSource
 
-    def transfer_to(self, network: Network) -> Transfer:
+    def transfer_to(self, network: Network) -> WeightTransfer:
         """Copy into ``network`` every weight that it can take over, and return what was done.
 
         Raises:

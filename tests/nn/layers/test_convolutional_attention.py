@@ -137,7 +137,7 @@ def test_closed_form_equals_counted_macs(name: str, key_stride: KeyStride, prefi
 
 
 @every_treatment
-def test_what_the_query_projection_weighs(key_stride: KeyStride) -> None:
+def test_parameters_of_the_query_projection(key_stride: KeyStride) -> None:
     counts = {name: sum(p.numel() for p in build(name, key_stride).parameters()) for name in CONFIGS}
     assert counts["softmax"] - counts["kv"] == DIM * DIM + DIM + 9 * DIM + 2 * DIM
     assert counts["kv_pos"] - counts["kv"] == 10 + 1

@@ -126,7 +126,7 @@ def test_every_mechanism_fits(attention: str) -> None:
         assert model.begin_epoch(0.0)
 
 
-def test_what_training_reads() -> None:
+def test_training_output() -> None:
     output = small().training_output(images())
     (head,) = output.heads
     assert head.logits.shape == (2, 2, 16, 9)
@@ -167,7 +167,7 @@ def test_masked_equals_gathered() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_an_image_of_background_alone(training: bool) -> None:
+def test_image_of_background_only(training: bool) -> None:
     model = pruning(small(), 1.0).train(training)
     with torch.no_grad():
         model.foreground_head.bias[0] += 1.0  # type: ignore[index]
@@ -175,7 +175,7 @@ def test_an_image_of_background_alone(training: bool) -> None:
     assert model.pruned_fraction(images()).tolist() == [1.0, 1.0]
 
 
-def test_the_head_learns_from_its_own_loss_alone() -> None:
+def test_head_learns_only_from_its_loss() -> None:
     model = small()
     output = model.training_output(images())
     head = list(model.foreground_head.parameters())  # type: ignore[union-attr]

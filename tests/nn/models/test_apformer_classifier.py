@@ -100,7 +100,7 @@ def test_every_mechanism_fits(attention: str) -> None:
         assert model.begin_epoch(0.0)
 
 
-def test_no_pixel_of_an_odd_side_is_left_out() -> None:
+def test_uses_every_pixel_of_an_odd_side() -> None:
     model = small().eval()
     given = images((29, 27)).requires_grad_()
     assert model.encoder(given)[-1].shape == (2, 32, 4, 4)
@@ -109,7 +109,7 @@ def test_no_pixel_of_an_odd_side_is_left_out() -> None:
     assert dataclasses.replace(SMALL, image_size=(29, 27)).grid == (4, 4)
 
 
-def test_the_encoder_is_that_of_the_segmentation_network() -> None:
+def test_shares_the_encoder_with_the_segmentation_network() -> None:
     model = small()
     shared = {field.name: getattr(SMALL, field.name) for field in dataclasses.fields(SMALL)}
     given = {name: value for name, value in model.state_dict().items() if not name.startswith("classifier.")}

@@ -97,7 +97,7 @@ def test_every_parameter_is_reached(attention: str) -> None:
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
-def test_another_mechanism_reads_one_convolution_whose_statistics_move_once() -> None:
+def test_other_mechanisms_update_batch_statistics_once() -> None:
     model = small("adaptive")
     output = model.training_output(torch.randn(2, 2, 32, 48))
     assert output.penalty is not None

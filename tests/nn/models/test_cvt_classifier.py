@@ -120,7 +120,7 @@ def test_unsupported_class_token_names_the_other_readout() -> None:
     assert model.config.pooling == "mean"  # type: ignore[attr-defined]
 
 
-def test_what_each_readout_reads() -> None:
+def test_readout_of_each_pooling() -> None:
     images = torch.randn(2, 2, 32, 48)
     for pooling in ("class_token", "mean"):
         model = small(pooling=pooling).eval()
@@ -130,7 +130,7 @@ def test_what_each_readout_reads() -> None:
         torch.testing.assert_close(model(images), expected @ model.classifier.weight.T + model.classifier.bias)
 
 
-def test_the_encoder_is_that_of_the_segmentation_network() -> None:
+def test_shares_the_encoder_with_the_segmentation_network() -> None:
     model = small()
     shared = {field.name: getattr(SMALL, field.name) for field in dataclasses.fields(SMALL) if field.name != "pooling"}
     segmenter = CvTConfig(**shared).build()

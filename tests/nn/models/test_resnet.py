@@ -133,7 +133,7 @@ def test_the_small_size_is_small() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_one_batch_is_overfitted_and_every_parameter_is_reached(block: str, norm: str) -> None:
+def test_overfits_one_batch_and_reaches_every_parameter(block: str, norm: str) -> None:
     model = tiny(block=block, norm=norm, stem="small", depths=(1, 2, 1, 1))
     images, labels = torch.randn(6, 2, 37, 26), torch.tensor([0, 1, 2, 0, 1, 2])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

@@ -76,7 +76,7 @@ def test_the_scale_is_that_of_a_head() -> None:
     assert not torch.allclose(layer()(maps()), layer(scale=False)(maps()))
 
 
-def test_a_window_of_one_executes_the_values_alone() -> None:
+def test_window_of_one_computes_only_values() -> None:
     module, x = layer(window=1), maps()
     found = module(x)
     torch.testing.assert_close(found, projections(module, x)[2])
@@ -89,7 +89,7 @@ def test_a_window_of_one_executes_the_values_alone() -> None:
     assert count_macs(module, x).total == x.shape[0] * SIZE[0] * SIZE[1] * 6 * 8
 
 
-def test_without_queries_it_is_a_box_mean_with_zeros_beyond_the_border() -> None:
+def test_without_queries_it_is_a_zero_padded_box_mean() -> None:
     module, x = layer(), maps()
     with torch.no_grad():
         module.qkv.weight[:8] = 0.0
@@ -157,7 +157,7 @@ def test_counted_macs_equal_the_closed_form_at_another_size(num_heads: int) -> N
     assert count_macs(model, torch.zeros(1, 2, 32, 80)).total == model.cost((32, 80)).macs
 
 
-def test_logits_have_the_size_of_the_images_and_do_not_depend_on_the_batch() -> None:
+def test_logits_have_the_images_size_for_any_batch() -> None:
     torch.manual_seed(0)
     model = gossamer.create_model("sadnn_segmenter", in_channels=2, num_classes=3, width=8, image_size=(48, 32))
     model = model.double().eval()
@@ -169,7 +169,7 @@ def test_logits_have_the_size_of_the_images_and_do_not_depend_on_the_batch() -> 
     assert not torch.equal(model(images), model(images))
 
 
-def test_one_batch_is_overfitted_and_every_parameter_is_reached() -> None:
+def test_overfits_one_batch_and_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     model = gossamer.create_model("sadnn_segmenter", width=8, image_size=(16, 32), num_classes=3, dropout=0.0)
     masks = torch.randint(0, 3, (2, 2, 4)).repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)

@@ -1,4 +1,4 @@
-"""The SaDNN classifier and its twin: published counts, the network by hand, and what the small ones learn."""
+"""The SaDNN classifier and its baseline: published counts, the network by hand, and what the small ones learn."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def test_published_size() -> None:
     assert fifteen.cost().macs - embeddings == 1_227_670_464
 
 
-def test_the_twin_differs_in_its_layers_alone() -> None:
+def test_baseline_differs_only_in_its_layers() -> None:
     with torch.device("meta"):
         attention = gossamer.create_model("sadnn_classifier")
         convolution = gossamer.create_model("sadnn_classifier_convolution")
     replaced = layers(attention, LocalAttention2d)
-    for module, twin in zip(replaced, layers(convolution, nn.Conv2d), strict=True):
+    for module, baseline in zip(replaced, layers(convolution, nn.Conv2d), strict=True):
         assert isinstance(module, LocalAttention2d)
-        assert isinstance(twin, nn.Conv2d)
-        assert (module.qkv.in_features, module.out_channels) == (twin.in_channels, twin.out_channels)
-        assert (twin.kernel_size, twin.stride, twin.padding) == ((3, 3), (1, 1), (1, 1))
-        weights, biases = 9 * twin.in_channels * twin.out_channels, twin.out_channels
-        assert parameters([twin]) == weights + biases
+        assert isinstance(baseline, nn.Conv2d)
+        assert (module.qkv.in_features, module.out_channels) == (baseline.in_channels, baseline.out_channels)
+        assert (baseline.kernel_size, baseline.stride, baseline.padding) == ((3, 3), (1, 1), (1, 1))
+        weights, biases = 9 * baseline.in_channels * baseline.out_channels, baseline.out_channels
+        assert parameters([baseline]) == weights + biases
         assert 3 * (parameters([module]) - 3 * biases) == weights
     assert layers(convolution, LocalAttention2d) == []
     assert parameters([convolution]) == 4_563_102 + 2 * (86_928 - 1_632) - 1_632 + 544
@@ -176,7 +176,7 @@ def test_the_small_size_is_small(layer: str) -> None:
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("readout", ["flatten", "mean"])
-def test_one_batch_is_overfitted_and_every_parameter_is_reached(layer: str, readout: str) -> None:
+def test_overfits_one_batch_and_reaches_every_parameter(layer: str, readout: str) -> None:
     model = tiny(layer, readout=readout)
     images, labels = torch.randn(6, 2, 22, 13), torch.tensor([0, 1, 2, 0, 1, 2])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

@@ -100,9 +100,9 @@ def test_presets_take_every_mechanism(decoder: str) -> None:
         for size in ("", "_base", "_small"):
             made = model_config(f"setr_{decoder}{size}", attention=attention, image_size=(32, 48))
             assert isinstance(made, SETRConfig)
-            asked = PRESETS[f"setr_{decoder}{size}"].prefix
-            # A neighbourhood has no place for a class token; the token that MLA drops is none of its business.
-            assert made.prefix == ("none" if attention == "local" and asked == "attended" else asked)
+            wanted = PRESETS[f"setr_{decoder}{size}"].prefix
+            # A neighbourhood has no place for a class token; it never sees the token that MLA drops.
+            assert made.prefix == ("none" if attention == "local" and wanted == "attended" else wanted)
 
 
 def test_the_class_token_is_attended_dropped_or_absent() -> None:
@@ -149,7 +149,7 @@ def test_pup_doubles_once_behind_each_convolution(patch_size: int, units: int) -
     assert seen[0].shape == (2, 3, 16, 24)
 
 
-def test_mla_sums_from_the_deepest_upwards_and_aligns_corners_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mla_sums_upwards_and_aligns_corners_once(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny("mla", depth=4, norm="batch", patch_size=16, image_size=(32, 48)).double().eval()
     tokens = [torch.randn(2, 6, 16, dtype=torch.float64, requires_grad=True) for _ in range(4)]
     decoder = network.decoder
@@ -199,7 +199,7 @@ def test_every_parameter_is_reached_without_auxiliary_heads(decoder: str) -> Non
         assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-def test_what_a_mechanism_adds_to_training_is_a_mean_over_blocks() -> None:
+def test_penalty_is_the_mean_over_blocks() -> None:
     attention = {"name": "adaptive", "prior_weight": 0.5}
     network = tiny("naive", attention=attention).eval()
     images = torch.randn(2, 2, 24, 40)

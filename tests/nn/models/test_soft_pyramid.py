@@ -313,7 +313,7 @@ def test_blocks_normalize_where_they_are_told_to() -> None:
     assert kinds(small("soft_tiny_official")) == [PostNormBlock] * 3 + [Block]
 
 
-def test_stochastic_depth_leaves_whole_branches_out_for_a_sample() -> None:
+def test_stochastic_depth_skips_whole_branches_of_a_sample() -> None:
     torch.manual_seed(0)
     block = PostNormBlock(SoftConfig().build(8, 2, grid=(3, 5)), 2.0, 0.0, 0.5).double()
     tokens = torch.randn(40, 15, 8, dtype=torch.float64)
@@ -339,7 +339,7 @@ def test_positions_are_resampled_bilinearly() -> None:
     torch.testing.assert_close(position(tokens, (7, 13)), wanted)  # type: ignore[operator]
 
 
-def test_the_mean_takes_the_place_of_a_class_token_that_does_not_fit() -> None:
+def test_mean_replaces_an_unsupported_class_token() -> None:
     with_token = gossamer.create_model("soft_tiny_official", attention="local", **TINY)
     assert with_token.config.pooling == "class_token"  # type: ignore[attr-defined]
     changed = dataclasses.replace(PRESETS["soft_tiny_official"], last_stage="same", attention=MECHANISMS["local"]())

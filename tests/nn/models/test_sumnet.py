@@ -61,7 +61,7 @@ def test_the_layers_in_their_order() -> None:
     assert (unpooled != 0).sum() <= joined.numel() // 4
 
 
-def test_logits_have_the_size_of_the_images_and_do_not_depend_on_the_batch() -> None:
+def test_logits_have_the_images_size_for_any_batch() -> None:
     torch.manual_seed(0)
     model = gossamer.create_model("sumnet", in_channels=2, num_classes=3, width=4, image_size=(48, 32)).double().eval()
     images = torch.randn(3, 2, 48, 80, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_logits_have_the_size_of_the_images_and_do_not_depend_on_the_batch() -> 
     torch.testing.assert_close(logits[1:2], model(images[1:2]))
 
 
-def test_one_batch_is_overfitted_and_every_parameter_is_reached() -> None:
+def test_overfits_one_batch_and_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     model = gossamer.create_model("sumnet_small", image_size=(32, 48), num_classes=3)
     masks = torch.randint(0, 3, (2, 4, 6)).repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)

@@ -109,7 +109,7 @@ def test_filters_are_standardized() -> None:
     torch.testing.assert_close(layer(images), before, rtol=2e-3, atol=2e-3)
 
 
-def test_the_pool_without_padding_leaves_a_map_that_is_filled_with_zeros() -> None:
+def test_map_behind_the_unpadded_pool_is_zero_padded() -> None:
     torch.manual_seed(0)
     stem = ResNetStem(2, 32, (1, 1, 2)).eval()
     inside: list[tuple[int, ...]] = []
@@ -125,7 +125,7 @@ def test_the_pool_without_padding_leaves_a_map_that_is_filled_with_zeros() -> No
     assert kept[1][:, :, :7, :11].abs().sum(dim=1).min() > 0
 
 
-def test_the_decoder_aligns_corners_and_takes_the_coarsest_map_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_aligns_corners_and_starts_at_the_coarsest_map(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny("resnet").eval()
     calls: list[tuple[tuple[int, ...], bool]] = []
     interpolate = F.interpolate
@@ -151,7 +151,7 @@ def test_every_parameter_is_reached(stem: str) -> None:
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-def test_what_a_mechanism_adds_to_training() -> None:
+def test_penalty_is_the_mean_over_blocks() -> None:
     output = tiny("residual", attention={"name": "adaptive", "prior_weight": 0.5}).training_output(
         torch.randn(2, 2, 24, 40)
     )
@@ -160,7 +160,7 @@ def test_what_a_mechanism_adds_to_training() -> None:
     assert output.penalty.detach() > 0
 
 
-def test_dropout_is_after_the_positions_and_in_the_feed_forward_network_alone() -> None:
+def test_dropout_follows_positions_and_feed_forward_only() -> None:
     network = tiny("residual", dropout=0.4)
     rates = {name: part.p for name, part in network.named_modules() if isinstance(part, torch.nn.Dropout) and part.p}
     blocks = [f"encoder.blocks.{index}.feed_forward." for index in range(3)]
@@ -171,7 +171,7 @@ def test_dropout_is_after_the_positions_and_in_the_feed_forward_network_alone() 
     assert set(rates.values()) == {0.4}
 
 
-def test_two_networks_in_one_process_do_not_know_each_other() -> None:
+def test_two_networks_in_one_process_are_independent() -> None:
     images = torch.randn(2, 2, 24, 40)
     first = tiny("resnet").eval()
     before, config = first(images), dataclasses.asdict(first.config)

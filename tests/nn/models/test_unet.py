@@ -30,7 +30,7 @@ def test_counted_macs_equal_the_closed_form_at_another_size() -> None:
     assert count_macs(model, torch.zeros(1, 2, 32, 80)).total == model.cost((32, 80)).macs
 
 
-def test_logits_have_the_size_of_the_images_and_do_not_depend_on_the_batch() -> None:
+def test_logits_have_the_images_size_for_any_batch() -> None:
     torch.manual_seed(0)
     model = gossamer.create_model("unet", in_channels=2, num_classes=3, width=4, image_size=(48, 32)).double().eval()
     images = torch.randn(3, 2, 48, 80, dtype=torch.float64)
@@ -39,7 +39,7 @@ def test_logits_have_the_size_of_the_images_and_do_not_depend_on_the_batch() -> 
     torch.testing.assert_close(logits[1:2], model(images[1:2]))
 
 
-def test_a_pixel_reaches_the_far_corner_through_the_levels_alone() -> None:
+def test_pixels_reach_the_far_corner_only_through_the_levels() -> None:
     torch.manual_seed(0)
     model = gossamer.create_model("unet", in_channels=1, width=4, image_size=(64, 48)).double().eval()
     image = torch.zeros(2, 1, 64, 48, dtype=torch.float64)

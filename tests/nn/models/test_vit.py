@@ -90,6 +90,6 @@ def test_mean_pooling_has_no_class_token_and_sees_the_image() -> None:
     "changes",
     [{"depth": 0}, {"dropout": 1.0}, {"num_heads": 5}, {"pooling": "max"}, {"patch_size": -4}, {"dim": "wide"}],
 )
-def test_values_that_do_not_fit(changes: dict[str, object]) -> None:
+def test_refuses_bad_values(changes: dict[str, object]) -> None:
     with pytest.raises(GossamerError):
         gossamer.create_model("vit_tiny", **changes)  # type: ignore[arg-type]

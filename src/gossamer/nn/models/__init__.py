@@ -1,7 +1,7 @@
-"""Networks: one file, one network, its presets beside it.
+"""Networks: one file, one network, with its presets.
 
-``MODELS`` is the table that JSON is read with; ``PRESETS`` are the names that a user types. To add a network: one file
-here, one line in the table.
+``MODELS`` is the table with which JSON is read; ``PRESETS`` are the names that a user types. To add a network: one file
+here, with its ``PRESETS`` and ``SMALL``, and its name in ``_FILES``; the contract tests take it from there.
 """
 
 from __future__ import annotations
@@ -9,30 +9,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from gossamer import config
 from gossamer.nn.attention import AttentionLike, attention_config
-from gossamer.nn.models import (
-    apformer,
-    apformer_classifier,
-    cvt,
-    cvt_classifier,
-    monai_swin_unetr,
-    monai_unet,
-    resnet,
-    sadnn,
-    sadnn_classifier,
-    setr,
-    soft_pyramid,
-    sumnet,
-    transunet,
-    unet,
-    vit,
-)
-from gossamer.nn.models.apformer import APFormerConfig
-from gossamer.nn.models.apformer_classifier import APFormerClassifierConfig
 from gossamer.nn.models.base import (
     AuxiliaryHead,
     InputRequirements,
@@ -42,64 +24,44 @@ from gossamer.nn.models.base import (
     SegmenterConfig,
     TrainingOutput,
 )
-from gossamer.nn.models.cvt import CvTConfig
-from gossamer.nn.models.cvt_classifier import CvTClassifierConfig
-from gossamer.nn.models.monai_swin_unetr import MonaiSwinUNETRConfig
-from gossamer.nn.models.monai_unet import MonaiUNetConfig
-from gossamer.nn.models.resnet import ResNetConfig
-from gossamer.nn.models.sadnn import SaDNNConfig
-from gossamer.nn.models.sadnn_classifier import SaDNNClassifierConfig
-from gossamer.nn.models.setr import SETRConfig
-from gossamer.nn.models.soft_pyramid import SoftPyramidConfig
-from gossamer.nn.models.sumnet import SUMNetConfig
-from gossamer.nn.models.transunet import TransUNetConfig
-from gossamer.nn.models.unet import UNetConfig
 from gossamer.nn.models.vit import ViTConfig
 from gossamer.task import TaskName
 
-MODELS: dict[str, type[NetworkConfig]] = {
-    ViTConfig.name: ViTConfig,
-    SoftPyramidConfig.name: SoftPyramidConfig,
-    CvTConfig.name: CvTConfig,
-    CvTClassifierConfig.name: CvTClassifierConfig,
-    APFormerConfig.name: APFormerConfig,
-    APFormerClassifierConfig.name: APFormerClassifierConfig,
-    SETRConfig.name: SETRConfig,
-    TransUNetConfig.name: TransUNetConfig,
-    SaDNNConfig.name: SaDNNConfig,
-    SaDNNClassifierConfig.name: SaDNNClassifierConfig,
-    ResNetConfig.name: ResNetConfig,
-    SUMNetConfig.name: SUMNetConfig,
-    UNetConfig.name: UNetConfig,
-    MonaiUNetConfig.name: MonaiUNetConfig,
-    MonaiSwinUNETRConfig.name: MonaiSwinUNETRConfig,
-}
+_FILES = (
+    "vit",
+    "soft_pyramid",
+    "cvt",
+    "cvt_classifier",
+    "apformer",
+    "apformer_classifier",
+    "setr",
+    "transunet",
+    "sadnn",
+    "sadnn_classifier",
+    "resnet",
+    "sumnet",
+    "unet",
+    "monai_unet",
+    "monai_swin_unetr",
+)
+"""Modules of this package that define a network, in the order in which they are listed."""
 
-PRESETS: dict[str, NetworkConfig] = {
-    **vit.PRESETS,
-    **soft_pyramid.PRESETS,
-    **cvt.PRESETS,
-    **cvt_classifier.PRESETS,
-    **apformer.PRESETS,
-    **apformer_classifier.PRESETS,
-    **setr.PRESETS,
-    **transunet.PRESETS,
-    **sadnn.PRESETS,
-    **sadnn_classifier.PRESETS,
-    **resnet.PRESETS,
-    **sumnet.PRESETS,
-    **unet.PRESETS,
-    **monai_unet.PRESETS,
-    **monai_swin_unetr.PRESETS,
-}
+_MODULES = [import_module(f"{__name__}.{file}") for file in _FILES]
+
+PRESETS: dict[str, NetworkConfig] = {name: preset for module in _MODULES for name, preset in module.PRESETS.items()}
+
+MODELS: dict[str, type[NetworkConfig]] = {type(preset).name: type(preset) for preset in PRESETS.values()}
+
+SMALL: dict[str, NetworkConfig] = {name: small for module in _MODULES for name, small in module.SMALL.items()}
+"""Small forms of every network, for tests: one named like the network, and others where forms differ in kind."""
 
 
 def list_models(pattern: str = "*", *, task: TaskName | None = None) -> list[str]:
-    """Return the names of the presets that match a shell pattern, sorted.
+    """Return the sorted names of the presets that match a shell pattern.
 
     Args:
-        pattern: a shell pattern.
-        task: ``classify`` or ``segment``; both if left out.
+        pattern: Shell pattern, such as ``vit_*``.
+        task: ``classify`` or ``segment`` (default: both).
     """
     names = [name for name, preset in PRESETS.items() if task in (None, preset.task)]
     return sorted(fnmatch.filter(names, pattern))
@@ -114,7 +76,7 @@ def model_config(
     num_classes: int | None = None,
     **overrides: Any,
 ) -> NetworkConfig:
-    """Return the config of a preset with the given values changed. Arguments are those of ``create_model``.
+    """Return the config of a preset with the given values; arguments are those of ``create_model``.
 
     Raises:
         GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit.
@@ -125,8 +87,8 @@ def model_config(
     if attention is not None:
         changes["attention"] = attention_config(attention)
     values = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
-    made = config.from_json(type(preset), {**values, **changes}, f"model {name}")
-    return made if "pooling" in changes else made.fitted()
+    changed = config.from_json(type(preset), {**values, **changes}, f"model {name}")
+    return changed if "pooling" in changes else changed.fitted()
 
 
 def create_model(
@@ -141,13 +103,13 @@ def create_model(
     """Return a network with fresh weights.
 
     Args:
-        name: a preset, one of ``list_models()``.
-        attention: name or config of the mechanism; the preset's own if left out.
-        image_size: ``(rows, columns)`` in pixels.
-        in_channels: channels of an image.
-        num_classes: number of logits.
-        overrides: any other field of the network's config. A readout that is left out is the preset's, or the mean
-            of the tokens where the attention takes no class token.
+        name: Name of a preset, one of ``list_models()``.
+        attention: Name or config of the attention mechanism (default: that of the preset).
+        image_size: ``(rows, columns)`` in pixels (default: that of the preset).
+        in_channels: Channels of an image (default: that of the preset).
+        num_classes: Number of logits (default: that of the preset).
+        overrides: Values of any other field of the network's config. Without ``pooling``, the readout is that of the
+            preset, or the mean of the tokens where the attention takes no class token.
 
     Raises:
         GossamerError: ``E-CONFIG``, for a name, key or value that does not exist or fit; ``E-UNSUPPORTED``, for an
@@ -178,16 +140,17 @@ def config_from_json(
         GossamerError: ``E-CONFIG``, for a name or key that does not exist; the errors of
             ``gossamer.extension.load_class`` for an attention mechanism of a user.
     """
-    kind = config.find_entry(MODELS, data.get("name"), "model")
+    cls = config.find_entry(MODELS, data.get("name"), "model")
     values = dict(data)
     if values.get("attention") is not None:
         values["attention"] = attention_config(values["attention"], opened_folder=opened_folder)
-    return config.from_json(kind, values, where)
+    return config.from_json(cls, values, where)
 
 
 __all__ = [
     "MODELS",
     "PRESETS",
+    "SMALL",
     "AuxiliaryHead",
     "InputRequirements",
     "Network",

@@ -14,6 +14,7 @@ the authors' code. Pruning needs adaptive attention; with any other mechanism th
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -287,4 +288,8 @@ PRESETS = {
     "apformer_small": APFormerConfig(
         image_size=(64, 64), dim=96, depth=3, num_heads=3, attention=AdaptiveConfig(head_dim=32), norm="group"
     ),
+}
+
+SMALL = {
+    "apformer": dataclasses.replace(PRESETS["apformer_small"], depth=2),
 }

@@ -87,3 +87,7 @@ PRESETS = {
         image_size=(64, 64), num_heads=4, attention=AdaptiveConfig(head_dim=32)
     ),
 }
+
+SMALL = {
+    "apformer_classifier": APFormerClassifierConfig(width=4, dim=16, depth=2, num_heads=2, norm="group", dropout=0.0),
+}

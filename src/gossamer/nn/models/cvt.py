@@ -11,6 +11,7 @@ map of the stage with that resolution and convolve twice. The class token of the
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
@@ -248,4 +249,8 @@ PRESETS = {
         decoder_norm="group",
         drop_path=0.05,
     ),
+}
+
+SMALL = {
+    "cvt": dataclasses.replace(PRESETS["cvt_small"], dims=(16, 32, 32), depths=(1, 1, 2), num_heads=(1, 2, 2)),
 }

@@ -89,3 +89,7 @@ PRESETS = {
         image_size=(64, 64), dims=(64, 128, 192), depths=(2, 2, 2), num_heads=(1, 2, 3), pooling="mean", drop_path=0.05
     ),
 }
+
+SMALL = {
+    "cvt_classifier": CvTClassifierConfig(dims=(8, 16, 24), depths=(1, 1, 2), num_heads=(1, 2, 2), drop_path=0.0),
+}

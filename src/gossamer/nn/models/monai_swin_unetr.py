@@ -119,3 +119,7 @@ class MonaiSwinUNETR(Segmenter):
 
 
 PRESETS = {"monai_swin_unetr": MonaiSwinUNETRConfig(in_channels=1)}
+
+SMALL = {
+    "monai_swin_unetr": MonaiSwinUNETRConfig(),
+}

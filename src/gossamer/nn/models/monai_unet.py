@@ -100,3 +100,7 @@ def check_deepest_map(image_size: tuple[int, int], reduction: int) -> None:
 
 
 PRESETS = {"monai_unet": MonaiUNetConfig(in_channels=1)}
+
+SMALL = {
+    "monai_unet": MonaiUNetConfig(),
+}

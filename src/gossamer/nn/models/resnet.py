@@ -135,3 +135,7 @@ PRESETS = {
     "resnet_50": ResNetConfig(block="bottleneck", depths=(3, 4, 6, 3)),
     "resnet_18_small": ResNetConfig(image_size=(64, 64), width=32, stem="small"),
 }
+
+SMALL = {
+    "resnet": ResNetConfig(width=8, depths=(1, 1, 1, 1), stem="small"),
+}

@@ -86,3 +86,7 @@ PRESETS = {
     "sadnn_segmenter": SaDNNConfig(in_channels=1),
     "sadnn_segmenter_small": SaDNNConfig(in_channels=1, width=12),
 }
+
+SMALL = {
+    "sadnn": SaDNNConfig(width=12),
+}

@@ -160,3 +160,11 @@ PRESETS = {
     "sadnn_classifier_small": _SIZES["sadnn_classifier_small"],
     "sadnn_classifier_convolution_small": dataclasses.replace(_SIZES["sadnn_classifier_small"], layer="convolution"),
 }
+
+SMALL = {
+    "sadnn_classifier": SaDNNClassifierConfig(widths=(16, 32), depths=(1, 1), num_heads=2, hidden=(), readout="mean"),
+    "sadnn_classifier_flatten": SaDNNClassifierConfig(widths=(16, 32), depths=(1, 1), num_heads=2, hidden=(8,)),
+    "sadnn_classifier_fold": SaDNNClassifierConfig(
+        fold=2, widths=(16, 32), depths=(1, 1), num_heads=2, norm="group", readout="mean", hidden=()
+    ),
+}

@@ -196,3 +196,10 @@ PRESETS = {
         ("mla", "none" if size == "_small" else "dropped"),
     )
 }
+
+SMALL = {
+    "setr" if decoder == "naive" else f"setr_{decoder}": dataclasses.replace(
+        PRESETS[f"setr_{decoder}_small"], dim=32, depth=depth, num_heads=2
+    )
+    for decoder, depth in (("naive", 2), ("pup", 2), ("mla", 4))
+}

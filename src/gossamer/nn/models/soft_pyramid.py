@@ -270,3 +270,19 @@ PRESETS = {
     "soft_pyramid_small": dataclasses.replace(_TWO_CORES, attention=SoftConfig(inverse="cholesky")),
     "soft_norm_pyramid_small": dataclasses.replace(_TWO_CORES, attention=SoftNormConfig(inverse="cholesky")),
 }
+
+SMALL = {
+    name: dataclasses.replace(
+        _TWO_CORES,
+        dims=(8, 16, 16, 24),
+        depths=(1, 1, 1, 2),
+        num_heads=(2, 2, 2, 2),
+        drop_path=0.0,
+        attention=attention,
+    )
+    for name, attention in (
+        ("soft_pyramid", SoftConfig()),
+        ("soft_pyramid_cholesky", SoftConfig(inverse="cholesky")),
+        ("soft_norm_pyramid_cholesky", SoftNormConfig(inverse="cholesky")),
+    )
+}

@@ -129,3 +129,7 @@ PRESETS = {
     "sumnet": SUMNetConfig(in_channels=1),
     "sumnet_small": SUMNetConfig(in_channels=1, width=12),
 }
+
+SMALL = {
+    "sumnet": SUMNetConfig(width=12),
+}

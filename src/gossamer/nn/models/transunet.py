@@ -10,6 +10,7 @@ resolution, and tokens of 8x8 pixels.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -144,4 +145,8 @@ PRESETS = {
         dropout=0.0,
         layer_scale=0.1,
     ),
+}
+
+SMALL = {
+    "transunet": dataclasses.replace(PRESETS["transunet_small"], dim=32, depth=2, num_heads=2),
 }

@@ -95,3 +95,7 @@ PRESETS = {
     "unet_32": UNetConfig(in_channels=1, width=32),
     "unet_16": UNetConfig(in_channels=1, width=16),
 }
+
+SMALL = {
+    "unet": UNetConfig(width=16),
+}

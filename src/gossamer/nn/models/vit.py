@@ -124,3 +124,7 @@ PRESETS = {
     **_SIZES,
     **{f"{name}_conv": dataclasses.replace(preset, stem="convolutional") for name, preset in _SIZES.items()},
 }
+
+SMALL = {
+    "vit": ViTConfig(dim=16, depth=2, num_heads=2, patch_size=4),
+}
