@@ -66,7 +66,7 @@ def small(name: str, attention: str | None = None) -> Network:
     values: dict[str, Any] = {"image_size": size, "in_channels": 2, "num_classes": 3}
     if attention is not None:
         values["attention"] = MECHANISMS[attention]()
-    network = dataclasses.replace(SMALL[name], **values).fitted().build().eval()
+    network = dataclasses.replace(SMALL[name], **values).with_supported_readout().build().eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)

@@ -37,7 +37,7 @@ def small(model: str, attention: str | None, **changes: Any) -> Network:
     if attention is not None:
         values["attention"] = MECHANISMS[attention]()
     try:
-        return dataclasses.replace(SMALL[model], **values).fitted().build()
+        return dataclasses.replace(SMALL[model], **values).with_supported_readout().build()
     except GossamerError as error:
         if error.code is not ErrorCode.UNSUPPORTED:
             raise

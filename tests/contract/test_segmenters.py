@@ -30,7 +30,7 @@ def small(name: str, attention: str | None = None) -> Segmenter:
     values: dict[str, Any] = {"image_size": SIZE, "in_channels": 2, "num_classes": 3}
     if attention is not None:
         values["attention"] = MECHANISMS[attention]()
-    network = dataclasses.replace(SMALL[name], **values).fitted().build()
+    network = dataclasses.replace(SMALL[name], **values).with_supported_readout().build()
     assert isinstance(network, Segmenter)
     return network
 

@@ -137,7 +137,7 @@ class _MeasuredVariant:
             latencies: Latency in each precision.
             company: Description of the other calls that took turns.
         """
-        with self.network.all_tokens():
+        with self.network.keep_all_tokens():
             counted = count_macs(self.network, torch.zeros(1, *self.images.shape[1:]))
         closed = self.network.cost()
         size = "x".join(str(side) for side in self.images.shape[2:])

@@ -66,7 +66,7 @@ def convert_attention(model: Network, attention: AttentionLike, query: Query = "
         raise GossamerError(ErrorCode.CONFIG, "attention", problem, "convert a network with attention")
     changed: Any = replace(model.config, attention=attention_config(attention))  # type: ignore[call-arg]
     like = next(model.parameters())
-    target = changed.fitted().build().to(like.device, like.dtype).train(model.training)
+    target = changed.with_supported_readout().build().to(like.device, like.dtype).train(model.training)
     transfer_weights(model, target, query)
     return target
 

@@ -42,7 +42,7 @@ def profile_model(
     description = model.config
     threads = torch.get_num_threads()
     shape = (description.in_channels, *description.image_size)
-    with model.all_tokens():
+    with model.keep_all_tokens():
         counted = count_macs(model, torch.zeros(1, *shape))
     closed = model.cost()
     check_agreement(model, counted.total, closed.macs)

@@ -61,7 +61,7 @@ class NetworkChoice:
                 problem = f"{self.preset} has no attention mechanism that could be replaced"
                 raise GossamerError(ErrorCode.CONFIG, "attention", problem, "omit attention")
             given["attention"] = self.attention
-        return dataclasses.replace(self.described, **given).fitted()
+        return dataclasses.replace(self.described, **given).with_supported_readout()
 
     def describe_transfer(self, model: NetworkConfig) -> list[Note]:
         """Return a note on what a network of this config takes over from the initial weights.

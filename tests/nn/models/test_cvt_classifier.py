@@ -42,7 +42,7 @@ def parameters(model: nn.Module) -> int:
 def small(attention: str = "softmax", **changes: object) -> CvTClassifier:
     torch.manual_seed(0)
     values = {"attention": MECHANISMS[attention](), **changes}
-    return dataclasses.replace(SMALL, **values).fitted().build()  # type: ignore[arg-type]
+    return dataclasses.replace(SMALL, **values).with_supported_readout().build()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,7 @@ def test_mean_replaces_an_unsupported_class_token() -> None:
     with_token = gossamer.create_model("soft_tiny_official", attention="local", **TINY)
     assert with_token.config.pooling == "class_token"  # type: ignore[attr-defined]
     changed = dataclasses.replace(PRESETS["soft_tiny_official"], last_stage="same", attention=MECHANISMS["local"]())
-    assert changed.fitted().pooling == "mean"
+    assert changed.with_supported_readout().pooling == "mean"
 
 
 def test_auxiliary_losses_of_all_blocks_are_averaged() -> None:

@@ -88,7 +88,7 @@ def model_config(
         changes["attention"] = attention_config(attention)
     values = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
     changed = config.from_json(type(preset), {**values, **changes}, f"model {name}")
-    return changed if "pooling" in changes else changed.fitted()
+    return changed if "pooling" in changes else changed.with_supported_readout()
 
 
 def create_model(

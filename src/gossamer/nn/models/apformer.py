@@ -224,7 +224,7 @@ class APFormer(Segmenter):
         return self.pruning
 
     @contextmanager
-    def all_tokens(self) -> Iterator[None]:
+    def keep_all_tokens(self) -> Iterator[None]:
         """Prune no query inside of this context; dependencies are pruned as before, which saves no work."""
         pruning, self.pruning = self.pruning, False
         try:

@@ -103,8 +103,8 @@ class NetworkConfig(ABC):
         """
         self.input_requirements.check_size(image_size)
 
-    def fitted(self) -> NetworkConfig:
-        """Return the config with the readout that its attention can have, where a preset leaves that open."""
+    def with_supported_readout(self) -> NetworkConfig:
+        """Return the config, without the class token where the attention does not support one."""
         return self
 
     def target_shape(self, batch: int) -> tuple[int, ...]:
@@ -199,7 +199,7 @@ class Network(nn.Module, ABC):
         return True
 
     @contextmanager
-    def all_tokens(self) -> Iterator[None]:
+    def keep_all_tokens(self) -> Iterator[None]:
         """Prune no token inside of this context, so that the work does not depend on the image."""
         yield
 

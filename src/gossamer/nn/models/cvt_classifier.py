@@ -47,7 +47,7 @@ class CvTClassifierConfig(CvTEncoderConfig):
         """Sizes of images that the network takes."""
         return InputRequirements(multiple=STRIDES[0])
 
-    def fitted(self) -> CvTClassifierConfig:
+    def with_supported_readout(self) -> CvTClassifierConfig:
         """Return the config with the mean as readout where the attention takes no class token."""
         host = Host(self.dims[-1], self.num_heads[-1], self.grids[-1], num_prefix_tokens=1)
         if self.pooling == "mean" or is_supported(

@@ -103,7 +103,7 @@ class SETRConfig(EncoderConfig, SegmenterConfig):
         marks = (10, 15, 20) if self.decoder == "naive" else (10, 15, 20, 24)
         return tuple(sorted({max(1, (self.depth * mark + 12) // 24) for mark in marks}))
 
-    def fitted(self) -> SETRConfig:
+    def with_supported_readout(self) -> SETRConfig:
         """Return the config without a class token where the attention takes none."""
         if self.prefix != "attended" or self.takes_class_token(self.grid):
             return self

@@ -126,7 +126,7 @@ class SoftPyramidConfig(NetworkConfig):
                 remedy = f"pad to sides of {least} or more, or use pooling landmarks"
                 require(False, "image_size", problem, remedy)
 
-    def fitted(self) -> SoftPyramidConfig:
+    def with_supported_readout(self) -> SoftPyramidConfig:
         """Return the config with the mean as readout where the attention of the last stage takes no class token."""
         attention = self.stage_attention(STAGES - 1)
         size = (self.dims[-1], self.num_heads[-1])

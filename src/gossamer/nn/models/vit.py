@@ -62,7 +62,7 @@ class ViTConfig(EncoderConfig, NetworkConfig):
         """Rows and columns of tokens."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
-    def fitted(self) -> ViTConfig:
+    def with_supported_readout(self) -> ViTConfig:
         """Return the config with the mean as readout where the attention takes no class token."""
         if self.pooling != "class_token" or self.takes_class_token(self.grid):
             return self
