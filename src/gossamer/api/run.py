@@ -9,9 +9,11 @@ from typing import Any
 from gossamer.api.tasks import task_of
 from gossamer.errors import Note
 from gossamer.evaluation.bootstrap import Estimate
+from gossamer.inference.predictor import Predictor
 from gossamer.summary import Result, SummaryTable
 from gossamer.training.conclusion import Conclusion, Evaluation
 from gossamer.training.run_folder import RunConfig, RunFolder
+from gossamer.training.run_predictor import load_run_predictor
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +50,10 @@ class Run(Result):
     def notes(self) -> tuple[Note, ...]:
         """Everything that a reader of the metrics should know."""
         return () if self.conclusion is None else self.conclusion.notes
+
+    def load(self) -> Predictor:
+        """Return the best weights as a predictor with preprocessing and decisions."""
+        return load_run_predictor(self.path)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the path and the summary of the run, as ``gossamer train --json`` prints them."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.random import fork_rng
+
 from gossamer.api.environment import require_training_packages, torch_threads
 from gossamer.api.progress import choose_progress
 from gossamer.api.run import Run
@@ -84,7 +86,8 @@ def train(
     origin = PageOrigin(format_command("train", data, config=config, **options, out=out))
     base = None if config is None else read_base_config(Path(config))
     if base is not None:
-        options = {"task": base.task, "seed": base.seed, **options}
+        given = {name: value for name, value in options.items() if value is not None}
+        options = {"task": base.task, "seed": base.seed, **given}
     place = None if out is None else Path(out)
     return _start_run(Path(data), place, read_options(options), base, threads, shown, origin)
 
@@ -98,7 +101,7 @@ def _start_run(
     progress: Progress,
     origin: PageOrigin,
 ) -> Run:
-    with torch_threads(threads, count_processes()) as used:
+    with torch_threads(threads, count_processes()) as used, fork_rng():
         dataset = open_dataset(data, seed=options.seed, task=options.task)
         choice = choose_network(dataset.task, options, base)
         folder = RunFolder(out or Path("runs") / name_run(dataset, choice, options.seed))
@@ -126,7 +129,7 @@ def _start_run(
 
 def _resume_run(folder: RunFolder, threads: int | None, progress: Progress, origin: PageOrigin) -> Run:
     run = folder.read_config()
-    with torch_threads(folder.read_threads() if threads is None else threads, count_processes()):
+    with torch_threads(folder.read_threads() if threads is None else threads, count_processes()), fork_rng():
         dataset = open_dataset(Path(run.data), seed=run.seed, task=run.task)
         if dataset.fingerprint() != run.data_fingerprint:
             problem = "samples, labels or splits differ from those that the run was started with"

@@ -63,14 +63,13 @@ def train(
         common: Options of every verb.
     """
     require_training_packages("train")
-    from gossamer.api.train import TrainingInterrupted
-    from gossamer.api.train import train as train_model
+    from gossamer.api import train as api
 
     try:
-        run = train_model(
+        run = api.train(
             data, out=out, config=config, resume=resume, threads=threads, progress=True, **options.typed_options()
         )
-    except TrainingInterrupted as stop:
+    except api.TrainingInterrupted as stop:
         say(f"gossamer: {stop}")
         sys.exit(128 + stop.signal_number)
     return Answer(run.to_dict(), run.summary_tables())

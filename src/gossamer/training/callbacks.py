@@ -55,7 +55,7 @@ Observer = Callable[[Event], None]
 
 
 class StopRequested(Exception):  # noqa: N818 -- a signal is not an error
-    """A signal asked to stop; the last checkpoint is valid. Does not leave ``fit_network``."""
+    """A signal was received; the last checkpoint is valid. Never leaves ``fit_network``."""
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number
