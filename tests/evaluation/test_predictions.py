@@ -63,7 +63,7 @@ def test_labels_are_decided_by_their_own_thresholds(tmp_path: Path) -> None:
         said = [row["prediction"] for row in csv.DictReader(file)]
     assert said == ["a", "a", "a", "b", "a", "b"]
     single = dataclasses.replace(predictions(multi_label=False), thresholds=cuts)
-    assert (single.chosen() == predictions(multi_label=False).chosen()).all()
+    assert (single.predicted_classes() == predictions(multi_label=False).predicted_classes()).all()
 
 
 def test_each_label_stands_beside_its_trivial_value() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.evaluation.thresholds import best_threshold, choose_thresholds
+from gossamer.evaluation.thresholds import choose_thresholds, find_best_threshold
 from gossamer.inference.decisions import Rule, Thresholds, thresholded_classes
 
 
@@ -29,7 +29,7 @@ def test_no_other_threshold_is_better(rule: Rule, seed: int) -> None:
     scores = np.clip(0.3 * truth + generator.random(43), 0, 1).astype(np.float32)  # several of them exactly 1
     if seed % 2:
         scores = np.round(scores, 1)  # with ties, and some of exactly 0
-    found = best_threshold(scores, truth, rule)
+    found = find_best_threshold(scores, truth, rule)
     cuts = np.unique(np.concatenate([[0.0, 1.0], scores.astype(np.float64)]))
     searched = [quality(scores, truth, float(cut), rule) for cut in np.concatenate([cuts, (cuts[1:] + cuts[:-1]) / 2])]
     assert quality(scores, truth, found, rule) == pytest.approx(max(searched), abs=1e-12)
@@ -38,21 +38,21 @@ def test_no_other_threshold_is_better(rule: Rule, seed: int) -> None:
 
 def test_the_middle_of_the_interval_is_taken() -> None:
     truth = np.array([False, False, True, True])
-    assert best_threshold(np.array([0.1, 0.2, 0.6, 0.9], np.float64), truth, "f1") == pytest.approx(0.4)
-    assert best_threshold(np.array([0.1, 0.2, 0.6, 0.9], np.float64), truth, "youden") == pytest.approx(0.4)
+    assert find_best_threshold(np.array([0.1, 0.2, 0.6, 0.9], np.float64), truth, "f1") == pytest.approx(0.4)
+    assert find_best_threshold(np.array([0.1, 0.2, 0.6, 0.9], np.float64), truth, "youden") == pytest.approx(0.4)
 
 
 def test_of_two_intervals_the_wider_is_taken() -> None:
     # Between 0.1 and 0.2 all positives and half of the negatives are called, from 0.3 to 0.8 half and none.
     scores, truth = np.array([0.1, 0.2, 0.3, 0.8]), np.array([False, True, False, True])
-    assert best_threshold(scores, truth, "youden") == pytest.approx(0.55)
-    assert best_threshold(scores, truth, "f1") == pytest.approx(0.15)  # 4 / 5 and 2 / 3: no tie
+    assert find_best_threshold(scores, truth, "youden") == pytest.approx(0.55)
+    assert find_best_threshold(scores, truth, "f1") == pytest.approx(0.15)  # 4 / 5 and 2 / 3: no tie
 
 
 def test_f1_and_youden_disagree_on_a_rare_label() -> None:
     scores = np.concatenate([np.linspace(0.05, 0.45, 41), np.linspace(0.31, 0.44, 5), [0.9]])
     truth = np.concatenate([np.zeros(41, bool), np.ones(6, bool)])
-    assert best_threshold(scores, truth, "f1") > best_threshold(scores, truth, "youden")
+    assert find_best_threshold(scores, truth, "f1") > find_best_threshold(scores, truth, "youden")
 
 
 def test_a_label_that_validation_says_nothing_of_keeps_one_half() -> None:

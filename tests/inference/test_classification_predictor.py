@@ -109,16 +109,22 @@ def test_many_classes_are_counted_beyond_a_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "stored", "shape", "kind", "code", "text"),
+    ("channels", "stored", "shape", "kind", "code", "values"),
     [
-        (1, "uint8", (20, 30), "uint16", ErrorCode.VALUE, "holds uint16 values, the bundle takes uint8"),
-        (1, "uint16", (20, 30), "uint8", ErrorCode.VALUE, "holds uint8 values, the bundle takes uint16"),
-        (1, None, (20, 30, 3), "uint8", ErrorCode.UNSUPPORTED, "has 3 channels"),
-        (3, "uint8", (20, 30, 2), "uint8", ErrorCode.UNSUPPORTED, "has 2 channels"),
+        (1, "uint8", (20, 30), "uint16", ErrorCode.VALUE, ("uint16", "uint8")),
+        (1, "uint16", (20, 30), "uint8", ErrorCode.VALUE, ("uint8", "uint16")),
+        (1, None, (20, 30, 3), "uint8", ErrorCode.UNSUPPORTED, ("3", "1")),
+        (3, "uint8", (20, 30, 2), "uint8", ErrorCode.UNSUPPORTED, ("2", "3")),
     ],
 )
 def test_images_that_a_bundle_does_not_take(
-    channels: int, stored: str | None, shape: tuple[int, ...], kind: str, code: ErrorCode, text: str, tmp_path: Path
+    channels: int,
+    stored: str | None,
+    shape: tuple[int, ...],
+    kind: str,
+    code: ErrorCode,
+    values: tuple[str, str],
+    tmp_path: Path,
 ) -> None:
     axes = ("rows", "columns", "channels")[: len(shape)]
     image = Image(np.random.default_rng(0).integers(0, 200, shape).astype(kind), axes, "test")
@@ -127,9 +133,10 @@ def test_images_that_a_bundle_does_not_take(
         segmentation.bundle_predictor(open_bundle(write_segmenter(tmp_path / "b", channels=channels, stored=stored))),
     )
     for model in models:
-        with pytest.raises(GossamerError, match=text) as caught:
+        with pytest.raises(GossamerError) as caught:
             model.predict(image)
-        assert caught.value.code is code
+        assert (caught.value.code, caught.value.where) == (code, "test")
+        assert all(value in caught.value.problem for value in values)
 
 
 @pytest.mark.parametrize(("multi_label", "bad"), [(False, np.nan), (False, np.inf), (True, np.nan)])
@@ -158,15 +165,16 @@ def test_probabilities_that_are_no_numbers_are_an_error_of_their_image(
     assert calls == [1, 1, 1]
     ((failed, error),) = results.errors
     assert (failed, error.where, error.code) == (pictures[1], str(pictures[1]), ErrorCode.VALUE)
-    assert "probabilities that are NaN or infinite" in error.problem
+    assert "NaN" in error.problem
 
 
 def test_channels_are_counted_where_no_step_does(tmp_path: Path) -> None:
     bundle = open_bundle(write_segmenter(tmp_path / "b", channels=2))
     preprocessing = segmentation.bundle_predictor(bundle).preprocessing
     bare = replace(preprocessing, steps=preprocessing.steps[1:])
-    with pytest.raises(GossamerError, match="has 1 channels, the bundle takes 2"):
+    with pytest.raises(GossamerError) as caught:
         bare(grey(20, 30))
+    assert caught.value.code is ErrorCode.UNSUPPORTED
 
 
 def test_a_bundle_opens_as_the_predictor_of_its_task(classifier_bundle: Path, mask_bundle: Path) -> None:
@@ -178,9 +186,10 @@ def test_where_nothing_can_be_used_the_first_error_says_so(classifier_bundle: Pa
     model = bundle_predictor(open_bundle(classifier_bundle))
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no picture")
-    with pytest.raises(GossamerError, match=r"a\.png.*none of 2 inputs can be used") as caught:
+    with pytest.raises(GossamerError) as caught:
         predict_inputs(model, find_inputs(model, [tmp_path]))
-    assert caught.value.code is ErrorCode.FORMAT
+    assert (caught.value.code, caught.value.where) == (ErrorCode.FORMAT, str(tmp_path / "a.png"))
+    assert "2 inputs" in caught.value.problem
     picture(tmp_path / "c.png", (20, 30))
     results = predict_inputs(model, find_inputs(model, [tmp_path]))
     assert ([path.name for path, _ in results.errors], len(results.predictions)) == (["a.png", "b.png"], 1)

@@ -71,24 +71,23 @@ def info(name: str, kind: int = TensorProto.FLOAT) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "text"),
-    [
-        ([info("a"), info("b")], [info("c")], "2 inputs and 1 outputs"),
-        ([info("a")], [info("c"), info("d")], "1 inputs and 2 outputs"),
-    ],
+    ("inputs", "outputs"), [([info("a"), info("b")], [info("c")]), ([info("a")], [info("c"), info("d")])]
 )
-def test_one_input_and_one_output_are_wanted(inputs: list[Any], outputs: list[Any], text: str) -> None:
+def test_one_input_and_one_output_are_required(inputs: list[Any], outputs: list[Any]) -> None:
     nodes = [helper.make_node("Identity", [inputs[-1].name], [one.name]) for one in outputs]
-    with pytest.raises(GossamerError, match=text) as caught:
+    with pytest.raises(GossamerError) as caught:
         load_engine("onnxruntime", graph(nodes, inputs, outputs), WHERE)
-    assert caught.value.code is ErrorCode.FORMAT
+    assert (caught.value.code, caught.value.where) == (ErrorCode.FORMAT, str(WHERE))
+    assert f"{len(inputs)} inputs and {len(outputs)} outputs" in caught.value.problem
 
 
 def test_images_are_float32() -> None:
     kind = TensorProto.UINT8
     data = graph([helper.make_node("Identity", ["a"], ["b"])], [info("a", kind)], [info("b", kind)])
-    with pytest.raises(GossamerError, match="uint8"):
+    with pytest.raises(GossamerError) as caught:
         load_engine("onnxruntime", data, WHERE)
+    assert caught.value.code is ErrorCode.FORMAT
+    assert "uint8" in caught.value.problem
 
 
 def test_what_fails_while_it_runs_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
@@ -97,8 +96,9 @@ def test_what_fails_while_it_runs_is_one_line(capfd: pytest.CaptureFixture[str])
     data = graph(nodes, [info("a")], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["batch", 7])])
     engine = load_engine("onnxruntime", data, WHERE, 1)
     assert engine.run(np.zeros((2, 1, 1, 7), np.float32)).shape == (2, 7)
-    with pytest.raises(GossamerError, match="cannot compute images of 2x1x24x40") as caught:
+    with pytest.raises(GossamerError) as caught:
         engine.run(np.zeros((2, 1, *WINDOW), np.float32))
     assert caught.value.code is ErrorCode.UNSUPPORTED
+    assert "2x1x24x40" in caught.value.problem
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""

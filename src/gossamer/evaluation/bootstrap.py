@@ -15,7 +15,13 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its 95 % interval; NaN where it is undefined."""
+    """A metric with its 95 % interval; NaN where it is undefined.
+
+    Attributes:
+        value: Value on all samples.
+        low: Lower limit of the interval.
+        high: Upper limit of the interval.
+    """
 
     value: float
     low: float
@@ -36,14 +42,14 @@ def bootstrap_metrics(
     """Return each metric with its interval, resampling whole groups with replacement.
 
     Images of a patient resemble each other, so resampling images would make the interval too narrow. Resamples in
-    which a metric is undefined are left out of its interval. One group alone says nothing of how groups differ: its
-    interval is NaN.
+    which a metric is undefined are ignored. With a single group the interval is NaN, since nothing shows how groups
+    differ.
 
     Args:
-        metrics: from row numbers, possibly repeated, to metrics by name.
-        groups: the patient of each row; a row of unknown patient is a group of its own.
-        resamples: how many.
-        seed: of the resampling.
+        metrics: Function that returns metrics by name for row numbers, which may be repeated.
+        groups: Patient of each row; a row of an unknown patient is a group by itself.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
     """
     names, members = np.unique(np.asarray(groups), return_inverse=True)
     rows = [np.flatnonzero(members == group) for group in range(len(names))]

@@ -1,4 +1,4 @@
-"""The metrics of predictions with intervals, beside those of the trivial classifier."""
+"""The metrics of predicted classes with intervals over patients, compared with those of the trivial classifier."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from gossamer.summary import SummaryTable
 
 @dataclass(frozen=True)
 class LabelEvaluation:
-    """What a split says about one label, or about one class against all others.
+    """The metrics of one label, or of one class against all others, on one split.
 
     Attributes:
-        name: of the label.
-        positives: images that have it.
-        samples: images.
-        metrics: ``LABEL_METRICS`` with 95 % bootstrap intervals; NaN where the split lacks positives or negatives.
-        threshold: that sensitivity, specificity and F1 belong to; None where the largest probability decides.
-        chosen: whether the threshold was chosen on validation images, rather than left at 0.5.
+        name: Name of the label.
+        positives: Number of images with the label.
+        samples: Number of images.
+        metrics: ``LABEL_METRICS`` with 95 % bootstrap intervals; NaN if the split lacks positives or negatives.
+        threshold: Threshold of sensitivity, specificity and F1; None if the largest probability decides.
+        chosen: Whether the threshold was chosen on validation images, rather than left at 0.5.
     """
 
     name: str
@@ -51,7 +51,7 @@ class LabelEvaluation:
 
     @property
     def prevalence(self) -> float:
-        """Share of the images that have the label: the average precision of a ranking that knows nothing."""
+        """Share of the images with the label, which is the average precision of a random ranking."""
         return self.positives / self.samples
 
     def to_json(self) -> dict[str, Any]:
@@ -67,17 +67,17 @@ class LabelEvaluation:
 
 @dataclass(frozen=True)
 class ClassificationEvaluation:
-    """What a split says about a model.
+    """The metrics of a classification model on one split.
 
     Attributes:
-        split: name of the split.
-        samples: number of images.
-        groups: number of patients, or of images where patients are unknown.
-        metrics: of the model, with 95 % bootstrap intervals.
-        trivial: the same of the classifier that gives every image the class frequencies of the training split.
-        labels: each label by itself; of two classes the second alone.
-        nothing: of several labels, the metrics of giving every image none of them.
-        thresholds: of the labels, as they were chosen on the validation split.
+        split: Name of the split.
+        samples: Number of images.
+        groups: Number of patients, or of images if patients are unknown.
+        metrics: Metrics of the model, with 95 % bootstrap intervals.
+        trivial: Metrics of the classifier that gives every image the class frequencies of the training split.
+        labels: Metrics of each label; with two classes of the second only.
+        nothing: Metrics of giving every image no label; None for single labels.
+        thresholds: Thresholds of the labels, chosen on the validation split.
     """
 
     split: str
@@ -90,7 +90,7 @@ class ClassificationEvaluation:
     thresholds: Thresholds | None = None
 
     def tables(self, source: str) -> tuple[SummaryTable, ...]:
-        """Return the metrics as a table, and of several labels each label as a second one."""
+        """Return the metrics as a table, followed by a table of the labels of a multi-label model."""
         none = self.nothing
         headings = ("metric", "value", "95 % interval", "trivial", *(() if none is None else ("no label",)))
         rows = []
@@ -125,17 +125,17 @@ def evaluate_predictions(
     """Return the metrics of ``predictions``.
 
     Args:
-        predictions: of labelled images.
-        prior: frequency of each class in the training split, for the trivial classifier.
-        split: name of the split.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        predictions: Predictions for labelled images.
+        prior: Frequency of each class in the training split, for the trivial classifier.
+        split: Name of the split.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap resamples.
     """
     groups, targets, multi_label = predictions.groups(), predictions.targets, predictions.multi_label
     thresholds = None if predictions.thresholds is None else predictions.thresholds.array()
 
     def metrics_of(rows: np.ndarray) -> dict[str, float]:
-        # The labels stand in the same resamples as the whole, and are not measured twice.
+        # Labels share the resamples of the whole, so that nothing is measured twice.
         whole, labels = metrics_and_labels(
             predictions.probabilities[rows], targets[rows], multi_label=multi_label, thresholds=thresholds
         )
@@ -152,14 +152,14 @@ def evaluate_predictions(
         groups=len(set(groups)),
         metrics={name: found[name] for name in METRICS},
         trivial=constant(prior),
-        labels=_labels(predictions, found),
+        labels=_label_evaluations(predictions, found),
         nothing=constant(np.zeros_like(prior)) if multi_label else None,
         thresholds=predictions.thresholds,
     )
 
 
-def _labels(predictions: Predictions, found: dict[str, Estimate]) -> tuple[LabelEvaluation, ...]:
-    """Return the labels from the estimates ``"<number> <metric>"``."""
+def _label_evaluations(predictions: Predictions, found: dict[str, Estimate]) -> tuple[LabelEvaluation, ...]:
+    """Return the evaluation of each label, from estimates named ``"<number> <metric>"``."""
     classes, thresholds = predictions.classes, predictions.thresholds
     single = not predictions.multi_label
     columns = [1] if single and len(classes) == 2 else list(range(len(classes)))
@@ -242,7 +242,7 @@ def evaluate_data(
 def class_frequencies(dataset: ClassificationDataset, classes: Sequence[str], split: str) -> np.ndarray:
     """Return the frequency of each of ``classes`` in the training split of ``dataset``.
 
-    Without a training split, the frequencies are those of ``split`` itself: an optimistic trivial classifier.
+    If there is no training split, the frequencies are those of ``split`` itself: an optimistic trivial classifier.
     """
     used = "train" if any(sample.split == "train" for sample in dataset.samples) else split
     samples = [sample for sample in dataset.samples if used in ("all", sample.split)]

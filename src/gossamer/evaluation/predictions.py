@@ -1,4 +1,4 @@
-"""What a model says of each image, and the file that it is kept in."""
+"""The predicted probabilities of labelled images, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Predictions:
     """Probabilities of labelled images.
 
     Attributes:
-        samples: the images.
-        classes: names of the columns.
-        multi_label: whether a sample may have any number of classes.
-        probabilities: ``(samples, classes)``.
-        targets: ``(samples, classes)`` of 0 and 1.
-        thresholds: of the labels, where some were chosen.
+        samples: Images.
+        classes: Class names, in the order of the columns.
+        multi_label: Whether a sample may have any number of classes.
+        probabilities: Probabilities ``(samples, classes)``.
+        targets: Truth ``(samples, classes)`` of 0 and 1.
+        thresholds: Thresholds of the labels, if some were chosen.
     """
 
     samples: tuple[Sample, ...]
@@ -37,17 +37,17 @@ class Predictions:
     targets: np.ndarray
     thresholds: Thresholds | None = None
 
-    def chosen(self) -> np.ndarray:
-        """Return which classes are predicted of each sample."""
+    def predicted_classes(self) -> np.ndarray:
+        """Return which classes are predicted for each sample, bool ``(samples, classes)``."""
         return chosen_classes(self.probabilities, multi_label=self.multi_label, thresholds=self.thresholds)
 
     def groups(self) -> list[str]:
-        """Return the patient of each sample; a sample of unknown patient stands for itself."""
+        """Return the patient of each sample; a sample of an unknown patient is a group by itself."""
         return groups_of(self.samples)
 
     def correct(self) -> np.ndarray:
-        """Return whether each sample got exactly its classes."""
-        return (self.chosen() == self.targets.astype(bool)).all(axis=1)
+        """Return whether exactly the true classes were predicted for each sample."""
+        return (self.predicted_classes() == self.targets.astype(bool)).all(axis=1)
 
     def loss(self) -> np.ndarray:
         """Return the negative log-likelihood of each sample's truth."""
@@ -57,10 +57,10 @@ class Predictions:
         return -np.log((p * self.targets).sum(axis=1))
 
     def write_csv(self, path: Path) -> None:
-        """Write one row a sample: id, patient, split, truth, prediction, whether it is correct, probabilities."""
+        """Write a row for each sample: id, patient, split, truth, prediction, whether it is correct, probabilities."""
         header = ["id", "patient", "split", "truth", "prediction", "correct", *(f"p({name})" for name in self.classes)]
         truths = join_names(self.targets.astype(bool), self.classes)
-        chosen = join_names(self.chosen(), self.classes)
+        chosen = join_names(self.predicted_classes(), self.classes)
         rows = [
             [s.id, s.patient or "", s.split, truth, name, str(bool(ok)).lower(), *(f"{p:.6f}" for p in probabilities)]
             for s, truth, name, ok, probabilities in zip(
@@ -71,7 +71,7 @@ class Predictions:
 
 
 def groups_of(samples: Sequence[Sample]) -> list[str]:
-    """Return the patient of each sample; a sample of unknown patient stands for itself."""
+    """Return the patient of each sample; a sample of an unknown patient is a group by itself."""
     return [f"patient {s.patient}" if s.patient is not None else f"sample {s.id}" for s in samples]
 
 

@@ -1,4 +1,4 @@
-"""The metrics of masks with intervals over patients, beside those of an empty prediction."""
+"""The metrics of masks with intervals over patients, compared with those of an empty prediction."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from gossamer.summary import SummaryTable
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What was found in one case.
+    """The metrics of one case.
 
     Attributes:
-        sample: the case.
-        metrics: each metric of ``MASK_METRICS``, one value a class.
-        predicted: volume in ml, area in mm2, or pixels, of each predicted class.
-        wanted: the same of the truth.
+        sample: The case.
+        metrics: Values of each metric of ``MASK_METRICS``, one for each class.
+        predicted: Size of each predicted class: volume in ml, area in mm2, or number of pixels.
+        wanted: Size of each class in the truth, in the same unit.
     """
 
     sample: Sample
@@ -45,19 +45,19 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class SegmentationEvaluation:
-    """What a split says about a segmentation model.
+    """The metrics of a segmentation model on one split.
 
     Attributes:
-        split: name of the split.
-        classes: names, in the order of every value.
-        cases: each case.
-        groups: number of patients, or of cases where patients are unknown.
-        metrics: means over classes of the means over cases, with 95 % bootstrap intervals.
-        per_class: the same of each class.
-        trivial: the metrics of predicting nothing.
-        unit: of distances: ``mm``, or ``px`` where pixels have no spacing.
-        size_unit: of volumes and areas.
-        tolerance: of surface Dice, in ``unit``.
+        split: Name of the split.
+        classes: Class names, in the order of all values.
+        cases: Metrics of each case.
+        groups: Number of patients, or of cases if patients are unknown.
+        metrics: Means over classes of the means over cases, with 95 % bootstrap intervals.
+        per_class: Means over cases of each class, with 95 % bootstrap intervals.
+        trivial: Metrics of predicting nothing.
+        unit: Unit of distances, ``mm``, or ``px`` if pixels have no spacing.
+        size_unit: Unit of volumes and areas.
+        tolerance: Tolerance of surface Dice, in ``unit``.
     """
 
     split: str
@@ -106,13 +106,13 @@ class SegmentationEvaluation:
         details = {"hd95": f", {self.unit}", "surface_dice": f" at {self.tolerance:g} {self.unit}"}
         return {key: MASK_METRICS[key][0] + details.get(key, "") for key in self.metrics}
 
-    def ranked(self) -> list[int]:
-        """Return the numbers of the cases that hold a class, from the lowest mean Dice to the highest."""
-        dice = [_mean(case.metrics["dice"]) for case in self.cases]
+    def rank_cases(self) -> list[int]:
+        """Return the indices of the cases with a defined Dice, from the lowest mean Dice to the highest."""
+        dice = [_defined_mean(case.metrics["dice"]) for case in self.cases]
         return [int(k) for k in np.argsort(dice, kind="stable") if not math.isnan(dice[k])]
 
     def write_csv(self, path: Path) -> None:
-        """Write one row a case and class: id, patient, split, class, metrics, sizes of truth and prediction."""
+        """Write one row for each case and class: id, patient, split, class, metrics, sizes of truth and prediction."""
         sizes = [f"truth_{self.size_unit}", f"predicted_{self.size_unit}"]
         rows = [["id", "patient", "split", "class", *MASK_METRICS, *sizes]]
         for case in self.cases:
@@ -140,18 +140,18 @@ def evaluate_cases(
     """Segment ``samples`` on their own grids and return the metrics.
 
     Args:
-        model: the network with its preprocessing.
-        dataset: where the samples come from; its classes are matched by name.
-        samples: which ones.
-        split: name of the split.
-        tolerance: of surface Dice, in mm, or in pixels where there is no spacing.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
-        on_progress: called with the number of cases done, and their total.
-        on_case: called with the image, its truth and its prediction.
+        model: Predictor of the masks.
+        dataset: Data set of the samples; its classes are matched by name.
+        samples: Cases to segment, at least one.
+        split: Name of the split.
+        tolerance: Tolerance of surface Dice in mm, or in pixels if there is no spacing (default: 1).
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        on_progress: Function called with the number of cases done and their total.
+        on_case: Function called with the image, its truth and its prediction.
 
     Raises:
-        GossamerError: ``E-LABEL`` where the classes are not those of the model.
+        GossamerError: ``E-LABEL`` if the classes are not those of the model.
     """
     if set(dataset.classes) != set(model.classes):
         problem = f"has the classes {', '.join(dataset.classes)}, the model {', '.join(model.classes)}"
@@ -173,10 +173,12 @@ def evaluate_cases(
     groups = groups_of(samples)
     tables = {metric: np.array([case.metrics[metric] for case in cases]) for metric in MASK_METRICS}
     estimates = bootstrap_metrics(
-        lambda rows: _means(tables, rows, model.classes), groups, resamples=resamples, seed=seed
+        lambda rows: _mean_metrics(tables, rows, model.classes), groups, resamples=resamples, seed=seed
     )
     everything = np.arange(len(cases))
-    nothing = _means({m: np.array([case[m] for case in trivial]) for m in MASK_METRICS}, everything, model.classes)
+    nothing = _mean_metrics(
+        {m: np.array([case[m] for case in trivial]) for m in MASK_METRICS}, everything, model.classes
+    )
     in_mm = spacings == {True}
     return SegmentationEvaluation(
         split=split,
@@ -244,17 +246,17 @@ def _case_result(sample: Sample, image: Image, truth: LabelMap, prediction: Labe
     )
 
 
-def _means(tables: dict[str, np.ndarray], rows: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Return the mean of each metric over cases, of each class and over the classes."""
+def _mean_metrics(tables: dict[str, np.ndarray], rows: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Return the mean of each metric over cases for each class, and the mean of those over the classes."""
     means: dict[str, float] = {}
     for metric, table in tables.items():
-        of_classes = [_mean(table[rows, k]) for k in range(len(classes))]
-        means[metric] = _mean(np.array(of_classes))
+        of_classes = [_defined_mean(table[rows, k]) for k in range(len(classes))]
+        means[metric] = _defined_mean(np.array(of_classes))
         means |= {f"{metric} of {name}": value for name, value in zip(classes, of_classes, strict=True)}
     return means
 
 
-def _mean(values: np.ndarray) -> float:
+def _defined_mean(values: np.ndarray) -> float:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN: the metric says nothing
+        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN: the metric is undefined
         return float(np.nanmean(values))

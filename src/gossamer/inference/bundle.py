@@ -12,7 +12,7 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle_files import is_bundle, read_manifest, read_members
 from gossamer.inference.engines import Engine, EngineName, Shape, load_engine
 from gossamer.inference.manifest import MANIFEST, MODEL, Manifest
-from gossamer.inference.onnx_file import require_whole
+from gossamer.inference.onnx_file import require_complete
 
 __all__ = ["Bundle", "is_bundle", "open_bundle"]
 
@@ -105,7 +105,7 @@ def open_bundle(folder: Path | str, *, engine: EngineName = "onnxruntime", threa
     folder = Path(folder)
     manifest = read_manifest(folder)
     model = read_members(folder, manifest.members)
-    require_whole(model, folder / MODEL)
+    require_complete(model, folder / MODEL)
     size = manifest.read_preprocessing(folder / MANIFEST).output_size
     manifest.read_thresholds(folder / MANIFEST)
     bundle = Bundle(folder, manifest, load_engine(engine, model, folder / MODEL, threads), threads)
@@ -135,7 +135,7 @@ def _require_shapes(bundle: Bundle) -> None:
     # An axis of the output may be known only when the network runs; an input of any size must be declared as such.
     for verb, found, wanted, strict in (
         ("takes", engine.input_shape, takes, True),
-        ("gives", engine.output_shape, gives, False),
+        ("returns", engine.output_shape, gives, False),
     ):
         fits = len(found) == len(wanted)
         fits = fits and all(

@@ -1,4 +1,4 @@
-"""From logits to an answer, in numpy: probabilities, the classes that are predicted, and the table of them."""
+"""From logits to predicted classes, in numpy: probabilities, thresholds and names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from gossamer.errors import ErrorCode, GossamerError
 
 Rule = Literal["f1", "youden"]
 
+_RESTORE = "restore the file from a backup"
 HALF = 0.5
-"""Without thresholds, and for a label that the validation split says nothing of."""
+"""Threshold of a label if none was chosen, or if the validation split cannot tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Above which probability each label counts as present.
+    """The probability above which each label counts as present.
 
     Attributes:
-        rule: what the thresholds maximize on the validation split.
-        labels: every class of a multi-label network; the positive one of two classes.
-        values: of the labels, each in 0..1; a probability must lie above, not at it.
-        kept: labels that keep 0.5, since no validation image has them, or every one.
+        rule: Criterion that the thresholds maximize on the validation split.
+        labels: Names of the labels: every class of a multi-label network, or the positive one of two classes.
+        values: Threshold of each label, in 0..1; a probability must be above it, not equal to it.
+        kept: Labels that keep 0.5, since no validation image has them, or every one does.
 
     Raises:
         GossamerError: ``E-VALUE``.
@@ -40,22 +41,22 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.values) or len(set(self.labels)) != len(self.labels):
-            problem = f"{len(self.labels)} labels, {len(self.values)} values; one value a label is wanted, none twice"
-            raise GossamerError(ErrorCode.VALUE, "thresholds", problem, "restore the file from a copy")
+            problem = f"{len(self.labels)} labels and {len(self.values)} values do not form one value for each label"
+            raise GossamerError(ErrorCode.VALUE, "thresholds", problem, _RESTORE)
         for label, value in zip(self.labels, self.values, strict=True):
             if not 0 <= value <= 1:
-                problem = f"the threshold of {label!r} is {value}, a probability in 0..1 is wanted"
-                raise GossamerError(ErrorCode.VALUE, "thresholds", problem, "restore the file from a copy")
+                problem = f"the threshold of {label!r} is {value}, which is not a probability in 0..1"
+                raise GossamerError(ErrorCode.VALUE, "thresholds", problem, _RESTORE)
         if set(self.kept) - set(self.labels):
-            problem = f"{', '.join(sorted(set(self.kept) - set(self.labels)))} is kept at 0.5 and is no label"
-            raise GossamerError(ErrorCode.VALUE, "thresholds", problem, "restore the file from a copy")
+            problem = f"{', '.join(sorted(set(self.kept) - set(self.labels)))} is kept at 0.5 and is not a label"
+            raise GossamerError(ErrorCode.VALUE, "thresholds", problem, _RESTORE)
 
     def array(self) -> np.ndarray:
-        """Return the thresholds ``(labels,)`` in float64: rounded to float32, one could meet a score."""
+        """Return the thresholds ``(labels,)`` in float64: rounded to float32, one could equal a score."""
         return np.array(self.values, np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the thresholds as data; the values survive exactly."""
+        """Return the thresholds as data, without rounding."""
         return config.to_json(self)
 
     @classmethod
@@ -63,32 +64,36 @@ class Thresholds:
         """Return the thresholds that ``to_json`` wrote.
 
         Args:
-            data: what it returned.
-            where: what is being read, for the error.
-            labels: those that the network's outputs need, in order: see ``thresholded_classes``.
+            data: Thresholds as data.
+            where: Path that is read, for errors.
+            labels: Labels that the network's outputs need, in order: see ``thresholded_classes``.
 
         Raises:
-            GossamerError: ``E-CONFIG`` or ``E-VALUE``, where ``data`` are no thresholds, or those of other labels.
+            GossamerError: ``E-CONFIG`` or ``E-VALUE`` if ``data`` is not thresholds, or has other labels.
         """
         thresholds = config.from_json(cls, data, where)
         if thresholds.labels != tuple(labels):
-            problem = f"holds thresholds of {', '.join(thresholds.labels)}, the network has {', '.join(labels)}"
-            raise GossamerError(ErrorCode.VALUE, where, problem, "restore the file from a copy")
+            problem = f"has thresholds of {', '.join(thresholds.labels)}, the network has {', '.join(labels) or 'none'}"
+            raise GossamerError(ErrorCode.VALUE, where, problem, _RESTORE)
         return thresholds
 
 
 def thresholded_classes(classes: Sequence[str], *, multi_label: bool) -> tuple[str, ...]:
-    """Return the labels that have a threshold: all of them, the second of two classes, or none of more classes."""
+    """Return the labels with a threshold: all if multi-label, else the second of two classes, or none of more."""
     if multi_label:
         return tuple(classes)
     return (classes[1],) if len(classes) == 2 else ()
 
 
 def compute_probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarray:
-    """Return the probabilities of logits ``(batch, classes, ...)``, float32: a sigmoid for each, or one softmax.
+    """Return the probabilities of logits ``(batch, classes, ...)``, float32.
 
-    Neither overflows: the softmax is that of the differences from the largest logit, which it does not depend on, and
-    the sigmoid is written with the hyperbolic tangent, ``(1 + tanh(x / 2)) / 2``.
+    Neither form overflows: the softmax takes differences from the largest logit, which do not change it, and the
+    sigmoid uses the hyperbolic tangent, ``(1 + tanh(x / 2)) / 2``.
+
+    Args:
+        logits: Logits of images or pixels; classes are the second axis.
+        multi_label: Whether any number of classes may be present: a sigmoid for each class, else one softmax.
     """
     logits = logits.astype(np.float32, copy=False)
     if multi_label:
@@ -96,7 +101,7 @@ def compute_probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarra
         values += 1
         values *= np.float32(0.5)
         return values
-    with np.errstate(invalid="ignore"):  # of infinite logits NaN, which is refused with its image's name
+    with np.errstate(invalid="ignore"):  # infinite logits become NaN, which require_finite refuses
         values = logits - logits.max(axis=1, keepdims=True)
     np.exp(values, out=values)
     values /= values.sum(axis=1, keepdims=True)
@@ -104,11 +109,11 @@ def compute_probabilities(logits: np.ndarray, *, multi_label: bool) -> np.ndarra
 
 
 def require_finite(probabilities: np.ndarray, source: str) -> None:
-    """Refuse what a network says of an image where that is no number, whatever the cause.
+    """Raise if a probability is not finite, whatever the cause.
 
     Args:
-        probabilities: of any shape; their sum is finite exactly where all of them are.
-        source: the image.
+        probabilities: Array of any shape; its sum is finite exactly if all values are.
+        source: Path of the image.
 
     Raises:
         GossamerError: ``E-VALUE``.
@@ -119,13 +124,13 @@ def require_finite(probabilities: np.ndarray, source: str) -> None:
 
 
 def chosen_classes(probabilities: np.ndarray, *, multi_label: bool, thresholds: Thresholds | None = None) -> np.ndarray:
-    """Return which classes are predicted: the most probable one, or of several labels each above its threshold.
+    """Return which classes are predicted: the most probable one, or every label above its threshold.
 
     Args:
-        probabilities: ``(samples, classes)``.
-        multi_label: whether a sample may have any number of classes.
-        thresholds: one half for every label if left out. Of two classes the larger probability decides nevertheless:
-            the threshold of the second says where its sensitivity and specificity are in balance.
+        probabilities: Probabilities ``(samples, classes)``.
+        multi_label: Whether a sample may have any number of classes.
+        thresholds: Thresholds of the labels (default: one half). Single labels are decided by the largest probability;
+            the threshold of the second of two classes only marks where sensitivity and specificity are balanced.
     """
     if multi_label:
         return probabilities.astype(np.float64) > (HALF if thresholds is None else thresholds.array())

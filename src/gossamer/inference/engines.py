@@ -1,4 +1,4 @@
-"""What computes the network of a bundle: ONNX Runtime, or OpenVINO where it is installed."""
+"""The engines that compute the network of a bundle: ONNX Runtime, and OpenVINO if it is installed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gossamer.errors import ErrorCode, GossamerError
 
 EngineName = Literal["onnxruntime", "openvino"]
 Shape = tuple[int | None, ...]
-"""Of a tensor; None for an axis of any size."""
+"""Shape of a tensor; None for an axis of any size."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A network that is ready to run.
+    """A network loaded into an engine.
 
     Attributes:
-        name: key of ``ENGINES``.
-        version: of the package.
-        input_shape: of the one input, float32.
-        output_shape: of the one output.
-        run: images to logits; one call at a time.
+        name: Name of the engine, a key of ``ENGINES``.
+        version: Version of the engine's package.
+        input_shape: Shape of the only input, float32.
+        output_shape: Shape of the only output, float32.
+        run: Function of images to logits; one call at a time.
     """
 
     name: str
@@ -37,17 +37,17 @@ class Engine:
 
 
 def load_engine(name: str, model: bytes, where: Path, threads: int | None = None) -> Engine:
-    """Return ``model`` in the engine called ``name``.
+    """Load a model into an engine.
 
     Args:
-        name: key of ``ENGINES``.
-        model: content of an ONNX file.
-        where: that file, for messages.
-        threads: of the processor; the engine's own choice if left out.
+        name: Name of the engine, a key of ``ENGINES``.
+        model: Content of an ONNX file.
+        where: Path of the file, for errors.
+        threads: Number of CPU threads, 1 or more (default: chosen by the engine).
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a name or a number of threads that cannot be, ``E-CODEC`` for an engine that is
-            not installed, ``E-FORMAT`` for a model that the engine does not take.
+        GossamerError: ``E-CONFIG`` for an unknown name or fewer than 1 thread, ``E-CODEC`` for an engine that is not
+            installed, ``E-FORMAT`` for a model that the engine does not accept.
     """
     load = config.find_entry(ENGINES, name, "engine")
     if threads is not None and threads < 1:
@@ -55,24 +55,24 @@ def load_engine(name: str, model: bytes, where: Path, threads: int | None = None
     return load(model, where, threads)
 
 
-def _onnxruntime(model: bytes, where: Path, threads: int | None) -> Engine:
+def _load_onnxruntime(model: bytes, where: Path, threads: int | None) -> Engine:
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(4)  # what goes wrong comes back as an exception
+    onnxruntime.set_default_logger_severity(4)  # errors are raised as exceptions
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads or 0
-    # Threads that wait for each other sleep: where a processor is shared, spinning doubles the time of a run.
+    # Threads that wait for each other sleep: on a shared CPU, spinning doubles the time of a run.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # they have no base of their own
-        raise _refused("ONNX Runtime", where, error) from error
+    except Exception as error:  # its exceptions share no base class
+        raise _load_error("ONNX Runtime", where, error) from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _require_one("ONNX Runtime", where, len(inputs), len(outputs))
     if (inputs[0].type, outputs[0].type) != ("tensor(float)", "tensor(float)"):
-        problem = f"takes {inputs[0].type} and gives {outputs[0].type}, tensor(float) is wanted of both"
+        problem = f"takes {inputs[0].type} and returns {outputs[0].type}, both must be tensor(float)"
         raise GossamerError(ErrorCode.FORMAT, where, problem, "export the bundle again")
     feed, wanted = inputs[0].name, [outputs[0].name]
 
@@ -80,7 +80,7 @@ def _onnxruntime(model: bytes, where: Path, threads: int | None) -> Engine:
         try:
             return session.run(wanted, {feed: windows})[0]  # type: ignore[return-value]
         except Exception as error:
-            raise _failed("ONNX Runtime", where, windows, error) from error
+            raise _run_error("ONNX Runtime", where, windows, error) from error
 
     takes, gives = (
         tuple(side if isinstance(side, int) else None for side in one[0].shape) for one in (inputs, outputs)
@@ -88,15 +88,13 @@ def _onnxruntime(model: bytes, where: Path, threads: int | None) -> Engine:
     return Engine("onnxruntime", onnxruntime.__version__, takes, gives, run)
 
 
-def _openvino(model: bytes, where: Path, threads: int | None) -> Engine:
+def _load_openvino(model: bytes, where: Path, threads: int | None) -> Engine:
     try:
         import openvino  # type: ignore[import-not-found]
     except ImportError as error:
         problem = "OpenVINO is not installed, or cannot be loaded"
-        raise GossamerError(
-            ErrorCode.CODEC, "--engine openvino", problem, 'pip install "gossamer[openvino]"'
-        ) from error
-    # Processors with bfloat16 would otherwise round every product to it, and answer otherwise than in training.
+        raise GossamerError(ErrorCode.CODEC, "engine", problem, 'pip install "gossamer[openvino]"') from error
+    # CPUs with bfloat16 would otherwise round every product to it, with other results than in training.
     properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
     if threads is not None:
         properties["INFERENCE_NUM_THREADS"] = str(threads)
@@ -106,7 +104,7 @@ def _openvino(model: bytes, where: Path, threads: int | None) -> Engine:
         compiled = core.compile_model(read, "CPU", properties)
         request = compiled.create_infer_request()
     except Exception as error:
-        raise _refused("OpenVINO", where, error) from error
+        raise _load_error("OpenVINO", where, error) from error
     _require_one("OpenVINO", where, len(compiled.inputs), len(compiled.outputs))
 
     def run(windows: np.ndarray) -> np.ndarray:
@@ -114,7 +112,7 @@ def _openvino(model: bytes, where: Path, threads: int | None) -> Engine:
             request.infer({0: windows}, share_inputs=True)
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
         except Exception as error:
-            raise _failed("OpenVINO", where, windows, error) from error
+            raise _run_error("OpenVINO", where, windows, error) from error
 
     takes, gives = (
         tuple(side.get_length() if side.is_static else None for side in one[0].get_partial_shape())
@@ -124,32 +122,32 @@ def _openvino(model: bytes, where: Path, threads: int | None) -> Engine:
 
 
 ENGINES: Mapping[str, Callable[[bytes, Path, int | None], Engine]] = {
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
+    "onnxruntime": _load_onnxruntime,
+    "openvino": _load_openvino,
 }
 
 
 def _require_one(name: str, where: Path, inputs: int, outputs: int) -> None:
     if (inputs, outputs) != (1, 1):
-        problem = f"has {inputs} inputs and {outputs} outputs, {name} is to be given images and to give logits"
+        problem = f"has {inputs} inputs and {outputs} outputs in {name}, a bundle has one of each"
         raise GossamerError(ErrorCode.FORMAT, where, problem, "export the bundle again")
 
 
-def _refused(name: str, where: Path, error: Exception) -> GossamerError:
+def _load_error(name: str, where: Path, error: Exception) -> GossamerError:
     if isinstance(error, MemoryError):
         raise error
-    problem = f"{name} does not take it ({_first_line(error)})"
+    problem = f"{name} does not accept it ({_first_line(error)})"
     return GossamerError(ErrorCode.FORMAT, where, problem, "update Gossamer, or export the bundle again")
 
 
-def _failed(name: str, where: Path, windows: np.ndarray, error: Exception) -> GossamerError:
+def _run_error(name: str, where: Path, windows: np.ndarray, error: Exception) -> GossamerError:
     size = "x".join(map(str, windows.shape))
     text = _first_line(error)
     if isinstance(error, MemoryError) or "alloc" in text.lower():
-        problem = f"{name} has not enough memory for images of {size}"
+        problem = f"not enough memory for images of {size} in {name}"
         return GossamerError(ErrorCode.BUSY, where, problem, "free some memory and run again")
     problem = f"{name} cannot compute images of {size} ({text})"
-    return GossamerError(ErrorCode.UNSUPPORTED, where, problem, "use another --engine, or export the bundle again")
+    return GossamerError(ErrorCode.UNSUPPORTED, where, problem, "use another engine, or export the bundle again")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""What stands in a bundle's ``manifest.json``: all that is needed to run the network, and where it comes from.
+"""The content of a bundle's ``manifest.json``: all that is needed to run the network, and its origin.
 
 A bundle is a folder: ``model.onnx``, ``manifest.json`` and a ``README.md`` that is written from it. The manifest lists
-every other member with its size and SHA-256; nothing else may lie in the folder. Its own ``digest`` is the SHA-256 of
-the rest of it, as JSON with sorted keys and no spaces: it says that nobody edited the manifest, not who wrote it.
+every other member with its size and SHA-256; nothing else may be in the folder. Its own ``digest`` is the SHA-256 of
+the rest of it, as JSON with sorted keys and no spaces: it shows that nobody edited the manifest, not who wrote it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ MANIFEST, MODEL, CARD = "manifest.json", "model.onnx", "README.md"
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What the network is given.
+    """The input of the network.
 
     Attributes:
-        channels: of an image, before neighbouring slices are stacked.
-        window: ``(rows, columns)`` that the network was trained on, and sees at once.
-        dynamic: whether it takes other numbers of rows and columns too.
-        multiple: both sides are multiples of this.
-        stack: neighbouring slices of a volume that are its channels, of segmentation.
-        overlap: fraction of a window that neighbours share at least, of segmentation.
-        stored: type of the stored values that training images had, such as ``uint8``; None where any is meant.
+        channels: Number of channels of an image, before neighbouring slices are stacked.
+        window: Rows and columns that the network was trained on, and sees at once.
+        dynamic: Whether other numbers of rows and columns are possible.
+        multiple: Number of which rows and columns must be multiples.
+        stack: Number of neighbouring slices of a volume that are channels, for segmentation.
+        overlap: Smallest share of a window that neighbours have in common, for segmentation.
+        stored: Type of the stored values of training images, such as ``uint8``; None for any.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for numbers that cannot be.
+        GossamerError: ``E-CONFIG`` for numbers outside of their range.
     """
 
     channels: int
@@ -60,21 +60,23 @@ class InputSpec:
         }
         for name, value in counts.items():
             if value < 1:
-                raise GossamerError(ErrorCode.CONFIG, f"input.{name}", f"{value} is less than 1", "use 1 or more")
+                raise GossamerError(
+                    ErrorCode.CONFIG, f"input.{name}", f"{value} is less than 1", "export the bundle again"
+                )
         if math.prod(self.window) > MAX_FRAME_PIXELS:
-            problem = f"{self.window[0]}x{self.window[1]} are more than {MAX_FRAME_PIXELS} pixels"
+            problem = f"{self.window[0]}x{self.window[1]} has more than {MAX_FRAME_PIXELS} pixels"
             raise GossamerError(ErrorCode.CONFIG, "input.window", problem, "export the bundle again")
         if any(side % self.multiple for side in self.window):
             problem = f"{self.window[0]}x{self.window[1]} is not a multiple of {self.multiple}"
             raise GossamerError(ErrorCode.CONFIG, "input.window", problem, "export the bundle again")
 
     def takes(self, sides: tuple[int, ...]) -> bool:
-        """Return whether the network takes images of so many rows and columns."""
+        """Return whether the network takes images with these numbers of rows and columns."""
         return all(side and side % self.multiple == 0 for side in sides) if self.dynamic else sides == self.window
 
     @property
     def sides(self) -> str:
-        """Which rows and columns the network takes, in words."""
+        """Possible numbers of rows and columns, in words."""
         return f"multiples of {self.multiple}" if self.dynamic else f"{self.window[0]}x{self.window[1]}"
 
 
@@ -109,16 +111,16 @@ class AcceptedImages(Preprocessing):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSpec:
-    """What becomes of the logits.
+    """The meaning of the logits.
 
     Attributes:
-        classes: names in the order of the logits; of segmentation without the background, which is logit 0 unless
+        classes: Names in the order of the logits; segmentation leaves the background out, which is logit 0 unless
             classes overlap.
-        multi_label: whether an image, or a pixel, may have any number of classes: a sigmoid for each, else a softmax.
-        thresholds: of the labels of classification, as ``Thresholds.to_json`` has them; None where there are none.
+        multi_label: Whether an image, or a pixel, may have any number of classes: a sigmoid for each, else a softmax.
+        thresholds: Thresholds of the labels of classification, as ``Thresholds.to_json`` returns them; None for none.
 
     Raises:
-        GossamerError: ``E-CONFIG``, for no class, or a name that occurs twice.
+        GossamerError: ``E-CONFIG`` for no class, or a name that occurs twice.
     """
 
     classes: tuple[str, ...]
@@ -127,13 +129,18 @@ class OutputSpec:
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
-            problem = f"{', '.join(self.classes) or 'no class'}: at least one name is wanted, none twice"
+            problem = f"{', '.join(self.classes) or 'no class'}: at least one name is required, and none twice"
             raise GossamerError(ErrorCode.CONFIG, "output.classes", problem, "export the bundle again")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A file of the bundle."""
+    """A file of the bundle.
+
+    Attributes:
+        bytes: Size of the file.
+        sha256: SHA-256 of its content, in hexadecimal digits.
+    """
 
     bytes: int
     sha256: str
@@ -141,15 +148,15 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """That the bundle answers as the trained network does, from file to result.
+    """The comparison of the bundle with the trained network, from file to result.
 
     Attributes:
-        images: of the validation split that were compared.
-        logits: largest absolute difference of a logit.
-        probabilities: largest absolute difference of a probability.
-        decisions: share of equal decisions: of images, or of pixels.
-        tolerance: largest difference of a probability that was allowed; None where a loss of quality was allowed
-            instead, as for int8.
+        images: Number of compared images of the validation split.
+        logits: Largest absolute difference of a logit.
+        probabilities: Largest absolute difference of a probability.
+        decisions: Share of images, or of pixels, with equal decisions.
+        tolerance: Largest allowed difference of a probability; None if a loss of accuracy was limited instead, as for
+            int8.
     """
 
     images: int
@@ -161,27 +168,27 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything about a bundle but the network itself.
+    """Everything about a bundle except the network itself.
 
     Attributes:
-        schema: version of this layout.
-        gossamer: version that wrote it.
-        created: date and time, UTC, ISO 8601.
-        task: ``classify`` or ``segment``.
-        preset: of the network.
-        attention: name of the mechanism; None for a network without.
-        precision: ``float32``, or ``int8`` where products of weights are in 8 bits.
-        input: what the network is given.
-        output: what becomes of its logits.
-        preprocessing: the steps, as ``Preprocessing.to_json`` has them.
-        layout: of the training data, which decides how volumes of several files are read.
-        members: every other file of the folder.
-        parity: the proof; None in a bundle that is being made.
-        quality: metrics of the test split, each ``{"value", "low", "high"}``, as the run's summary has them.
-        cost: measured figures, as ``Figure.to_json`` has them, with ``machine`` that they were measured on.
-        source: ``name`` of the training data, ``fingerprint``, numbers of ``samples`` by split, ``seed``.
-        licence: ``weights`` and ``data``, in the words of whoever exported; None where not stated.
-        quantization: what was quantized and how it was checked; None in float32.
+        schema: Version of this layout.
+        gossamer: Version of Gossamer that wrote it.
+        created: Date and time of writing, UTC, ISO 8601.
+        task: Task of the network, ``classify`` or ``segment``.
+        preset: Name of the network's preset.
+        attention: Name of the attention mechanism; None for a network without one.
+        precision: Precision of the weights' products, ``float32`` or ``int8``.
+        input: Input of the network.
+        output: Meaning of its logits.
+        preprocessing: Steps, as ``Preprocessing.to_json`` returns them.
+        layout: Layout of the training data, which decides how volumes of several files are read.
+        members: Every other file of the folder, by name.
+        parity: Comparison with the trained network; None in an unfinished bundle.
+        quality: Metrics of the test split, each ``{"value", "low", "high"}``, as in the run's summary.
+        cost: Measured figures, as ``Figure.to_json`` returns them, and the ``machine`` of the measurement.
+        source: Training data: ``name``, ``fingerprint``, numbers of ``samples`` by split, ``seed``.
+        licence: Licences of ``weights`` and ``data``, as given at export; None if not stated.
+        quantization: Quantized parts and their check; None in float32.
     """
 
     gossamer: str
@@ -236,15 +243,15 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as data, with its digest; a number that JSON cannot hold becomes None."""
         content = replace_nonfinite(config.to_json(self))
-        return {**content, "digest": _digest(content)}
+        return {**content, "digest": _content_digest(content)}
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Manifest:
         """Return the manifest that ``to_json`` wrote.
 
         Raises:
-            GossamerError: ``E-UNSUPPORTED`` for a schema of a later version, ``E-INTEGRITY`` where its digest is not
-                that of its content, ``E-CONFIG`` where it is no manifest.
+            GossamerError: ``E-UNSUPPORTED`` for a schema of a later version, ``E-INTEGRITY`` if its digest is not
+                that of its content, ``E-CONFIG`` if it is not a manifest.
         """
         schema = data.get("schema") if isinstance(data, Mapping) else None
         if not isinstance(schema, int) or isinstance(schema, bool):
@@ -253,16 +260,16 @@ class Manifest:
             problem = f"has schema {schema}, this version reads up to {SCHEMA}"
             raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "update Gossamer")
         content = {key: value for key, value in data.items() if key != "digest"}
-        if "digest" in data and data["digest"] != _digest(content):  # the first bundles have none
+        if "digest" in data and data["digest"] != _content_digest(content):  # bundles of the first version have none
             problem = "was changed: its digest is not that of its content"
             raise GossamerError(ErrorCode.INTEGRITY, where, problem, "copy or export the bundle again")
         try:
             return config.from_json(cls, content, where)
-        except GossamerError as error:  # a part that checks itself does not know the file that it stands in
+        except GossamerError as error:  # a part that checks itself does not know its file
             if error.where.startswith(where):
                 raise
             raise GossamerError(error.code, f"{where}: {error.where}", error.problem, error.remedy) from error
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _content_digest(content: Mapping[str, Any]) -> str:
     return sha256_hexdigest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

@@ -1,8 +1,8 @@
-"""What an ONNX file says of itself, read without the package ``onnx``: whether it is one, and whether it is whole.
+"""The check that a file is an ONNX model that holds all of its numbers, without the package ``onnx``.
 
-Such a file is a message of Protocol Buffers: fields one after the other, each a number and a value whose length is
-known before it is read. Only the fields are followed that lead to a tensor; its numbers are stepped over. The names and
-numbers of fields are those of ``onnx.proto`` of ONNX.
+An ONNX file is a message of Protocol Buffers: a sequence of fields, each a number and a value whose length is known
+before it is read. Only fields that lead to a tensor are followed; the tensor's numbers are skipped. Names and numbers
+of fields are those of ``onnx.proto`` of ONNX.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from gossamer.errors import ErrorCode, GossamerError
 
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}
-"""Bytes of a value that has a fixed length, by its wire type."""
+"""Number of bytes of a value of fixed length, by its wire type."""
 
-# Which fields of a message hold which messages.
 FIELDS: Mapping[str, Mapping[int, str]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -30,69 +29,70 @@ FIELDS: Mapping[str, Mapping[int, str]] = {
     "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
     "TensorProto": {},
 }  # fmt: skip
+"""Messages that are fields of a message, by the number of the field."""
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
-"""Fields of ``TensorProto``; any value but 0 of the second means another file."""
+"""Fields of ``TensorProto``; a value other than 0 of the second means another file."""
 DEEPEST = 32
-"""Graphs within graphs that are followed."""
+"""Largest depth of graphs within graphs."""
 
 
-def require_whole(data: bytes, where: str | Path) -> None:
+def require_complete(data: bytes, where: str | Path) -> None:
     """Raise unless ``data`` is an ONNX model that holds all of its numbers itself.
 
     Raises:
-        GossamerError: ``E-SECURITY`` where a tensor lies in another file, ``E-FORMAT`` where this is no ONNX model.
+        GossamerError: ``E-SECURITY`` if a tensor is in another file, ``E-FORMAT`` if this is not an ONNX model.
     """
     try:
-        found = _walk(memoryview(data), "ModelProto", DEEPEST)
+        found = _has_external_tensor(memoryview(data), "ModelProto", DEEPEST)
     except (ValueError, IndexError) as error:
         problem = f"is not an ONNX model ({error})"
         raise GossamerError(ErrorCode.FORMAT, where, problem, "export the bundle again") from error
     if found:
-        problem = "has tensors in other files, a bundle's model holds all of them itself"
+        problem = "has tensors in other files, but a bundle's model must contain all of them"
         raise GossamerError(ErrorCode.SECURITY, where, problem, "export the bundle again, and do not trust this one")
 
 
-def _walk(message: memoryview, kind: str, depth: int) -> bool:
-    """Return whether a tensor of the message lies elsewhere."""
+def _has_external_tensor(message: memoryview, kind: str, depth: int) -> bool:
+    """Return whether a tensor of the message is in another file."""
     if depth == 0:
         raise ValueError(f"graphs within graphs deeper than {DEEPEST}")
     inner, tensor, fields = FIELDS[kind], kind == "TensorProto", 0
-    for number, value in _fields(message):
+    for number, value in _read_fields(message):
         fields += 1
         if tensor and number in (EXTERNAL_DATA, DATA_LOCATION) and value != 0:
             return True
         if number in inner:
             if not isinstance(value, memoryview):
-                raise ValueError(f"field {number} of {kind} is no message")
-            if _walk(value, inner[number], depth - (inner[number] == "GraphProto")):
+                raise ValueError(f"field {number} of {kind} is not a message")
+            if _has_external_tensor(value, inner[number], depth - (inner[number] == "GraphProto")):
                 return True
     if kind == "ModelProto" and not fields:
         raise ValueError("it is empty")
     return False
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _read_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     position = 0
     while position < len(message):
-        key, position = _varint(message, position)
+        key, position = _read_varint(message, position)
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
-            value, position = _varint(message, position)
+            value, position = _read_varint(message, position)
             yield number, value
             continue
         if wire == _BYTES:
-            length, position = _varint(message, position)
+            length, position = _read_varint(message, position)
         elif wire in _FIXED:
             length = _FIXED[wire]
         else:
             raise ValueError(f"wire type {wire} at byte {position}")
         if position + length > len(message):
-            raise ValueError(f"a field of {length} bytes, {len(message) - position} are left")
+            raise ValueError(f"a field of {length} bytes, but only {len(message) - position} remain")
         yield number, message[position : position + length]
         position += length
 
 
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
+def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for index in range(10):
         byte = message[position + index]

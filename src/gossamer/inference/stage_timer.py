@@ -1,4 +1,4 @@
-"""Where the time of a prediction goes: every moment belongs to one of five stages."""
+"""The time of a prediction by stage: every moment belongs to one of five stages."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 Stage = Literal["read", "preprocess", "network", "postprocess", "write"]
 STAGES: tuple[Stage, ...] = ("read", "preprocess", "network", "postprocess", "write")
 Lap = Callable[[Stage], None]
-"""Told that a stage ends now. The time since the last lap is this stage's, so that nothing is left over."""
+"""Function called when a stage ends. The time since the last call belongs to this stage, so that none is lost."""
 
 
 def no_timing(stage: Stage) -> None:
-    """Take no time."""
+    """Ignore the end of a stage."""
 
 
 class StageClock:
-    """Adds up the time of each stage, of each image and of all together.
+    """A clock that adds up the time of each stage, for each image and in total.
 
     Attributes:
-        images: seconds of each stage, one dictionary an image.
-        rest: seconds that belong to no image, such as those of a table of all.
+        images: Seconds of each stage, one dictionary for each image.
+        rest: Seconds of each stage outside of images, such as writing a table of all images.
     """
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Forget everything."""
+        """Reset all times."""
         self.images: list[dict[Stage, float]] = []
         self.rest: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self._current: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self._last = time.perf_counter()
 
     def skip(self) -> None:
-        """Forget the time since the last lap, which is no part of what is measured."""
+        """Discard the time since the last lap, which is not part of the measurement."""
         self._last = time.perf_counter()
 
     def lap(self, stage: Stage) -> None:
@@ -47,23 +47,23 @@ class StageClock:
         self._last = now
 
     def end_image(self) -> None:
-        """What was timed since the last image was the next one's."""
+        """Count the time since the last image as that of one image."""
         self.images.append(self._current)
         self._current = dict.fromkeys(STAGES, 0.0)
 
     def end(self) -> None:
-        """What was timed since the last image belongs to none."""
+        """Count the time since the last image as that of no image."""
         for stage, seconds in self._current.items():
             self.rest[stage] += seconds
         self._current = dict.fromkeys(STAGES, 0.0)
 
     def total(self, stage: Stage) -> float:
-        """Return the seconds of a stage."""
+        """Return the seconds of a stage, of all images and outside of them."""
         return sum(image[stage] for image in self.images) + self.rest[stage]
 
 
 def time_calls(network: Callable[[np.ndarray], np.ndarray], lap: Lap) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a network whose calls are a stage; what came before a call, cutting windows too, is preprocessing."""
+    """Return a network whose calls are a stage; the time before a call, such as cutting windows, is preprocessing."""
 
     def call(images: np.ndarray) -> np.ndarray:
         lap("preprocess")

@@ -99,7 +99,7 @@ def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
 
 def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     p = conclusion.predictions
-    truth, predicted = p.targets.astype(bool), p.chosen()
+    truth, predicted = p.targets.astype(bool), p.predicted_classes()
     names, true_names = join_names(predicted, p.classes), join_names(truth, p.classes)
     missed, added = (join_names(wrong, p.classes) for wrong in (truth & ~predicted, predicted & ~truth))
     return [

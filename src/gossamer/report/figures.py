@@ -179,7 +179,7 @@ def plot_decisions(predictions: Predictions) -> Figure:
 
 def _draw_confusion(axes: Axes, predictions: Predictions) -> None:
     truths = predictions.targets.astype(bool)
-    chosen = predictions.chosen()
+    chosen = predictions.predicted_classes()
     if (
         predictions.multi_label
     ):  # for each label: the share of images with it, and of those without it, that are given the label

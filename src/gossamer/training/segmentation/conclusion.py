@@ -146,7 +146,7 @@ def _choose_shown(
     model: SegmentationPredictor, dataset: SegmentationDataset, evaluation: SegmentationEvaluation
 ) -> list[ShownCase]:
     """Return the worst, median and best cases, each once."""
-    ranked = evaluation.ranked()
+    ranked = evaluation.rank_cases()
     count = max(1, min(SHOWN_CASES, len(ranked) // 3))
     middle = max(0, (len(ranked) - count) // 2)
     chosen = {"worst": ranked[:count], "median": ranked[middle : middle + count], "best": ranked[-count:][::-1]}
