@@ -53,7 +53,7 @@ def volume(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def test_predict_gives_what_the_weights_say(
+def test_predictions_follow_from_the_weights(
     chest: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = answer(capsys, "predict", str(chest), str(phantom / "images"), "--out", str(tmp_path / "p.csv"))
@@ -73,7 +73,7 @@ def test_predict_gives_what_the_weights_say(
     assert capsys.readouterr().out.splitlines()[1] == ",".join(table[7].values())
 
 
-def test_evaluate_measures_what_predict_says(
+def test_evaluate_measures_the_predictions_of_predict(
     chest: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = answer(capsys, "evaluate", str(chest), str(phantom), "--split", "all", "--out", str(tmp_path / "e.csv"))
@@ -90,8 +90,10 @@ def test_evaluate_measures_what_predict_says(
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(right, abs=1e-6)
 
 
-def test_masks_of_a_bundle(organs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Masks that predict writes are perfect in the eyes of evaluate."""
+def test_masks_of_a_bundle_are_perfect_for_evaluate(
+    organs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Masks written by predict are the ground truth of evaluate, which then finds no difference."""
     (tmp_path / "data" / "images").mkdir(parents=True)
     for number in range(4):
         values = np.random.default_rng(number).integers(0, 256, (45, 70 + number), dtype=np.uint8)
@@ -110,7 +112,9 @@ def test_masks_of_a_bundle(organs: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert len(rows(tmp_path / "c.csv")) == 8
 
 
-def test_volumes_go_on_behind_a_bad_one(organs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_volume_does_not_stop_the_others(
+    organs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in").mkdir()
     for number, name in enumerate("ac"):
         volume(tmp_path / "in" / f"{name}.nii.gz", number)
@@ -146,7 +150,7 @@ def save(path: Path, shape: tuple[int, ...], kind: str) -> Path:
 @pytest.mark.parametrize(("shape", "kind", "text"), [((20, 31, 3), "uint8", "channel"), ((20, 31), "uint16", "uint16")])
 @pytest.mark.parametrize("out", [[], ["--out", "NEW"]])
 @pytest.mark.parametrize("task", ["classify", "segment"])
-def test_an_image_that_does_not_fit_is_one_line_and_nothing_is_written(
+def test_an_unfit_image_is_refused_and_nothing_is_written(
     task: str,
     out: list[str],
     shape: tuple[int, ...],
@@ -174,7 +178,7 @@ def test_an_image_that_does_not_fit_is_one_line_and_nothing_is_written(
     assert new.parent.exists() == (task == "classify")
 
 
-def test_a_folder_goes_on_behind_an_image_that_does_not_fit(
+def test_an_unfit_image_does_not_stop_the_others(
     chest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -193,26 +197,28 @@ def test_a_folder_goes_on_behind_an_image_that_does_not_fit(
 def test_several_labels_without_thresholds_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = write_classifier(tmp_path / "bundle", multi_label=True)
     found = answer(capsys, "predict", str(bundle), str(save(tmp_path / "x.png", (20, 31), "uint8")))
-    assert [note["text"] for note in found["notes"]] == ["has no thresholds: a label is predicted above 0.5"]
+    (note,) = found["notes"]
+    assert note["code"] == "E-LABEL"
+    assert "0.5" in note["text"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "text"),
+    ("arguments", "status", "where"),
     [
-        (["predict", "ABSENT", "IMAGES"], 66, "there is no such folder"),
-        (["predict", "RUN", "IMAGES", "--engine", "onnxruntime"], 78, "is not a bundle"),
-        (["predict", "CHEST", "IMAGES", "--engine", "onnx"], 2, "--engine"),
-        (["predict", "CHEST", "IMAGES", "--threads", "0"], 78, "0 is less than 1"),
-        (["predict", "CHEST", "ABSENT"], 66, "no such file or folder"),
-        (["predict", "ORGANS", "IMAGES"], 78, "masks need a folder"),
-        (["evaluate", "CHEST", "DATA", "--tolerance", "2"], 78, "is an option of segmentation"),
-        (["evaluate", "ORGANS", "DATA"], 65, "has no masks"),
+        (["predict", "ABSENT", "IMAGES"], 66, "E-MISSING: ABSENT: "),
+        (["predict", "RUN", "IMAGES", "--engine", "onnxruntime"], 78, "E-CONFIG: --engine: "),
+        (["predict", "CHEST", "IMAGES", "--engine", "onnx"], 2, "usage: "),
+        (["predict", "CHEST", "IMAGES", "--threads", "0"], 78, "E-CONFIG: --threads: "),
+        (["predict", "CHEST", "ABSENT"], 66, "E-MISSING: ABSENT: "),
+        (["predict", "ORGANS", "IMAGES"], 78, "E-CONFIG: --out: "),
+        (["evaluate", "CHEST", "DATA", "--tolerance", "2"], 78, "E-CONFIG: --tolerance: "),
+        (["evaluate", "ORGANS", "DATA"], 65, "E-"),
     ],
 )
-def test_what_is_refused(
+def test_wrong_arguments_are_refused(
     arguments: list[str],
     status: int,
-    text: str,
+    where: str,
     chest: Path,
     organs: Path,
     phantom: Path,
@@ -226,4 +232,4 @@ def test_what_is_refused(
     capsys.readouterr()
     assert run([str(names.get(argument, argument)) for argument in arguments]) == status
     (line,) = capsys.readouterr().err.splitlines()
-    assert text in line
+    assert line.startswith(f"gossamer: {where.replace('ABSENT', str(tmp_path / 'absent'))}")

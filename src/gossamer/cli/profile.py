@@ -32,7 +32,9 @@ def profile(
     nothing, and the time of each stage is shown: reading, preprocessing, network, postprocessing and writing.
 
     Example: gossamer profile vit_small --attention sequence_norm --image-size 224x224
+
     Example: gossamer profile bundles/chest new-images/ --threads 2
+
     Example: gossamer profile vit_tiny --attention softmax --growth 64x64,128x128,256x256
 
     Args:

@@ -66,6 +66,7 @@ def quantize(
     command fails.
 
     Example: gossamer quantize runs/chest --out bundles/chest-int8 --max-drop 0.005
+
     Example: gossamer quantize bundles/chest --data chest/ --out bundles/chest-int8
 
     Args:

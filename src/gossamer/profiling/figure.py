@@ -17,19 +17,19 @@ FIGURE_LABELS: dict[str, str] = {
     "macs_closed_form": "Multiply-accumulates, closed form",
     "exponentials": "Exponentials",
     "pruned_queries": "Pruned query tokens (share)",
-    "macs_executed": "Multiply-accumulates without pruned tokens",
+    "macs_executed": "Multiply-accumulates after pruning",
     "latency_p50": "Latency, median",
     "latency_p95": "Latency, 95th percentile",
     "peak_memory": "Peak memory of the process",
     "forward_memory": "Memory of a forward pass",
-    "peak_memory_forecast": "Peak memory of the process, forecast",
-    "forward_memory_forecast": "Memory of a forward pass, forecast",
+    "peak_memory_forecast": "Peak memory of the process, estimated",
+    "forward_memory_forecast": "Memory of a forward pass, estimated",
     "energy": "Energy of a call",
     "energy_modelled": "Energy of a call, modelled",
     "train_step": "Training step, median",
     "train_memory": "Peak memory of a training process",
     "train_step_memory": "Memory of training",
-    "train_step_memory_forecast": "Memory of training, forecast",
+    "train_step_memory_forecast": "Memory of training, estimated",
 }
 """Label of each figure in tables and pages, in their order."""
 

@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from gossamer.evaluation.example_slice import ExampleSlice
 from gossamer.inference.manifest import Manifest
-from gossamer.profiling.figure import format_quantity
+from gossamer.profiling.figure import FIGURE_LABELS, format_quantity
 from gossamer.report import figures, overlays
 from gossamer.report.page import PageOrigin, render_page
 
-COST_ROWS = {"file": "File", "latency_p50": "Latency, median", "peak_memory": "Peak memory of the process"}
+COMPARED_COSTS = ("file", "latency_p50", "peak_memory")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class DemoPart:
         name, label = self.metric
         values = (self.quality.value, self.int8_metrics[name].value)
         rows: list[tuple[str, ...]] = [(f"{label}, test split", *(f"{value:.3f}" for value in values))]
-        for key, shown in COST_ROWS.items():
+        for key in COMPARED_COSTS:
             costs = [manifest.cost[key] for manifest in (self.float32, self.int8)]
-            rows.append((shown, *(format_quantity(cost["value"], cost["unit"]) for cost in costs)))
+            rows.append((FIGURE_LABELS[key], *(format_quantity(cost["value"], cost["unit"]) for cost in costs)))
         return rows
 
 

@@ -14,29 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gossamer import __version__
-from gossamer.profiling.figure import format_quantity
+from gossamer.profiling.figure import FIGURE_LABELS, format_quantity
 from gossamer.report import figures
 from gossamer.training.conclusion import Conclusion
 
-COST_ROWS = {
-    "parameters": "Parameters",
-    "weights": "Weights",
-    "macs": "Multiply-accumulates, counted",
-    "macs_closed_form": "Multiply-accumulates, closed form",
-    "exponentials": "Exponentials",
-    "pruned_queries": "Pruned query tokens (share)",
-    "macs_executed": "Multiply-accumulates after pruning",
-    "latency_p50": "Latency, median",
-    "latency_p95": "Latency, 95th percentile",
-    "peak_memory": "Peak memory of the process",
-    "forward_memory": "Memory of a forward pass",
-    "peak_memory_forecast": "Peak memory of the process, estimated",
-    "forward_memory_forecast": "Memory of a forward pass, estimated",
-    "train_step": "Training step, median",
-    "train_memory": "Peak memory of a training process",
-    "train_step_memory": "Memory of training",
-    "train_step_memory_forecast": "Memory of training, estimated",
-}
 MOST_NOTES = 20
 
 
@@ -120,7 +101,7 @@ def run_values(conclusion: Conclusion) -> dict[str, Any]:
         "c": c,
         "title": c.run.title,
         "data": show_path(c.run.data),
-        "cost": [(COST_ROWS[name], figure) for name, figure in c.profile.items()],
+        "cost": [(FIGURE_LABELS[name], figure) for name, figure in c.profile.items()],
         "curves": Markup(figures.to_svg(curves)),
         "most_notes": MOST_NOTES,
         "configuration": _configuration_text(c),
