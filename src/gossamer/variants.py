@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from dataclasses import dataclass
 from typing import Literal
 
 from gossamer.checks import require
+from gossamer.extension import is_reference, shorten_reference
 
 RuntimePrecision = Literal["torch", "float32", "int8"]
 """PyTorch in float32, and an exported bundle in float32 or int8."""
@@ -33,7 +35,23 @@ class Variant:
     @property
     def name(self) -> str:
         """Name for people, as tables show it."""
-        return self.model if self.attention is None else f"{self.model} with {self.attention}"
+        return self.model if self.attention is None else f"{self.model} with {self.mechanism_name}"
+
+    @property
+    def mechanism_name(self) -> str:
+        """Attention mechanism for people; a class of a user is named without the folders of its file."""
+        if self.attention is None:
+            return "no attention"
+        if not self.attention.lstrip().startswith("{"):
+            return shorten_reference(self.attention)
+        try:
+            data = dict(json.loads(self.attention))
+        except ValueError:
+            return self.attention
+        if not is_reference(str(data.get("name"))):
+            return self.attention
+        data.pop("sha256", None)
+        return json.dumps({**data, "name": shorten_reference(data["name"])})
 
     @property
     def key(self) -> str:

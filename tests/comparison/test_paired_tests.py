@@ -30,7 +30,7 @@ def masks(dice: np.ndarray) -> MeanScores:
     return MeanScores(ids, ids, dice, ~np.isnan(dice))
 
 
-def test_auroc_is_the_share_of_pairs_in_order_with_ties_counting_half() -> None:
+def test_auroc_is_the_share_of_ordered_pairs() -> None:
     scores = ranks(np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([0, 0, 1, 1, 0]))
     # Pairs: (0.4: above 0.1, ties 0.4, below 0.9), (0.8: above 0.1 and 0.4, below 0.9): 1.5 + 2 of 6.
     assert scores.value() == pytest.approx(3.5 / 6, abs=1e-15)
@@ -52,13 +52,13 @@ def test_many_equal_weights_do_not_overflow() -> None:
     assert ranks(outputs, truth).metric(np.ones((2, 600), np.uint8)) == pytest.approx(0.5)
 
 
-def test_a_class_without_positives_is_left_out_and_none_at_all_is_no_number() -> None:
+def test_class_without_positives_is_omitted() -> None:
     outputs, truth = np.array([[0.1, 0.3], [0.6, 0.2], [0.9, 0.4]]), np.array([[0, 0], [1, 0], [0, 0]])
     assert ranks(outputs, truth).value() == pytest.approx(0.5)
     assert math.isnan(ranks(outputs, np.zeros((3, 2))).value())
 
 
-def test_dice_is_the_mean_over_classes_of_the_means_over_the_cases_that_have_them() -> None:
+def test_dice_is_the_mean_over_classes_of_means_over_cases() -> None:
     scores = masks(np.array([[0.8, np.nan], [0.6, 0.5], [0.7, 0.9]]))
     assert scores.value() == pytest.approx((0.7 + 0.7) / 2)
     assert scores.metric(np.array([[2, 0, 1]]))[0] == pytest.approx(((0.8 * 2 + 0.7) / 3 + 0.9) / 2)
@@ -73,7 +73,7 @@ def test_whole_patients_are_drawn() -> None:
     assert draw_weights(["a", "a"]).shape == (0, 2)
 
 
-def test_the_interval_of_a_mean_over_seeds_is_that_of_the_mean_and_not_of_a_seed() -> None:
+def test_interval_of_a_mean_over_seeds() -> None:
     dice = np.linspace(0.2, 0.8, 31)[:, None]
     up, down = masks(dice), masks(1 - dice)  # what one seed does worse in a patient, the other does better
     weights = draw_weights(up.groups)
@@ -83,7 +83,7 @@ def test_the_interval_of_a_mean_over_seeds_is_that_of_the_mean_and_not_of_a_seed
     assert alone.high - alone.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
 
 
-def test_one_patient_alone_gives_no_interval() -> None:
+def test_single_patient_gives_no_interval() -> None:
     scores = ranks(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 1]), ["p", "p", "p"])
     estimate = average_over_seeds([scores], draw_weights(scores.groups))
     assert estimate.value == 1.0
@@ -105,7 +105,7 @@ def exact_p(ours: list[Scores], theirs: list[Scores]) -> float:
 
 
 @pytest.mark.parametrize("variant", ["masks", "ranks"])
-def test_the_drawn_permutations_come_near_all_of_them(variant: str) -> None:
+def test_drawn_permutations_approximate_all_of_them(variant: str) -> None:
     generator = np.random.default_rng(3)
     truth = np.array([0, 1, 1, 0, 1, 0, 0, 1])
 
@@ -119,7 +119,7 @@ def test_the_drawn_permutations_come_near_all_of_them(variant: str) -> None:
     assert found.estimate.value == pytest.approx(np.mean(found.seeds))
 
 
-def test_a_strictly_rising_map_of_the_probabilities_changes_no_p_value() -> None:
+def test_monotonic_map_of_probabilities_keeps_the_p_value() -> None:
     generator = np.random.default_rng(5)
     truth = generator.random(40) < 0.5
     ours, theirs = generator.random(40) + 0.3 * truth, generator.random(40) + 0.6 * truth
@@ -131,7 +131,7 @@ def test_a_strictly_rising_map_of_the_probabilities_changes_no_p_value() -> None
     assert plain.p < 1
 
 
-def test_a_network_against_itself_is_never_told_apart() -> None:
+def test_network_does_not_differ_from_itself() -> None:
     scores = masks(np.random.default_rng(2).random((17, 2)))
     found = estimate_difference([scores], [scores], draw_weights(scores.groups), test=True)
     assert (found.p, found.estimate.value, found.estimate.low <= 0 <= found.estimate.high) == (1.0, 0.0, True)

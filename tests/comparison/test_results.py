@@ -1,4 +1,4 @@
-"""What is read of a comparison's folder, finished or not, against figures by hand."""
+"""Results of a comparison's folder, finished or not, against figures computed by hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> CompareFolder:
     return CompareFolder(tmp_path / "comparison")
 
 
-def test_a_plan_comes_back_as_it_was(folder: CompareFolder) -> None:
+def test_plan_is_read_as_it_was_written(folder: CompareFolder) -> None:
     refused = (RefusedVariant(model="resnet_18", attention="kv", reason="has no attention"),)
     plan = create_plan(
         [variant("softmax"), variant(None, "resnet_18")], refused=refused, limits=CostLimits(latency_ms=5.0)
@@ -109,13 +109,13 @@ def test_means_differences_and_correction_over_seeds(folder: CompareFolder) -> N
     assert (results.comparisons, results.samples, results.groups, results.trivial) == (2, 10, 7, 0.5)
 
 
-def test_a_comparison_cut_short_says_only_what_is_there(folder: CompareFolder) -> None:
+def test_unfinished_comparison_has_results_of_what_is_done(folder: CompareFolder) -> None:
     variants = [variant("softmax"), variant("kv"), variant("sima"), variant("local")]
     plan = create_plan(variants, seeds=(0, 1))
     values = [train(folder, Trial(variant=variants[0], seed=seed), 1.5, "export") for seed in (0, 1)]
     second = train(folder, Trial(variant=variants[1], seed=1), 0.5)
     write_states(folder, Trial(variant=variants[2], seed=0), failed="train: the loss is no number")
-    folder.run_path(Trial(variant=variants[3], seed=0)).mkdir(parents=True)  # begun, and killed before it ended
+    folder.run_path(Trial(variant=variants[3], seed=0)).mkdir(parents=True)  # started, and killed before it ended
     results = collect_results(folder, plan)
     softmax, kv, sima, local = results.variants
     assert softmax.quality is not None
@@ -132,13 +132,13 @@ def test_a_comparison_cut_short_says_only_what_is_there(folder: CompareFolder) -
     assert not results.complete
 
 
-def test_nothing_at_all_is_no_error(folder: CompareFolder) -> None:
+def test_empty_folder_has_no_results(folder: CompareFolder) -> None:
     results = collect_results(folder, create_plan([variant("softmax")]))
     assert results.trivial is None
     assert results.variants[0].state == "0 of 2 done"
 
 
-def test_what_was_evaluated_on_other_cases_is_not_compared(folder: CompareFolder) -> None:
+def test_trial_on_other_cases_is_not_compared(folder: CompareFolder) -> None:
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(0,))
     train(folder, plan.trials[0], 1.0)
     scores = scores_of(3, 1.0)[:8]
@@ -150,7 +150,7 @@ def test_what_was_evaluated_on_other_cases_is_not_compared(folder: CompareFolder
 
 
 @pytest.mark.parametrize("damage", ["table", "summary", "value"])
-def test_a_trial_that_cannot_be_read_has_failed_and_the_others_stand(folder: CompareFolder, damage: str) -> None:
+def test_unreadable_trial_has_failed_and_others_remain(folder: CompareFolder, damage: str) -> None:
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(0,))
     for trial in plan.trials:
         train(folder, trial, 1.0)
@@ -168,7 +168,7 @@ def test_a_trial_that_cannot_be_read_has_failed_and_the_others_stand(folder: Com
     assert (kv.trials[0].failed or "").startswith("cannot be read")
 
 
-def test_the_drop_of_8_bits_is_that_of_the_test_split_averaged_over_seeds(folder: CompareFolder) -> None:
+def test_loss_by_int8_is_averaged_over_seeds(folder: CompareFolder) -> None:
     plan = create_plan([variant("softmax")], seeds=(0, 1))
     for trial, drop in zip(plan.trials, [(0.01, 0.0, 0.02), (0.03, -0.02, 0.08)], strict=True):
         train(folder, trial, 1.0, "export", "quantize")
@@ -181,7 +181,7 @@ def test_the_drop_of_8_bits_is_that_of_the_test_split_averaged_over_seeds(folder
     assert softmax.state == "done"
 
 
-def test_what_was_not_asked_for_has_no_line(folder: CompareFolder) -> None:
+def test_precisions_that_were_not_requested_have_no_line(folder: CompareFolder) -> None:
     plan = create_plan(
         [variant("softmax"), variant("kv")], seeds=(0, 1), precisions=("torch", "float32"), bundle_seeds=(0,)
     )
@@ -194,7 +194,7 @@ def test_what_was_not_asked_for_has_no_line(folder: CompareFolder) -> None:
     ]  # fmt: skip
 
 
-def test_a_run_that_is_gone_waits_and_takes_its_bundles_along(folder: CompareFolder) -> None:
+def test_lost_run_invalidates_its_bundles(folder: CompareFolder) -> None:
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(0,))
     for trial in plan.trials:
         train(folder, trial, 1.0, "export", "quantize")
@@ -207,7 +207,7 @@ def test_a_run_that_is_gone_waits_and_takes_its_bundles_along(folder: CompareFol
 
 
 @pytest.mark.parametrize(("patient", "note"), [("a", "no intervals and no tests"), ("b", "intervals are wide")])
-def test_few_patients_are_said(folder: CompareFolder, patient: str, note: str) -> None:
+def test_few_patients_are_noted(folder: CompareFolder, patient: str, note: str) -> None:
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(0,))
     for trial, strength in zip(plan.trials, (1.0, 0.4), strict=True):
         scores = scores_of(4, strength)
@@ -221,7 +221,7 @@ def test_few_patients_are_said(folder: CompareFolder, patient: str, note: str) -
     assert (versus.p is None) == (versus.p_holm is None) == (results.comparisons == 0) == (patient == "a")
 
 
-def test_masks_are_compared_by_dice_with_undefined_classes_left_out(folder: CompareFolder) -> None:
+def test_masks_are_compared_by_dice_of_defined_classes(folder: CompareFolder) -> None:
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(0,), task="segment", classes=("organ", "tumour"))
     dice = np.array([[0.9, 0.5], [0.8, math.nan], [0.7, 0.7]])
     for trial, shift in zip(plan.trials, (0.0, 0.1), strict=True):
@@ -236,7 +236,7 @@ def test_masks_are_compared_by_dice_with_undefined_classes_left_out(folder: Comp
     assert any("validation split" in note for note in results.notes)
 
 
-def test_costs_and_exponents_come_from_what_was_measured(folder: CompareFolder) -> None:
+def test_costs_and_exponents_come_from_measurements(folder: CompareFolder) -> None:
     plan = create_plan([variant("softmax")], seeds=(0,))
     folder.costs_path(variant("softmax")).parent.mkdir(parents=True)
     write_json(folder.costs_path(variant("softmax")), create_costs({"torch": 8.0, "float32": 4.0}).to_json())
@@ -246,7 +246,7 @@ def test_costs_and_exponents_come_from_what_was_measured(folder: CompareFolder) 
     assert softmax.exponents() == pytest.approx({"macs": 1.2, "latency": 1.0})
 
 
-def test_the_table_has_a_line_a_trial_and_precision_and_says_why_a_figure_is_missing(folder: CompareFolder) -> None:
+def test_table_has_a_line_for_each_trial_and_precision(folder: CompareFolder) -> None:
     refused = (RefusedVariant(model="resnet_18", attention="kv", reason="has no attention, and a comma"),)
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(4,), refused=refused)
     value = train(folder, plan.trials[0], 1.0, "export")

@@ -1,4 +1,4 @@
-"""Stages in processes of their own: how they end, and that none outlives its comparison."""
+"""Processes of stages: how they end, and that none outlives its comparison."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_status_output_arguments_and_threads(module: Callable[[str], str], tmp_path: Path) -> None:
+def test_status_output_arguments_and_threads_of_a_process(module: Callable[[str], str], tmp_path: Path) -> None:
     name = module("import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS']); sys.exit(65)")
     log = tmp_path / "log"
     assert StageProcesses(3).run(name, ["a", "b c"], log) == 65
@@ -51,9 +51,7 @@ def test_status_output_arguments_and_threads(module: Callable[[str], str], tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_stage_and_is_handed_on(
-    module: Callable[[str], str], tmp_path: Path, number: signal.Signals
-) -> None:
+def test_signal_is_forwarded_and_raised(module: Callable[[str], str], tmp_path: Path, number: signal.Signals) -> None:
     log, children = tmp_path / "log", StageProcesses(1)
     watcher = threading.Thread(
         target=lambda: (until(lambda: log.exists() and "here" in log.read_text()), os.kill(os.getpid(), number))
@@ -70,7 +68,7 @@ def test_a_signal_ends_the_stage_and_is_handed_on(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not tell of a parent's death")
-def test_a_stage_does_not_outlive_its_comparison(module: Callable[[str], str], tmp_path: Path) -> None:
+def test_stage_does_not_outlive_its_comparison(module: Callable[[str], str], tmp_path: Path) -> None:
     name, log = module(SLEEPER + "\n"), tmp_path / "log"
     text = (
         "from pathlib import Path; from gossamer.comparison.worker import StageProcesses\n"
@@ -91,13 +89,14 @@ def test_two_comparisons_do_not_share_a_folder(tmp_path: Path, monkeypatch: pyte
     with (tmp_path / "lock").open("a") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         with (
-            pytest.raises(GossamerError, match="another comparison works in this folder"),
+            pytest.raises(GossamerError) as error,
             lock_file(tmp_path / "lock"),
         ):
             pass
+    assert error.value.code is ErrorCode.BUSY
 
 
-def test_a_folder_stays_only_where_a_plan_came_into_it(tmp_path: Path) -> None:
+def test_folder_without_a_plan_is_removed(tmp_path: Path) -> None:
     folder = CompareFolder(tmp_path / "deep" / "out")
     with lock_folder(folder):
         assert [path.name for path in folder.path.iterdir()] == [".lock"]
@@ -109,17 +108,18 @@ def test_a_folder_stays_only_where_a_plan_came_into_it(tmp_path: Path) -> None:
     assert folder.plan_path.exists()
 
 
-def test_another_comparison_that_is_planned_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_comparison_keeps_the_lock_of_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "LOCK_WAIT_S", 0.1)
     folder = CompareFolder(tmp_path / "out")
     with lock_folder(folder):
-        with pytest.raises(GossamerError, match="another comparison works"), lock_folder(folder):
+        with pytest.raises(GossamerError) as error, lock_folder(folder):
             pass
+        assert error.value.code is ErrorCode.BUSY
         assert (folder.path / ".lock").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder where nobody can make one")
-def test_a_place_where_nothing_can_be_made_is_an_output_at_fault() -> None:
-    with pytest.raises(GossamerError, match="give another --out") as error, lock_folder(CompareFolder(Path("/proc/x"))):
+def test_folder_that_cannot_be_created_is_an_output_error() -> None:
+    with pytest.raises(GossamerError) as error, lock_folder(CompareFolder(Path("/proc/x"))):
         pass
     assert error.value.code is ErrorCode.OUTPUT

@@ -174,7 +174,7 @@ def test_promising_candidates_are_measured_until_the_time_ends(monkeypatch: pyte
     assert not any(row.certain for row in found.rows)
 
 
-def test_candidates_of_pictures(phantom: Path) -> None:
+def test_candidates_for_classification(phantom: Path) -> None:
     dataset = open_dataset(phantom, seed=0)
     found, refused = list_candidates(dataset, models=["vit_nano", "sadnn_classifier_small"])
     variants = {(one.variant.model, one.variant.attention) for one in found}
@@ -196,7 +196,7 @@ def test_candidates_of_pictures(phantom: Path) -> None:
     assert (error.value.code, error.value.where) == (ErrorCode.CONFIG, "vit_nano")
 
 
-def test_candidates_of_volumes(tmp_path: Path) -> None:
+def test_candidates_for_volumes(tmp_path: Path) -> None:
     dataset = open_dataset(write_abdomen(tmp_path / "abdomen", cases=7, days=1, slices=4, size=(30, 44)), seed=0)
     found, _ = list_candidates(dataset, models=["cvt_small"], attention=["softmax"])
     windows = {one.image_size: one.windows for one in found}
@@ -208,7 +208,7 @@ def test_candidates_of_volumes(tmp_path: Path) -> None:
     assert {one.network.in_channels for one in found} == {3}
 
 
-def test_a_network_is_measured_in_every_precision() -> None:
+def test_network_is_measured_in_every_precision() -> None:
     network = ViTConfig(image_size=(16, 24), in_channels=2, patch_size=8, dim=32, depth=1, num_heads=2, num_classes=3)
     candidate = ModelCandidate(variant=Variant(model="vit_nano", attention="softmax"), network=network)
     found = measure_candidate(candidate, engines=["onnxruntime"], threads=1, seconds=0.1)
@@ -231,7 +231,7 @@ def test_no_graph_is_made_of_a_hopeless_network(monkeypatch: pytest.MonkeyPatch)
     assert found[0].peak_memory.how == "unavailable"
 
 
-def test_engines() -> None:
+def test_installed_engines_are_found() -> None:
     assert "onnxruntime" in find_engines()
     assert find_engines(["onnxruntime"]) == ["onnxruntime"]
     with pytest.raises(GossamerError) as error:

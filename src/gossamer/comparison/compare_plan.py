@@ -119,6 +119,7 @@ class ComparePlan:
         notes: Sentences about the choice of variants and the size of the data.
         machine: Description of the computer.
         command: Command line that starts or resumes the comparison.
+        mechanism_hashes: SHA-256 of the file of each mechanism that a user defined, by its text in the request.
 
     Raises:
         GossamerError: ``E-CONFIG`` for a plan without variants, or with two of one name.
@@ -133,6 +134,7 @@ class ComparePlan:
     notes: tuple[str, ...] = ()
     machine: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    mechanism_hashes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = [variant.key for variant in self.variants]
@@ -165,7 +167,7 @@ class ComparePlan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as ``plan.json`` holds it."""
         request = self.request
-        options = {
+        options: dict[str, Any] = {
             "asked": config.to_json(request),
             "fingerprint": self.data.fingerprint,
             "image_size": list(self.training.image_size),
@@ -177,6 +179,10 @@ class ComparePlan:
             "notes": list(self.notes),
             "forecast": config.to_json(self.forecasts),
         }
+        if self.data.contents is not None:
+            options["contents"] = self.data.contents
+        if self.mechanism_hashes:
+            options["mechanism_hashes"] = self.mechanism_hashes
         return {
             "data": self.data.source,
             "task": self.data.task,
@@ -190,7 +196,7 @@ class ComparePlan:
             "threads": request.threads,
             "machine": self.machine,
             "command": self.command,
-            "options": options if self.data.contents is None else {**options, "contents": self.data.contents},
+            "options": options,
         }
 
 
@@ -209,6 +215,7 @@ class _StoredOptions:
     notes: tuple[str, ...]
     forecast: dict[str, TrainingForecast]
     contents: str | None = None
+    mechanism_hashes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,4 +286,5 @@ def _restore_plan(stored: _StoredPlan) -> ComparePlan:
         notes=options.notes,
         machine=stored.machine,
         command=stored.command,
+        mechanism_hashes=options.mechanism_hashes,
     )

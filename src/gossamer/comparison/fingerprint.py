@@ -10,6 +10,8 @@ from gossamer.comparison.compare_plan import ComparePlan
 from gossamer.comparison.request import CompareRequest
 from gossamer.data import Dataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.extension import find_origin
+from gossamer.nn.attention import MECHANISMS, attention_config
 
 
 def hash_contents(dataset: Dataset) -> str:
@@ -30,6 +32,20 @@ def hash_contents(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def hash_mechanisms(request: CompareRequest) -> dict[str, str]:
+    """Return the SHA-256 of the file of each requested mechanism that a user defined.
+
+    Args:
+        request: Options of the comparison.
+
+    Raises:
+        GossamerError: A mechanism cannot be loaded.
+    """
+    classes = {text: type(attention_config(text)) for text in request.attention}
+    own = {text: each for text, each in classes.items() if each not in MECHANISMS.values()}
+    return {text: find_origin(each).sha256 for text, each in own.items()}
+
+
 def start_plan(plan: ComparePlan) -> ComparePlan:
     """Return a plan with the hash of its data's pixels, all of which are read once."""
     contents = hash_contents(open_dataset(Path(plan.data.source), seed=0))
@@ -46,14 +62,17 @@ def resume_plan(plan: ComparePlan, request: CompareRequest, command: str, folder
         folder: Folder of the comparison.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for another changed option, ``E-INTEGRITY`` for other data, ``E-SECURITY`` for a
-            mechanism in the plan that was not requested.
+        GossamerError: ``E-CONFIG`` for another changed option, ``E-INTEGRITY`` for other data or a changed mechanism,
+            ``E-SECURITY`` for a mechanism in the plan that was not requested.
     """
     request.require_same(plan.request, folder)
     for variant in plan.variants:
         if variant.attention is not None and variant.attention not in request.attention:
             problem = f"plan.json holds the mechanism {variant.attention}, which was not requested"
             raise GossamerError(ErrorCode.SECURITY, folder, problem, "use another out")
+    if hash_mechanisms(request) != plan.mechanism_hashes:
+        problem = "the file of a mechanism has changed since the comparison was started"
+        raise GossamerError(ErrorCode.INTEGRITY, folder, problem, "restore the file, or use another out")
     require_same_data(plan, request.data)
     return dataclasses.replace(
         plan, request=request, data=dataclasses.replace(plan.data, source=request.data), command=command

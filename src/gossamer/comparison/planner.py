@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossamer.comparison.compare_plan import ComparePlan, DataSummary, RefusedVariant, TrainingSummary
+from gossamer.comparison.fingerprint import hash_mechanisms
 from gossamer.comparison.folder import BASELINE
 from gossamer.comparison.forecast import TimedSteps, time_training_steps
 from gossamer.comparison.paired_tests import name_unit, note_few_patients
@@ -87,6 +88,7 @@ def make_plan(request: CompareRequest, *, command: str = "", progress: Progress 
         notes=(*_missing_baseline_notes(request, runs), *_few_patients_notes(dataset)),
         machine=describe_machine(),
         command=command,
+        mechanism_hashes=hash_mechanisms(request),
     )
 
 

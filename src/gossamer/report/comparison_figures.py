@@ -65,7 +65,7 @@ def short_names(variants: Sequence[Variant]) -> dict[Variant, str]:
     one = len({variant.model for variant in variants if variant.attention is not None}) == 1
     named = {}
     for variant in variants:
-        mechanism = variant.attention
+        mechanism = None if variant.attention is None else variant.mechanism_name
         if mechanism is not None and mechanism.lstrip().startswith("{"):
             mechanism = f"{json.loads(mechanism).get('name', '')}…"
         named[variant] = variant.model if mechanism is None else mechanism if one else f"{variant.model} {mechanism}"
