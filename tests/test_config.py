@@ -45,7 +45,7 @@ def test_what_is_written_is_read() -> None:
             f"here: part.count '{'x' * 56}...: Input should be a valid integer, unable to parse string as an integer; "
             "correct the value",
         ),
-        (3, "here: holds int, a mapping is wanted; see the docs"),
+        (3, "here: expected a mapping, got int; write keys and values"),
     ],
 )
 def test_a_fault_is_named_with_the_value_that_was_met(values: Any, text: str) -> None:

@@ -99,7 +99,7 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"x": [None, 1.5, [None]]}
     assert replace_nonfinite((1, "a")) == [1, "a"]
     (tmp_path / "b.json").write_text("{")
-    with pytest.raises(GossamerError, match="not JSON"):
+    with pytest.raises(GossamerError, match="E-FORMAT"):
         read_json(tmp_path / "b.json")
 
 

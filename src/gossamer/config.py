@@ -1,8 +1,8 @@
 """Frozen dataclasses to JSON and back.
 
 A configuration is a value: keyword-only, frozen, and checked when it is made. Where a field may hold one of several
-classes (the attention of a network, the steps of a preprocessing), each class carries a ``name``, which is written
-beside its fields and looked up again in the table of its package.
+classes (the attention of a network, the steps of a preprocessing), each class has a ``name``, which is written with its
+fields and looked up in the table of its package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gossamer.errors import ErrorCode, GossamerError
 Config = TypeVar("Config")
 
 _LONGEST = 60
-"""Characters of a value in a message."""
+"""Largest number of characters of a value in a message."""
 
 
 def to_json(config: Any) -> Any:
@@ -45,9 +45,9 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
     """Return the dataclass that ``data`` describes.
 
     Args:
-        cls: the dataclass to make.
-        data: JSON values, one per field; fields that are left out take their default.
-        where: what is being read, for the error.
+        cls: Dataclass to make.
+        data: JSON values of the fields; missing fields get their defaults.
+        where: Source of the data, for the error.
 
     Raises:
         GossamerError: ``E-CONFIG``, naming the key that is unknown, missing or of the wrong type.
@@ -56,7 +56,7 @@ def from_json(cls: type[Config], data: Any, where: str) -> Config:
 
     if not isinstance(data, Mapping):
         raise GossamerError(
-            ErrorCode.CONFIG, where, f"holds {type(data).__name__}, a mapping is wanted", "see the docs"
+            ErrorCode.CONFIG, where, f"expected a mapping, got {type(data).__name__}", "write keys and values"
         )
     data = {key: value for key, value in data.items() if key != "name"}
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def find_entry(table: Mapping[str, Config], name: object, what: str) -> Config:
     """Return ``table[name]``.
 
     Raises:
-        GossamerError: ``E-CONFIG``, with the nearest name that the table has.
+        GossamerError: ``E-CONFIG``, with the nearest names of the table.
     """
     if not isinstance(name, str) or name not in table:
         raise GossamerError(ErrorCode.CONFIG, what, f"there is no {what} {name!r}", suggest_nearest(str(name), table))
@@ -82,31 +82,31 @@ def find_entry(table: Mapping[str, Config], name: object, what: str) -> Config:
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:
-    """Return the remedy for a misspelt word: the nearest right ones, or all of them."""
+    """Return the remedy for a misspelt word: the nearest known ones, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
 
 
 def _describe_fault(cls: type, fault: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what a fault that pydantic found is, in short, and its remedy."""
+    """Return a fault that pydantic found in a short sentence, and its remedy."""
     key = ".".join(str(part) for part in fault["loc"]) or cls.__name__
     if fault["type"] == "missing":
         return f"{key} is missing", "add it"
-    met = f"{key} {_shorten_value(fault['input'])}"
+    given = f"{key} {_shorten_value(fault['input'])}"
     if fault["type"] == "literal_error":
         return (
-            f"{met} is not known",
+            f"{given} is not known",
             f"use one of {fault['ctx']['expected'].replace(' or ', ', ').replace(chr(39), '')}",
         )
-    # Of a part of a field, the type of the whole says little.
+    # For a part of a field, the type of the whole field says little.
     annotation = next((field.type for field in dataclasses.fields(cls) if fault["loc"] == (field.name,)), None)
     remedy = f"give {annotation}" if isinstance(annotation, str) else "correct the value"
-    return f"{met}: {fault['msg']}", remedy
+    return f"{given}: {fault['msg']}", remedy
 
 
 def _shorten_value(value: object) -> str:
-    """Return ``value`` as it is written in Python, its end left out where it is long."""
+    """Return ``value`` as Python code, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 

@@ -1,7 +1,7 @@
-"""Writing that is all or nothing, and reading that happens once.
+"""Writing of files, all or nothing, and reading of whole files.
 
-Every file that Gossamer writes goes to a temporary name in the same folder, is flushed to the disk and then
-renamed, so that a crash, a full disk or a killed process leaves the old file or the new one, never half of one.
+Every file is written to a temporary name in the same folder, flushed to the disk and then renamed, so that a crash, a
+full disk or a killed process leaves the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gossamer.errors import ErrorCode, GossamerError, from_os_error
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
+    """Yield a temporary path next to ``path`` that becomes ``path`` when the block ends without an error.
 
     The temporary file is flushed to the disk before the rename and the folder after it. If the block raises, the
     temporary file is removed and ``path`` is untouched.
 
     Raises:
-        GossamerError: ``E-OUTPUT`` when its folder is not there; ``E-NOSPACE`` or ``E-OUTPUT``, when the system refuses
-            to write.
+        GossamerError: ``E-OUTPUT`` for a folder that does not exist; ``E-NOSPACE`` or ``E-OUTPUT`` if the system cannot
+            write.
     """
     path = Path(path)
     require_place(path)
@@ -51,15 +51,15 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that becomes ``path`` when the block ends well.
+    """Yield a temporary folder next to ``path`` that becomes ``path`` when the block ends without an error.
 
-    If the block raises, the temporary folder is removed, and so are folders above it that were not there before.
+    If the block raises, the temporary folder is removed, and so are the folders above it that were created.
 
     Args:
-        path: a folder that does not exist, or is empty.
+        path: Folder that does not exist, or is empty.
 
     Raises:
-        GossamerError: ``E-OUTPUT`` when there is something already, or the system refuses; ``E-NOSPACE``.
+        GossamerError: ``E-OUTPUT`` for a folder that is not empty, or if the system cannot write; ``E-NOSPACE``.
     """
     path = Path(path)
     require_free_folder(path)
@@ -98,14 +98,14 @@ def require_free_folder(path: Path) -> None:
 
 
 def require_place(path: Path, *, parents: bool = False) -> None:
-    """Raise unless ``path`` lies in a folder.
+    """Raise unless a file or folder can be created at ``path``.
 
     Args:
-        path: of what shall be written.
-        parents: whether folders above it are made where they are missing.
+        path: Path to write.
+        parents: Whether missing folders above it will be created (default: False).
 
     Raises:
-        GossamerError: ``E-OUTPUT``, naming what is missing above it or is a file.
+        GossamerError: ``E-OUTPUT``, naming the folder above it that is missing or is a file.
     """
     above = Path(path).absolute().parents
     try:
@@ -115,10 +115,12 @@ def require_place(path: Path, *, parents: bool = False) -> None:
         raise from_os_error(error, path) from error
     if not found:
         problem = f"{above[nearest]} is a file, not a folder"
-        raise GossamerError(ErrorCode.OUTPUT, path, problem, "give another --out")
+        raise GossamerError(ErrorCode.OUTPUT, path, problem, "choose another path")
     if nearest and not parents:
         problem = f"there is no folder {above[nearest - 1]}"
-        raise GossamerError(ErrorCode.OUTPUT, path, problem, f"make it with mkdir -p {above[0]}, or give another --out")
+        raise GossamerError(
+            ErrorCode.OUTPUT, path, problem, f"create it with mkdir -p {above[0]}, or choose another path"
+        )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -141,15 +143,17 @@ def read_bytes(path: Path) -> bytes:
     """Return the whole content of ``path``, read once.
 
     Raises:
-        GossamerError: ``E-MISSING`` when it is not there, ``E-FORMAT`` when it is a folder.
+        GossamerError: ``E-MISSING`` for a path that does not exist, ``E-FORMAT`` for a folder.
     """
     path = Path(path)
     if path.is_dir():
-        raise GossamerError(ErrorCode.FORMAT, path, "is a folder, a file is wanted", "name a file inside it")
+        raise GossamerError(ErrorCode.FORMAT, path, "is a folder, not a file", "name a file inside it")
     try:
         return path.read_bytes()
     except PermissionError as error:
-        raise GossamerError(ErrorCode.MISSING, path, "may not be read", "check the owner and the rights") from error
+        raise GossamerError(
+            ErrorCode.MISSING, path, "may not be read", "check the owner and the permissions"
+        ) from error
     except OSError as error:
         raise from_os_error(error, path) from error
 
@@ -158,12 +162,14 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        GossamerError: ``E-MISSING`` when it is not there, ``E-FORMAT`` when it is not JSON.
+        GossamerError: ``E-MISSING`` for a path that does not exist, ``E-FORMAT`` for other content than JSON.
     """
     try:
         return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
-        raise GossamerError(ErrorCode.FORMAT, path, f"is not JSON ({error})", "restore the file from a copy") from error
+        raise GossamerError(
+            ErrorCode.FORMAT, path, f"is not valid JSON ({error})", "restore the file from a backup"
+        ) from error
 
 
 def sha256_hexdigest(data: bytes) -> str:
@@ -172,7 +178,7 @@ def sha256_hexdigest(data: bytes) -> str:
 
 
 def replace_nonfinite(value: Any) -> Any:
-    """Return ``value`` with every float that JSON cannot hold replaced by ``None``, at any depth."""
+    """Return ``value`` with None in place of every float that JSON cannot hold, at any depth."""
     if isinstance(value, dict):
         return {key: replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -183,9 +189,9 @@ def replace_nonfinite(value: Any) -> Any:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Ask the system to put a file, or the names in a folder, on the disk."""
+    """Write a file, or the names in a folder, from the cache of the system to the disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open a folder; its rename is durable by itself
+        return  # Windows cannot open a folder, and its rename is durable
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)

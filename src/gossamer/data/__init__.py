@@ -1,4 +1,7 @@
-"""Images, never networks: reading, checking, splitting and preparing data with numpy alone."""
+"""Images and their labels: reading, checking, splitting and preparing data with numpy alone.
+
+Owns everything between files and arrays. Does not own networks; nothing here imports torch.
+"""
 
 from gossamer.data.checking.check import check_dataset
 from gossamer.data.classification import ClassificationDataset

@@ -1,4 +1,4 @@
-"""A labelled data set as a value: its samples and classes, and how to read a sample's pixels."""
+"""A labelled data set as a value: samples, classes, splits, and the common base of both tasks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Sample:
     """One labelled image.
 
     Attributes:
-        id: unique within the data set and stable: a path relative to it, or ``split/number`` within an archive.
-        labels: indices of its classes: exactly one, or any number where the data set is multi-label.
+        id: Identifier, unique in the data set and stable: a relative path, or ``split/number`` in an archive.
+        labels: Indices of its classes: exactly one, or any number in a multi-label data set.
         split: ``train``, ``val`` or ``test``.
-        patient: whom it shows, or None where the data do not say.
+        patient: Identifier of the patient, or None where it is unknown.
     """
 
     id: str
@@ -35,12 +35,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads samples whose ids are paths relative to ``root``."""
+    """Reader of samples whose ids are paths.
+
+    Attributes:
+        root: Folder that the paths are relative to.
+    """
 
     root: Path
 
     def __call__(self, sample: Sample) -> Image:
-        """Return the pixels of ``sample``."""
+        """Return the image of ``sample``."""
         return read_picture(self.root / sample.id)
 
 
@@ -91,19 +95,20 @@ class Dataset(ABC):
         """Return the samples of one split.
 
         Raises:
-            GossamerError: ``E-MISSING`` when the split holds none.
+            GossamerError: ``E-MISSING`` for a split without samples.
         """
         samples = tuple(sample for sample in self.samples if sample.split == name)
         if not samples:
-            held = ", ".join(split for split in SPLITS if any(sample.split == split for sample in self.samples))
-            raise GossamerError(ErrorCode.MISSING, self.source, f"has no {name} split", f"it has: {held or 'none'}")
+            present = ", ".join(split for split in SPLITS if any(sample.split == split for sample in self.samples))
+            remedy = f"use one of its splits: {present or 'none'}"
+            raise GossamerError(ErrorCode.MISSING, self.source, f"has no {name} split", remedy)
         return samples
 
     def require_faultless(self) -> None:
-        """Raise the first fault, with the number of others, where there is one.
+        """Raise the first fault, with the number of others, if there is one.
 
         Raises:
-            GossamerError: the fault.
+            GossamerError: The fault.
         """
         if self.faults:
             first, others = self.faults[0], len(self.faults) - 1
@@ -111,13 +116,13 @@ class Dataset(ABC):
             raise GossamerError(first.code, first.where, first.problem, remedy)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the classes and of every sample's id, labels, split and patient (not of its pixels)."""
+        """Return the SHA-256 of the classes and of the id, labels, split and patient of every sample, not of pixels."""
         lines = [repr((s.id, s.labels, s.split, s.patient)) for s in self.samples]
         return sha256_hexdigest("\n".join([repr(self.classes), *lines]).encode())
 
 
 def shared_patients(samples: tuple[Sample, ...]) -> dict[str, tuple[str, ...]]:
-    """Return the patients who have samples in more than one split, each with those splits."""
+    """Return the patients with samples in more than one split, each with these splits."""
     seen: dict[str, set[str]] = {}
     for sample in samples:
         if sample.patient is not None:
@@ -130,7 +135,7 @@ def shared_patients(samples: tuple[Sample, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def patient_faults(source: str, samples: tuple[Sample, ...]) -> tuple[GossamerError, ...]:
-    """Return a fault for every patient who has samples in more than one split."""
+    """Return a fault for every patient with samples in more than one split."""
     return tuple(
         GossamerError(
             ErrorCode.LABEL,

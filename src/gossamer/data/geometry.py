@@ -1,4 +1,4 @@
-"""Where pixels lie in millimetres, and how a grid of one size maps onto a grid of another."""
+"""Places of pixels in millimetres, and the mapping of a grid onto one of another size."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Axes whose angle is further than this from a right one are sheared: no spacing describes their grid.
+# Axes whose angle differs more from 90 degrees are sheared: no spacing describes their grid.
 MAX_SHEAR_DEGREES = 1.0
-MOST_LENGTH = 1e30  # in any unit: what is longer is damage, and its square may be no number
+MOST_LENGTH = 1e30  # in any unit: anything longer is damage, and its square may overflow
 
 Affine = tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Where a volume lies in space, and how its memory order came from the stored one.
+    """Place of a volume in space, and the relation of its memory order to the stored order.
 
     Memory order is ``(slices, rows, columns)``. Where the orientation is known, slices run towards superior, rows
     towards anterior and columns towards right, as closely as whole axes can: axes are exchanged and mirrored, never
-    interpolated. Stored order is the file's own, ``(i, j, k)``, whose first index runs fastest.
+    interpolated. Stored order is that of the file, ``(i, j, k)``, whose first index runs fastest.
 
     Attributes:
-        affine: 4x4 as stored: ``(i, j, k, 1)`` to a place ``(right, anterior, superior, 1)``, in the stored unit.
-        stored_shape: sizes along ``i``, ``j`` and ``k``.
-        axes: the stored axis that runs along slices, rows and columns.
-        flips: whether memory runs against the stored index along slices, rows and columns.
-        oriented: whether the file says which way the axes point.
-        unit_mm: length of the stored unit, in mm.
+        affine: Stored 4x4 matrix from ``(i, j, k, 1)`` to ``(right, anterior, superior, 1)`` in the stored unit.
+        stored_shape: Sizes along ``i``, ``j`` and ``k``.
+        axes: Stored axes that run along slices, rows and columns (default: ``k``, ``j``, ``i``).
+        flips: Whether memory runs against the stored index along slices, rows and columns (default: no).
+        oriented: Whether the file states the directions of the axes (default: True).
+        unit_mm: Length of the stored unit in mm (default: 1).
     """
 
     affine: Affine
@@ -80,10 +80,10 @@ class Geometry:
         return place
 
     def difference(self, other: Geometry) -> str | None:
-        """Say in what the grid of ``other`` differs, or return None where it is the same.
+        """Return how the grid of ``other`` differs, in words, or None where it is the same.
 
-        The same means: equal shapes in memory order, and no corner further from its twin than a tenth of the smallest
-        spacing. The order in which the voxels are stored may differ.
+        Grids are the same if their shapes in memory order are equal and no two corresponding corners are further apart
+        than a tenth of the smallest spacing. The stored order of the voxels may differ.
         """
         if self.memory_shape != other.memory_shape:
             shapes = ["x".join(map(str, grid.memory_shape)) for grid in (self, other)]
@@ -97,7 +97,7 @@ class Geometry:
 
 
 def closest_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Return the ``axes`` and ``flips`` of a ``Geometry`` that bring ``affine`` closest to its memory order."""
+    """Return the ``axes`` and ``flips`` of a ``Geometry`` that bring ``affine`` closest to memory order."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     superior, anterior, right = 2, 1, 0
 
@@ -110,30 +110,30 @@ def closest_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, 
 
 
 def corner_distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, int, int]) -> float:
-    """Return how far apart two 4x4 place the same corner voxel of a grid, at most."""
+    """Return the largest distance between the places that two 4x4 matrices give a corner voxel of a grid."""
     corners = np.array([(*corner, 1) for corner in itertools.product(*((0, size - 1) for size in shape))])
     return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
 
 
 def affine_fault(affine: np.ndarray) -> str | None:
-    """Say why a 4x4 is not the place of a grid of boxes, or return None where it is."""
+    """Return why a 4x4 matrix cannot place a grid of boxes, or None where it can."""
     matrix = affine[:3, :3]
     if not (np.abs(affine) < MOST_LENGTH).all():
-        return "the affine holds NaN, infinity or a length beyond reason"
+        return f"the affine holds NaN, infinity or a length above {MOST_LENGTH:g}"
     lengths = np.linalg.norm(matrix, axis=0)
     if not lengths.all():
-        return f"axis {int(np.argmin(lengths))} of the affine has no length"
+        return f"axis {int(np.argmin(lengths))} of the affine has the length 0"
     cosines = np.abs((matrix / lengths).T @ (matrix / lengths) - np.eye(3))
     if abs(np.linalg.det(matrix / lengths)) < 1e-3:
-        return "the axes of the affine lie in one plane"
+        return "the axes of the affine are in one plane"
     if cosines.max() > math.sin(math.radians(MAX_SHEAR_DEGREES)):
         degrees = math.degrees(math.acos(min(1.0, float(cosines.max()))))
-        return f"axes of the affine meet at {degrees:.1f} degrees, a grid has 90"
+        return f"axes of the affine are at {degrees:.1f} degrees to each other, not at 90"
     return None
 
 
 def fit_within(shape: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
-    """Return the largest ``(rows, columns)`` with the proportions of ``shape`` that lies within ``bounds``."""
+    """Return the largest ``(rows, columns)`` with the proportions of ``shape`` that fits into ``bounds``."""
     scale = min(bounds[0] / shape[0], bounds[1] / shape[1])
     rows, columns = (min(bound, max(1, round(size * scale))) for size, bound in zip(shape, bounds, strict=True))
     return rows, columns

@@ -1,4 +1,4 @@
-"""The medical image as one honest value: pixels, axes, spacing, and where they came from."""
+"""A medical image as a value: pixels, axes, spacing and source."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from gossamer.errors import Note
 
 SPATIAL_AXES = ("slices", "rows", "columns")
 MAX_FRAME_PIXELS = 178_956_970
-"""Of one slice: what claims more is refused before memory is taken for it."""
+"""Largest number of pixels of a slice; a file that states more is refused before memory is allocated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image that nobody can change.
+    """An image that cannot be changed.
 
     Attributes:
-        array: the stored values, read-only, in the file's own type.
-        axes: the name of each axis of ``array``: ``slices``, ``rows``, ``columns``, then ``channels`` if any.
-        spacing_mm: distance of neighbouring samples along each spatial axis, or None where the file does not say.
-        source: where the image came from, for messages.
-        notes: what was decided while reading.
+        array: Stored values, read-only, in the type of the file.
+        axes: Name of each axis of ``array``: ``slices``, ``rows``, ``columns``, then ``channels`` if there are several.
+        source: File that the image was read from, for messages.
+        spacing_mm: Distance of neighbouring samples along each spatial axis in mm, or None where it is unknown.
+        notes: Decisions that were made while reading.
         geometry: Place of the volume in space and the order of its voxels in the file, or None for pictures. It is that
             of the file even after a transform, so that a result can be put back.
         header: Header of the file, which only the reader and the writer of its format understand, or None.
 
     Raises:
-        ValueError: axes or spacing do not fit the array.
+        ValueError: Axes or spacing that do not fit the array.
     """
 
     array: np.ndarray
@@ -64,7 +64,7 @@ class Image:
         return self.array.shape[-1] if "channels" in self.axes else 1
 
     def with_array(self, array: np.ndarray, spacing_mm: tuple[float, ...] | None = None) -> Image:
-        """Return the same image with other pixels; a trailing axis beyond the spatial ones holds channels."""
+        """Return the image with other pixels; a last axis after the spatial ones holds channels."""
         spatial = tuple(axis for axis in self.axes if axis in SPATIAL_AXES)
         axes = spatial if array.ndim == len(spatial) else (*spatial, "channels")
         return replace(self, array=array, axes=axes, spacing_mm=spacing_mm or self.spacing_mm)

@@ -1,4 +1,4 @@
-"""Which pixels belong to which class, as one honest value beside the image."""
+"""The classes of the pixels of an image, as a value."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """The classes of every pixel, that nobody can change.
+    """The classes of every pixel, which cannot be changed.
 
     Attributes:
-        planes: bool ``(classes, *spatial)``, one binary mask a class, background not among them; read-only.
-        classes: their names.
-        overlapping: whether a pixel may belong to several classes.
-        source: where the map came from, for messages.
+        planes: Binary masks, bool ``(classes, *spatial)``, without the background; read-only.
+        classes: Class names.
+        overlapping: Whether a pixel may belong to several classes.
+        source: File that the map was read from, for messages.
 
     Raises:
-        ValueError: names and planes do not fit, or classes overlap where they must not.
+        ValueError: Planes that do not fit the names, or that overlap although ``overlapping`` is False.
     """
 
     planes: np.ndarray
@@ -30,21 +30,21 @@ class LabelMap:
         if self.planes.dtype != bool or self.planes.ndim not in (3, 4) or len(self.planes) != len(self.classes):
             raise ValueError(f"{self.planes.dtype} planes {self.planes.shape} for {len(self.classes)} classes")
         if not self.overlapping and len(self.classes) > 1 and int(self.planes.sum(axis=0, dtype=np.int32).max()) > 1:
-            raise ValueError("classes overlap, in a map that says that they do not")
+            raise ValueError("classes overlap, but overlapping is False")
         frozen = self.planes.view()
         frozen.flags.writeable = False
         object.__setattr__(self, "planes", frozen)
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
-        """Sizes of the spatial axes, as those of the image."""
+        """Sizes of the spatial axes, the same as those of the image."""
         return self.planes.shape[1:]
 
     def indices(self) -> np.ndarray:
-        """Return uint8 ``(*spatial)``: 0 for background, k for the k-th class, counted from 1.
+        """Return class numbers, uint8 ``(*spatial)``: 0 for the background, then the classes from 1.
 
         Raises:
-            ValueError: the classes overlap.
+            ValueError: The classes may overlap.
         """
         if self.overlapping:
             raise ValueError("overlapping classes have no index map")
@@ -55,6 +55,6 @@ class LabelMap:
 
     @classmethod
     def from_indices(cls, indices: np.ndarray, classes: tuple[str, ...], source: str) -> LabelMap:
-        """Return the map whose k-th class, counted from 1, is where ``indices`` is k."""
+        """Return the map of class numbers: 0 for the background, then the classes from 1."""
         values = np.arange(1, len(classes) + 1).reshape(-1, *[1] * indices.ndim)
         return cls(indices[None] == values, classes, False, source)

@@ -1,4 +1,4 @@
-"""Images with masks as a value: its cases and classes, and how to read a case."""
+"""Images with masks as a value: cases, classes, and how to read a case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossamer.task import TaskName
 
 
 class LabelledCase(NamedTuple):
-    """An image and the classes of its pixels, on one grid."""
+    """An image and the classes of its pixels, on the same grid."""
 
     image: Image
     labels: LabelMap
@@ -24,18 +24,18 @@ class LabelledCase(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationDataset(Dataset):
-    """Cases of one layout, each an image or a volume with a mask a class.
+    """Cases of one layout, each an image or a volume with one mask per class.
 
-    A sample is a case: one picture, or all slices of one volume. Its ``labels`` are those of the classes that it is
-    known to hold; empty where the layout does not say without reading the masks. Background is not among the classes.
+    A sample is a case: one picture, or all slices of one volume. Its ``labels`` are the classes that it is known to
+    hold; empty where the masks have to be read to tell. The background is not one of the classes.
 
     Attributes:
-        overlapping: whether a pixel may belong to several classes.
-        volumes: whether a case is a volume, with the axes ``(slices, rows, columns[, channels])``.
-        reader: returns a case.
-        normalize: over what intensities are standardized: ``dataset``, where stored values mean the same in all images
-            (8-bit pictures, Hounsfield units); ``case``, where each image has a scale of its own (magnetic resonance);
-            ``slice``, where each slice may be read by itself.
+        overlapping: Whether a pixel may belong to several classes.
+        volumes: Whether a case is a volume, with the axes ``(slices, rows, columns[, channels])``.
+        reader: Function that returns a case.
+        normalize: Set of pixels whose intensities are standardized together: ``dataset``, where stored values mean the
+            same in all images (8-bit pictures, Hounsfield units); ``case``, where each image has its own scale
+            (magnetic resonance); ``slice``, where each slice may be read alone (default: ``dataset``).
     """
 
     task: ClassVar[TaskName] = "segment"
@@ -53,13 +53,13 @@ class SegmentationDataset(Dataset):
         """Return the image and the masks of a case.
 
         Raises:
-            GossamerError: they cannot be read, ``E-GEOMETRY`` where their grids differ, ``E-LABEL`` where a mask holds
-                what has no name.
+            GossamerError: ``E-GEOMETRY`` for grids that differ, ``E-LABEL`` for a value of a mask without a name, and
+                the errors of reading.
         """
         case = self.reader(sample)
         if case.image.spatial_shape != case.labels.spatial_shape:
             shapes = ["x".join(map(str, shape)) for shape in (case.image.spatial_shape, case.labels.spatial_shape)]
-            problem = f"the image has {shapes[0]} pixels, its mask {shapes[1]}"
+            problem = f"the image has {shapes[0]} pixels, the mask has {shapes[1]}"
             raise GossamerError(ErrorCode.GEOMETRY, case.labels.source, problem, "export both on one grid")
         return case
 
@@ -81,17 +81,17 @@ class SegmentationDataset(Dataset):
         return case.image.fingerprint().encode() + np.packbits(case.labels.planes).tobytes()
 
     def require_trainable(self) -> None:
-        """Raise unless the masks can be trained with.
+        """Raise unless a network can be trained on the masks.
 
         Raises:
-            GossamerError: the first fault, with the number of others; or ``E-LABEL`` when there is no class.
+            GossamerError: The first fault, with the number of others; ``E-LABEL`` for a data set without classes.
         """
         self.require_faultless()
         if not self.classes:
             raise GossamerError(ErrorCode.LABEL, self.source, "there is no class", "name the values of the masks")
 
     def require_splits(self) -> None:
-        """Raise unless there are cases to train on and cases to choose the epoch by.
+        """Raise unless there are cases to train on, and cases to choose the best epoch with.
 
         Raises:
             GossamerError: ``E-MISSING``.

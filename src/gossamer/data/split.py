@@ -1,4 +1,4 @@
-"""Seeded splits that keep the images of a patient together and the classes in proportion."""
+"""Seeded splits with all images of a patient in one split and the classes in proportion."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TEST_FRACTION = 0.2
 VAL_FRACTION = 0.15
 
 Traits = Callable[[Sample], tuple[Any, ...]]
-"""What of a sample is to be shared out in proportion: values that can be sorted."""
+"""Function that returns the properties of a sample that every split holds in proportion: sortable values."""
 
 
 def labels_of(sample: Sample) -> tuple[int, ...]:
-    """Return the labels of a sample, by which splits are stratified unless something else is given."""
+    """Return the labels of a sample: the default traits of a split."""
     return sample.labels
 
 
@@ -45,8 +45,8 @@ def split_stratified(
 ) -> list[Sample]:
     """Return the samples with about ``fraction`` of the patients of each class in ``split``, the others in ``rest``.
 
-    A sample without a patient counts as one. Patients are stratified by the set of their labels, or of other traits; a
-    set that only one patient has goes to ``rest``, so that no class is held out whole.
+    A sample without a patient counts as a patient. Patients are stratified by the set of their labels, or of other
+    traits; a set that only one patient has goes to ``rest``, so that no class is missing there.
     """
     patients: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -70,10 +70,10 @@ def split_stratified(
 def complete_splits(
     samples: Sequence[Sample], seed: int, traits: Traits = labels_of
 ) -> tuple[list[Sample], str | None]:
-    """Return the samples with the splits that the data leave open decided, and a sentence that says what was done.
+    """Return the samples with every split decided, and a sentence about the decision or None.
 
-    Samples whose split is ``""`` are assigned. Where the data have a ``train`` split but no ``val``, one is carved out
-    of it.
+    Samples whose split is ``""`` are assigned. Where the data have a ``train`` split but no ``val``, a part of
+    ``train`` becomes ``val``.
     """
     unknown = (
         "patients are unknown, so each image counts as one" if all(s.patient is None for s in samples) else "by patient"
@@ -92,6 +92,6 @@ def complete_splits(
 
 
 def sort_samples(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """Return the samples by split and id, so that an order of reading a folder never matters."""
+    """Return the samples by split and id, so that the order of a folder never matters."""
     order = {"train": 0, "val": 1, "test": 2}
     return tuple(sorted(samples, key=lambda sample: (order[sample.split], sample.id)))

@@ -1,9 +1,9 @@
-"""Sliding windows: an image of any size seen by a network of one size, in memory that grows with a row of windows.
+"""Sliding windows: an image of any size and a network of one size, in memory that grows with a row of windows.
 
-Windows overlap, and each weighs its middle more than its border (a Gaussian, as Isensee et al., "nnU-Net", Nature
-Methods 18:203, 2021). They are visited row by row; as soon as no further window can touch a row of pixels, the row is
-final and handed out, so that only one band of accumulated values exists at a time. Nothing here knows what a network
-is: it is any function of a batch of windows.
+Windows overlap, and the middle of a window has more weight than its border (a Gaussian, as in Isensee et al.,
+"nnU-Net", Nature Methods 18:203, 2021). They are visited row by row; as soon as no further window can touch a row of
+pixels, the row is final and is yielded, so that only one band of accumulated values exists at a time. A network is any
+function of a batch of windows.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 BATCH = 16
-"""Windows that a network sees at once, at most."""
+"""Largest number of windows in a batch."""
 _SIGMA = 0.125
 _FAINTEST = 1e-3
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Windows ``(batch, channels, rows, columns)`` to probabilities ``(batch, classes, rows, columns)``, float32."""
+"""Function of windows ``(batch, channels, rows, columns)`` to probabilities ``(batch, classes, rows, columns)``."""
 
 
 class Band(NamedTuple):
@@ -33,7 +33,7 @@ class Band(NamedTuple):
 
 
 def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Return where windows begin along an axis: evenly, at least ``overlap`` of a window shared, both ends covered."""
+    """Return where windows begin along an axis: evenly, with at least ``overlap`` of a window shared, to both ends."""
     if size <= window:
         return [0]
     step = max(1, math.floor(window * (1 - overlap)))
@@ -79,14 +79,14 @@ def _neighbour_numbers(numbers: np.ndarray, count: int, total: int) -> np.ndarra
 
 
 def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, overlap: float = 0.5) -> Iterator[Band]:
-    """Yield the blended values of every slice, a band of final rows at a time, in order.
+    """Yield the blended values of every slice in order, a band of final rows at a time.
 
     Args:
-        stack: ``(slices, channels, rows, columns)``. Where a side is shorter than the window, the slice stands in the
+        stack: Slices, ``(slices, channels, rows, columns)``. A slice that is smaller than the window is put in the
             middle of zeros, which are cut away again.
-        window: ``(rows, columns)`` that the network sees.
-        predict: the network; it is given the same windows in the same batches whatever the memory.
-        overlap: fraction of a window that neighbours share at least.
+        window: Size of the network's input, ``(rows, columns)``.
+        predict: Network; it gets the same windows in the same batches on every machine.
+        overlap: Smallest fraction of a window that neighbouring windows share (default: 0.5).
     """
     count, _, rows, columns = stack.shape
     down, across = window_starts(rows, window[0], overlap), window_starts(columns, window[1], overlap)
@@ -122,7 +122,7 @@ def blend_bands(stack: np.ndarray, window: tuple[int, int], predict: Predict, ov
 def _crop_band(
     part: slice, begin: int, values: np.ndarray, before: list[int], shape: tuple[int, int]
 ) -> Iterator[Band]:
-    """Yield the rows and columns of a band that lie in the image and not in the zeros around it."""
+    """Yield the rows and columns of a band that are inside the image, without the zeros around it."""
     first = max(begin - before[0], 0)
     last = min(begin - before[0] + values.shape[2], shape[0])
     if first < last:
@@ -137,7 +137,7 @@ def _predict_in_batches(predict: Predict, windows: np.ndarray) -> np.ndarray:
 
 
 def _window_weights(window: tuple[int, int], *, single: tuple[bool, bool]) -> np.ndarray:
-    """Return the weight of each pixel of a window; constant along an axis that one window covers."""
+    """Return the weight of each pixel of a window; constant along an axis with a single window."""
     axes = []
     for side, alone in zip(window, single, strict=True):
         distance = (np.arange(side) - (side - 1) / 2) / (_SIGMA * side)

@@ -73,10 +73,10 @@ def test_labels_of_images_stay_with_classification(tmp_path: Path) -> None:
     labels = {f"{split}_labels": np.arange(count)[:, None] % 2 for split, count in COUNTS.items()}
     np.savez(tmp_path / "a.npz", **{key: array for key, array in found.items() if "images" in key}, **labels)
     assert open_dataset(tmp_path / "a.npz").layout == "medmnist"
-    with pytest.raises(GossamerError, match="is medmnist, which has no masks"):
+    with pytest.raises(GossamerError, match=r"E-FORMAT.*medmnist"):
         open_dataset(tmp_path / "a.npz", task="segment")
     np.savez(tmp_path / "b.npz", **found)
-    with pytest.raises(GossamerError, match="is mask_archive, which has masks"):
+    with pytest.raises(GossamerError, match=r"E-FORMAT.*mask_archive"):
         open_dataset(tmp_path / "b.npz", task="classify")
     np.savez(tmp_path / "c.npz", **found, **labels)
     assert open_dataset(tmp_path / "c.npz", task="classify").layout == "medmnist"
@@ -104,6 +104,6 @@ def test_a_damaged_archive_is_said_to_be_one(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays())
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-200])
     for task in (None, "classify", "segment"):
-        with pytest.raises(GossamerError, match="is not an npz archive") as caught:
+        with pytest.raises(GossamerError, match="npz") as caught:
             open_dataset(tmp_path / "a.npz", task=task)  # type: ignore[call-overload]
         assert caught.value.code is ErrorCode.FORMAT

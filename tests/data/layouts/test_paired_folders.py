@@ -171,9 +171,7 @@ def test_a_value_without_a_name(tmp_path: Path) -> None:
     pairs(tmp_path, values=(0, 1, 2))
     (tmp_path / "classes.json").write_text('{"1": "liver"}')
     dataset = opened(tmp_path)
-    with pytest.raises(
-        GossamerError, match=r"masks/\d\d.png: holds the value 2.*known are 0 \(background\), 1 \(liver"
-    ):
+    with pytest.raises(GossamerError, match=r"masks/\d\d.png: .* value 2.* 0 \(background\), 1 \(liver"):
         dataset.read(dataset.samples[0])
 
 
@@ -200,18 +198,24 @@ def test_patients_and_splits_of_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "code", "values"),
     [
-        ("id,patient\n00,a\n99,b\n", "row 3: '99' is none of the images"),
-        ("id,patient\n00,a\n00.png,b\n", "row 3: '00.png' stands in row 2 already"),
-        ("image,split\nimages/00.png,train\n", "no row for 'images/01.png' and 8 more"),
-        ("id,split\n" + "".join(f"{n:02d},{'train' if n else ''}\n" for n in range(10)), "row 2 has no split"),
-        ("id,patient\n00,a,b\n", "row 2 has not the 2 cells"),
+        ("id,patient\n00,a\n99,b\n", ErrorCode.MISSING, ("row 3", "'99'")),
+        ("id,patient\n00,a\n00.png,b\n", ErrorCode.LABEL, ("row 3", "'00.png'", "row 2")),
+        ("image,split\nimages/00.png,train\n", ErrorCode.LABEL, ("'images/01.png'", "8 more")),
+        (
+            "id,split\n" + "".join(f"{n:02d},{'train' if n else ''}\n" for n in range(10)),
+            ErrorCode.LABEL,
+            ("row 2", "split"),
+        ),
+        ("id,patient\n00,a,b\n", ErrorCode.LABEL, ("row 2", "2 cells")),
     ],
 )
-def test_tables_that_contradict_the_images(tmp_path: Path, rows: str, words: str) -> None:
-    (pairs(tmp_path) / "index.csv").write_text(rows)
-    assert any(words in fault for fault in faults(tmp_path)), faults(tmp_path)
+def test_tables_that_contradict_the_images(tmp_path: Path, rows: str, code: ErrorCode, values: tuple[str, ...]) -> None:
+    table = pairs(tmp_path) / "index.csv"
+    table.write_text(rows)
+    found = [fault for fault in opened(tmp_path).faults if fault.code is code and fault.where == str(table)]
+    assert any(all(value in fault.problem for value in values) for fault in found), found
 
 
 def test_splits_are_in_proportion_of_size_and_stain(tmp_path: Path) -> None:
@@ -252,9 +256,11 @@ def test_an_image_and_a_mask_of_different_shapes(tmp_path: Path, pattern: str) -
         write(tmp_path / pattern.replace("04", f"{number:02d}"), mask(number)[: 8 if number == 4 else 9])
     dataset = opened(tmp_path)
     bad = next(sample for sample in dataset.samples if sample.id == "images/04.png")
-    with pytest.raises(GossamerError, match="the image has 9x13 pixels, its mask 8x13") as caught:
+    with pytest.raises(GossamerError) as caught:
         dataset.read(bad)
     assert caught.value.code is ErrorCode.GEOMETRY
+    assert "9x13" in caught.value.problem
+    assert "8x13" in caught.value.problem
 
 
 def test_nothing_to_pair(tmp_path: Path) -> None:
@@ -264,7 +270,9 @@ def test_nothing_to_pair(tmp_path: Path) -> None:
     write(tmp_path / "images" / "a.png", picture(0))
     assert "masks/" in refused(tmp_path, ErrorCode.MISSING)
     write(tmp_path / "masks" / "b.png", mask(0))
-    assert "no mask has the name of an image" in refused(tmp_path, ErrorCode.MISSING)
+    text = refused(tmp_path, ErrorCode.MISSING)
+    assert "a.png" in text
+    assert "b.png" in text
 
 
 def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
@@ -273,7 +281,7 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     assert opened(tmp_path).classes == ("foreground",)  # one bad file does not hide the others
     for path in (tmp_path / "masks").iterdir():
         write(path, picture(0))
-    assert "colours" in refused(tmp_path, ErrorCode.UNSUPPORTED)
+    refused(tmp_path, ErrorCode.UNSUPPORTED)
 
 
 # --- tasks
@@ -281,13 +289,13 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_tasks_are_told_apart(tmp_path: Path) -> None:
     pairs(tmp_path / "masked")
-    with pytest.raises(GossamerError, match="is paired_folders, which has masks, and no label of a whole image"):
+    with pytest.raises(GossamerError, match=r"E-FORMAT.*paired_folders"):
         open_dataset(tmp_path / "masked", task="classify")
     assert isinstance(open_dataset(tmp_path / "masked"), SegmentationDataset)
     for number in range(8):
         write(tmp_path / "plain" / "ab"[number % 2] / f"{number}.png", picture(number))
     assert open_dataset(tmp_path / "plain").layout == "class_folders"
-    with pytest.raises(GossamerError, match="is class_folders, which has no masks") as caught:
+    with pytest.raises(GossamerError, match=r"E-FORMAT.*class_folders") as caught:
         open_dataset(tmp_path / "plain", task="segment")
     assert "images/<name>" in str(caught.value)
     assert "<class>/<image>" not in str(caught.value)

@@ -86,7 +86,7 @@ def test_volumes_with_overlapping_masks(tmp_path: Path, order: rle.Order) -> Non
     dataset = opened(tmp_path)
     assert (dataset.layout, dataset.classes, dataset.normalize) == ("rle_csv", CLASSES, "slice")
     assert (dataset.overlapping, dataset.volumes, dataset.faults) == (True, True, ())
-    assert any(f"run lengths count along {order}" in note.text for note in dataset.notes)
+    assert any(order in note.text for note in dataset.notes)
     for sample in dataset.samples:
         assert sample.patient == sample.id.split("_")[0]
         assert sample.labels == (0, 1)
@@ -120,7 +120,7 @@ def test_names_without_mm_have_no_spacing(tmp_path: Path) -> None:
     write_table(tmp_path, rows_of(write_study(tmp_path, 1, 0, name=""), truth(1), "rows"))
     dataset = opened(tmp_path)
     assert dataset.read(dataset.samples[0]).image.spacing_mm is None
-    assert any("do not state mm" in note.text for note in dataset.notes)
+    assert any("1 studies: case1_day0" in note.text for note in dataset.notes)
 
 
 def test_a_study_without_any_mask_is_kept_and_one_without_rows_is_not(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_study_without_any_mask_is_kept_and_one_without_rows_is_not(tmp_path: 
     assert sample.labels == ()
     assert not dataset.read(sample).labels.planes.any()
     assert "case8_day0" not in {sample.id for sample in dataset.samples}
-    assert any("without a row are left out: case8_day0" in note.text for note in dataset.notes)
+    assert any(note.text.endswith(": case8_day0") for note in dataset.notes)
 
 
 # --- the order
@@ -156,7 +156,7 @@ def square(root: Path, order: rle.Order, shape: tuple[int, int] = (29, 29)) -> n
 def test_square_slices_are_settled_by_the_body(tmp_path: Path, order: rle.Order) -> None:
     planes = square(tmp_path, order)
     dataset = opened(tmp_path)
-    assert any("outside the body" in note.text for note in dataset.notes)
+    assert any(f"along {order}" in note.text for note in dataset.notes)
     np.testing.assert_array_equal(dataset.read(dataset.samples[0]).labels.planes, planes)
 
 
@@ -169,7 +169,7 @@ def test_an_order_that_nothing_tells_must_be_said(tmp_path: Path) -> None:
     dataset = opened(tmp_path)
     np.testing.assert_array_equal(dataset.read(dataset.samples[0]).labels.planes, planes)
     (tmp_path / "rle_order.txt").write_text("diagonals")
-    assert "neither rows nor columns" in refused(tmp_path, ErrorCode.LABEL)
+    assert str(tmp_path / "rle_order.txt") in refused(tmp_path, ErrorCode.LABEL)
     argued = open_rle_csv(tmp_path, 0, order="columns")
     np.testing.assert_array_equal(argued.read(argued.samples[0]).labels.planes, planes)
 
@@ -195,12 +195,12 @@ def test_small_masks_do_not_outvote_telling_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "code", "words"),
     [
-        (["case1_day0_slice_0099", "bowel", "1 2"], ErrorCode.MISSING, "row 122 (case1_day0_slice_0099): no slice"),
+        (["case1_day0_slice_0099", "bowel", "1 2"], ErrorCode.MISSING, "row 122 (case1_day0_slice_0099)"),
         (["case9_day0_slice_0001", "bowel", ""], ErrorCode.MISSING, "row 122 (case9_day0_slice_0001)"),
         (["nonsense", "bowel", ""], ErrorCode.MISSING, "row 122 (nonsense)"),
-        (["case1_day0_slice_0001", "bowel", ""], ErrorCode.LABEL, "'bowel' stands in row 2 already"),
-        (["case1_day0_slice_0001", "", ""], ErrorCode.LABEL, "has no class"),
-        (["case1_day0_slice_0001", "bowel"], ErrorCode.LABEL, "row 122 has not the 3 cells"),
+        (["case1_day0_slice_0001", "bowel", ""], ErrorCode.LABEL, "row 2"),
+        (["case1_day0_slice_0001", "", ""], ErrorCode.LABEL, "row 122"),
+        (["case1_day0_slice_0001", "bowel"], ErrorCode.LABEL, "row 122"),
     ],
 )
 def test_rows_that_contradict_the_pictures(tmp_path: Path, row: list[str], code: ErrorCode, words: str) -> None:
@@ -228,18 +228,20 @@ def test_slices_of_different_shapes(tmp_path: Path) -> None:
     PillowImage.fromarray(np.zeros((23, 30), np.uint16)).save(path)
     dataset = opened(tmp_path)
     bad = next(sample for sample in dataset.samples if sample.id == "case1_day0")
-    with pytest.raises(GossamerError, match="has 23x30 pixels, the first slice of case1_day0 has 23x31") as caught:
+    with pytest.raises(GossamerError) as caught:
         dataset.read(bad)
-    assert caught.value.code is ErrorCode.GEOMETRY
+    assert (caught.value.code, caught.value.where) == (ErrorCode.GEOMETRY, str(path))
+    assert "23x30" in caught.value.problem
+    assert "23x31" in caught.value.problem
 
 
 def test_slices_of_different_spacings_or_one_number(tmp_path: Path) -> None:
     gi_tract(tmp_path)
     path = next((tmp_path / "train/case1/case1_day0/scans").glob("slice_0004*"))
     other = path.rename(path.with_name("slice_0004_31_23_2.00_1.25.png"))
-    assert "states pixels of 2x1.25 mm" in refused(tmp_path, ErrorCode.GEOMETRY)
+    assert "2x1.25 mm" in refused(tmp_path, ErrorCode.GEOMETRY)
     path.write_bytes(other.read_bytes())
-    assert "has the number of" in refused(tmp_path, ErrorCode.LABEL)
+    assert "slice_0004" in refused(tmp_path, ErrorCode.LABEL)
 
 
 def test_slices_without_rows_and_numbers_left_out_are_told(tmp_path: Path) -> None:
@@ -247,20 +249,20 @@ def test_slices_without_rows_and_numbers_left_out_are_told(tmp_path: Path) -> No
     write_table(tmp_path, rows[2:])
     next((tmp_path / "train/case2/case2_day0/scans").glob("slice_0003*")).unlink()
     dataset = opened(tmp_path)
-    texts = " | ".join(note.text for note in dataset.notes)
-    assert "1 slices without a row count as empty: case1_day0_slice_0001" in texts
-    assert "left out in 1 studies, taken as neighbours: case2_day0" in texts
+    texts = [note.text for note in dataset.notes]
+    assert any(text.endswith(": case1_day0_slice_0001") for text in texts)
+    assert any(text.endswith(": case2_day0") for text in texts)
     assert len(dataset.faults) == 2
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     gi_tract(tmp_path, cases=1)
     write_table(tmp_path, [])
-    assert "has no rows" in refused(tmp_path, ErrorCode.MISSING)
+    refused(tmp_path, ErrorCode.MISSING)
     for path in (tmp_path / "train").rglob("*.png"):
         path.unlink()
     assert "slice_<number>" in refused(tmp_path, ErrorCode.MISSING)
-    with pytest.raises(GossamerError, match="is rle_csv, which has masks"):
+    with pytest.raises(GossamerError, match=r"E-FORMAT.*rle_csv"):
         open_dataset(tmp_path, task="classify")
 
 

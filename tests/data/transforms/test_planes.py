@@ -50,7 +50,7 @@ def test_respacing_states_the_spacing_that_whole_pixels_allow() -> None:
 
 
 def test_respacing_wants_to_know_the_spacing() -> None:
-    with pytest.raises(GossamerError, match="how many mm") as caught:
+    with pytest.raises(GossamerError) as caught:
         Respace(1.0, 1.0)(volume(np.zeros((2, 3, 5)), None))
     assert caught.value.code is ErrorCode.GEOMETRY
 

@@ -152,7 +152,7 @@ def test_numbers_that_would_spoil_every_image_are_refused(kind: type, values: di
 
 def test_respacing_to_more_pixels_than_are_read_is_refused() -> None:
     step = Respace(1e-6, 2e-6)
-    with pytest.raises(GossamerError, match="would have 3000000x2000000 pixels") as caught:
+    with pytest.raises(GossamerError, match="3000000x2000000") as caught:
         step(grey(np.zeros((3, 4), np.uint8), spacing_mm=(1.0, 1.0)))
     assert caught.value.code is ErrorCode.LIMIT
 

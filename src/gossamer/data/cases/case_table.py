@@ -1,4 +1,4 @@
-"""A table beside the images that says of each whom it shows, which split it is in, and what else sets it apart."""
+"""A table next to the images with the patient, the split and the type of each image."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _COLOURED = 10.0
 
 @dataclass(frozen=True)
 class CaseTable:
-    """The samples with what the table says of them, and what is wrong with it.
+    """Samples with the patients and splits of the table.
 
     Attributes:
-        samples: in their order, with patient and split filled in.
-        strata: traits by which a split should be in proportion, of each sample id; empty where none is stated.
-        faults: rows that contradict the images.
-        notes: what was decided.
+        samples: Samples in their original order, with patient and split.
+        strata: Property of each sample id that every split should hold in proportion; empty where none is stated.
+        faults: Rows that contradict the images.
+        notes: Decisions that were made.
     """
 
     samples: tuple[Sample, ...]
@@ -38,7 +38,7 @@ class CaseTable:
     notes: tuple[Note, ...] = ()
 
     def traits(self, sample: Sample) -> tuple[str, ...]:
-        """Return the stratum of a sample, as a split takes it."""
+        """Return the stratum of a sample, as ``complete_splits`` takes it."""
         return (self.strata.get(sample.id, ""),)
 
 
@@ -46,10 +46,10 @@ def read_case_table(folder: Path, samples: Sequence[Sample]) -> CaseTable:
     """Look for ``index.csv`` or ``manifest.csv`` in ``folder`` and match its rows with ``samples``.
 
     Columns are ``image``, ``id`` or ``path``; ``patient`` or ``group``; ``split``; and ``width``, ``height`` and
-    ``saturation`` (colourfulness of 0..255), which name the kind of a picture. A split that the folders state stands.
+    ``saturation`` (colourfulness, 0 to 255), which tell types of pictures apart. A split that folders state is kept.
 
     Raises:
-        GossamerError: the table cannot be read, or ``E-LABEL`` for a split that is none.
+        GossamerError: ``E-LABEL`` for an unknown split, and the errors of ``read_table``.
     """
     path = next((folder / name for name in TABLES if (folder / name).is_file()), None)
     if path is None:
@@ -65,10 +65,10 @@ def read_case_table(folder: Path, samples: Sequence[Sample]) -> CaseTable:
     for row in table.rows:
         found = known.get(_drop_suffix(row.cells[name]))
         if found is None:
-            problem = f"row {row.number}: {row.cells[name]!r} is none of the images"
+            problem = f"row {row.number}: {row.cells[name]!r} is not one of the images"
             faults.append(GossamerError(ErrorCode.MISSING, path, problem, "add the image, or remove the row"))
         elif found in rows:
-            problem = f"row {row.number}: {row.cells[name]!r} stands in row {rows[found].number} already"
+            problem = f"row {row.number}: {row.cells[name]!r} duplicates row {rows[found].number}"
             faults.append(GossamerError(ErrorCode.LABEL, path, problem, "remove one of the rows"))
         else:
             rows[found] = row
@@ -95,7 +95,7 @@ def _find_gaps(
     rows: Mapping[str, CsvRow],
     header: Sequence[str],
 ) -> list[GossamerError]:
-    """Return a fault for images of which the table does not say what it says of the others."""
+    """Return a fault for images that lack a property which the table states for others."""
     if not {*_PATIENTS, "split"} & set(header):
         return []
     missing = [sample.id for sample in before if sample.id not in rows]
@@ -110,7 +110,7 @@ def _find_gaps(
 
 
 def _name_strata(rows: Mapping[str, CsvRow]) -> dict[str, str]:
-    """Return the kind of each picture by size and colour; kinds that are rare are one kind."""
+    """Return the type of each picture by size and colour; rare types are one type."""
     kinds = {identity: _name_stratum(row) for identity, row in rows.items()}
     counts = Counter(kinds.values())
     return {identity: kind if counts[kind] >= SMALLEST_STRATUM else "" for identity, kind in kinds.items()}
@@ -127,7 +127,7 @@ def _name_stratum(row: CsvRow) -> str:
 
 
 def _index_by_name(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return the id of the sample that a name means: its path, or its last parts, where no other ends alike."""
+    """Return the sample id of each name: the path, or its last parts where no other path ends with them."""
     ids: dict[str, set[str]] = {}
     for sample in samples:
         parts = PurePosixPath(_drop_suffix(sample.id)).parts

@@ -18,22 +18,23 @@ _NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def numbered_channel(name: str) -> tuple[str, int] | None:
-    """Return the case's file name and the channel's number of ``<case>_0000.nii.gz``; None for other names."""
+    """Return the file name of the case and the channel number of ``<case>_0000.nii.gz``; None for other names."""
     stem, suffix = split_suffix(name)
     found = _NUMBERED.fullmatch(stem) if suffix else None
     return None if found is None else (found["case"] + suffix, int(found["channel"]))
 
 
-def read_channels(files: Sequence[Path], count: int, law: str) -> Image:
+def read_channels(files: Sequence[Path], count: int, reason: str) -> Image:
     """Read an image of ``count`` channels from as many files, or from one.
 
     Args:
-        files: in the order of the channels.
-        count: how many channels there must be.
-        law: what says so, for the message.
+        files: Files in the order of the channels.
+        count: Number of channels.
+        reason: Sentence that says why it is this number, for the message.
 
     Raises:
-        GossamerError: a file cannot be read; ``E-GEOMETRY`` where grids differ, or the channels are not as many.
+        GossamerError: ``E-GEOMETRY`` for grids that differ or another number of channels, and the errors of
+            ``read_image``.
     """
     in_one_file = len(files) == 1 and count > 1
     images = [read_image(file, channels=in_one_file) for file in files]
@@ -48,6 +49,6 @@ def read_channels(files: Sequence[Path], count: int, law: str) -> Image:
         notes = tuple(note for each in images for note in each.notes)
         image = replace(image.with_array(np.concatenate(planes, axis=-1)), notes=notes)
     if image.channels != count:
-        problem = f"has {image.channels} channels, {law}"
-        raise GossamerError(ErrorCode.GEOMETRY, files[0], problem, "give an image with as many")
+        problem = f"has {image.channels} channels, {reason}"
+        raise GossamerError(ErrorCode.GEOMETRY, files[0], problem, "use an image with that many channels")
     return image

@@ -1,7 +1,6 @@
-"""What the values of a mask mean: classes, or instances of one class.
+"""Meaning of the values of a mask: classes, or instances of one class.
 
-A mask is a picture of numbers; their names stand in a ``classes.json`` or nowhere. Where they stand nowhere, the
-values themselves decide, with a note.
+A mask is a picture of numbers; ``classes.json`` may name them. Without it, the values themselves decide, with a note.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ class MaskValues:
     """The classes of the values of a mask; 0 is the background.
 
     Attributes:
-        classes: their names.
-        known: the index of the class of each value that has a name.
-        counted: whether the values are instance numbers instead: every one above 0 is the one class.
-        note: what was decided, or None where the data say it.
+        classes: Class names.
+        known: Index of the class of each value that has a name.
+        counted: Whether the values are instance numbers instead: every value above 0 belongs to the single class.
+        note: Decision that was made, or None where the data state the meaning.
     """
 
     classes: tuple[str, ...]
@@ -60,14 +59,14 @@ class MaskValues:
 
 
 def decide_values(values: Iterable[int], *, eight_bits: bool) -> MaskValues:
-    """Return what values mean that nothing names.
+    """Return the meaning of values without names.
 
-    {0, 1} and {0, 255} are one class. A few small values of 8 bits are classes. Anything else are instance numbers of
-    one class: 16 bits are rarely needed for classes, and values that run far are counted, not chosen.
+    {0, 1} and {0, 255} are one class. A few small values of 8 bits are classes. Anything else is instance numbers of
+    one class: classes rarely need 16 bits, and large values come from counting.
 
     Args:
-        values: those that occur, 0 among them or not.
-        eight_bits: whether they are stored in 8 bits or less.
+        values: Values that occur, with or without 0.
+        eight_bits: Whether they are stored in at most 8 bits.
     """
     found = sorted({int(value) for value in values} - {0})
     if found in ([], [1], [255]):
@@ -86,32 +85,32 @@ def decide_values(values: Iterable[int], *, eight_bits: bool) -> MaskValues:
 def read_names(path: Path) -> MaskValues:
     """Read the names of values: ``{"1": "liver", "2": "tumour"}``, or a list whose first name is the background.
 
-    Values that share a name are one class. The value ``"*"`` stands for every value above 0, for instance numbers.
+    Values with the same name are one class. The value ``"*"`` means every value above 0, for instance numbers.
 
     Raises:
-        GossamerError: ``E-FORMAT`` where it is not JSON, ``E-LABEL`` where it is not such a table.
+        GossamerError: ``E-FORMAT`` for a file that is not JSON, ``E-LABEL`` for other content.
     """
     table = read_json(path)
     if isinstance(table, list):
         table = {str(value): name for value, name in enumerate(table)}
     if not isinstance(table, dict) or not all(isinstance(name, str) and name.strip() for name in table.values()):
-        raise _label_error(path, "is no table of values and names")
+        raise _label_error(path, "is not a table of values and names")
     wrong = [value for value in table if value != ANY_VALUE and not (value.isascii() and value.isdigit())]
     if wrong:
         raise _label_error(path, f"names the value {wrong[0]!r}, values are whole numbers from 0")
     if ANY_VALUE in table:
         if set(table) - {ANY_VALUE, "0"}:
-            raise _label_error(path, f"names single values beside {ANY_VALUE!r}, which stands for all of them")
+            raise _label_error(path, f"names single values in addition to {ANY_VALUE!r}, which means all of them")
         return MaskValues((table[ANY_VALUE].strip(),), counted=True)
     named = {int(value): name.strip() for value, name in table.items() if int(value) > 0}
     if not named:
-        raise _label_error(path, "names no value above 0")
+        raise _label_error(path, "does not name a value above 0")
     classes = tuple(dict.fromkeys(named[value] for value in sorted(named)))
     return MaskValues(classes, {value: classes.index(name) for value, name in named.items()})
 
 
 def value_note(source: str, values: MaskValues) -> tuple[Note, ...]:
-    """Return what was decided about values, as notes on ``source``."""
+    """Return the decision about values as notes on ``source``."""
     return (Note(ErrorCode.LABEL, source, values.note),) if values.note else ()
 
 

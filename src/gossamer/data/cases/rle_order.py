@@ -1,8 +1,8 @@
-"""Whether run lengths count pixels along rows or along columns, settled by looking at the masks.
+"""Order of run lengths, along rows or along columns, decided from the masks.
 
-The text of a competition may say one and its data do the other. On a picture that is not square the wrong order
-shreds a mask: its perimeter, the sum of absolute differences of neighbours, becomes far larger. On a square one the
-wrong order is only a transpose, and then all that tells is whether masks lie inside the body.
+The text of a competition may state one order and its data use the other. On a picture that is not square the wrong
+order shreds a mask: its perimeter, the sum of absolute differences of neighbours, becomes far larger. On a square one
+the wrong order only transposes, and the remaining evidence is whether masks are inside the body.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gossamer.files import read_bytes
 
 ORDER_FILE = "rle_order.txt"
 TELLING_RATIO = 0.9
-"""A slice votes where the smaller perimeter is below this share of the larger one."""
+"""A slice votes if the smaller perimeter is below this share of the larger one."""
 
 _SETTLED_RATIO = 0.75
 _OUTSIDE_RATIO, _OUTSIDE_SHARE = 0.5, 0.02
@@ -28,31 +28,36 @@ _OUTSIDE_RATIO, _OUTSIDE_SHARE = 0.5, 0.02
 
 @dataclass(frozen=True)
 class MarkedSlice:
-    """A slice with run lengths: its picture, and where each of them stands with its text."""
+    """A slice with run lengths.
+
+    Attributes:
+        picture: File of the picture.
+        runs: Place of each text of run lengths, for messages, and the text.
+    """
 
     picture: Path
     runs: Sequence[tuple[str, str]]
 
 
 def settle_order(folder: Path, slices: Sequence[MarkedSlice]) -> tuple[Order, str]:
-    """Return the order of run lengths, and a sentence that says how it was settled.
+    """Return the order of run lengths, and a sentence that says how it was decided.
 
-    What ``rle_order.txt`` in ``folder`` says goes first.
+    ``rle_order.txt`` in ``folder`` takes precedence.
 
     Args:
-        folder: the data set.
-        slices: annotated ones to look at, with long run lengths.
+        folder: Folder of the data set.
+        slices: Annotated slices with long run lengths.
 
     Raises:
-        GossamerError: ``E-LABEL`` where the slices contradict each other or do not tell, or the file says neither
-            ``rows`` nor ``columns``; what decoding raises where no slice can be decoded.
+        GossamerError: ``E-LABEL`` for slices that contradict each other or do not tell, or a file with other content
+            than ``rows`` or ``columns``; the error of decoding if no slice can be decoded.
     """
-    said = folder / ORDER_FILE
-    if said.is_file():
+    stated = folder / ORDER_FILE
+    if stated.is_file():
         for order in ORDERS:
-            if read_bytes(said).strip() == order.encode():
+            if read_bytes(stated).strip() == order.encode():
                 return order, f"run lengths count along {order}, as {ORDER_FILE} says"
-        raise GossamerError(ErrorCode.LABEL, said, "says neither rows nor columns", "write one of the two words")
+        raise GossamerError(ErrorCode.LABEL, stated, "is neither rows nor columns", "write one of the two words")
     if not slices:
         return "rows", "no slice has a mask, so the order of run lengths does not matter"
     votes, outside, refused = [], [], None
@@ -61,7 +66,7 @@ def settle_order(folder: Path, slices: Sequence[MarkedSlice]) -> tuple[Order, st
             picture = read_picture(marked.picture).array
             masks = [_decode_union(marked, picture.shape[:2], order) for order in ORDERS]
         except GossamerError as error:
-            refused = refused or error  # whoever reads the study meets it again
+            refused = refused or error  # reading the study will report it again
             continue
         if picture.shape[0] != picture.shape[1]:
             votes.append([_measure_perimeter(mask) for mask in masks])
@@ -76,7 +81,7 @@ def settle_order(folder: Path, slices: Sequence[MarkedSlice]) -> tuple[Order, st
 
 
 def _decide_by_perimeter(folder: Path, perimeters: np.ndarray) -> tuple[Order, str]:
-    """Decide by ``(slices, 2)`` perimeters: every slice that tells must tell the same, and the sum clearly so."""
+    """Decide by ``(slices, 2)`` perimeters: all slices that vote must agree, and their sum by a clear margin."""
     telling = perimeters[perimeters.min(axis=1) < TELLING_RATIO * perimeters.max(axis=1)]
     winners = np.argmin(telling, axis=1)
     if len(telling) and np.all(winners == winners[0]):
@@ -91,23 +96,23 @@ def _decide_by_perimeter(folder: Path, perimeters: np.ndarray) -> tuple[Order, s
     rows = int((winners == 0).sum())
     raise _undecided_order(
         folder,
-        f"the order of run lengths cannot be settled: of {len(perimeters)} slices that are not square {rows} say rows, "
+        f"the order of run lengths cannot be decided: of {len(perimeters)} slices that are not square {rows} say rows, "
         f"{len(telling) - rows} columns",
     )
 
 
 def _decide_by_body(folder: Path, outside: np.ndarray) -> tuple[Order, str]:
-    """Decide by the share of the masks that lies outside the body in each order."""
+    """Decide by the share of the masks that is outside the body in each order."""
     best = int(np.argmin(outside))
     low, high = outside[best], outside[1 - best]
     if low < _OUTSIDE_RATIO * high and high - low > _OUTSIDE_SHARE:
-        text = f"{low:.1%} of the masks lie outside the body, {high:.1%} the other way"
+        text = f"{low:.1%} of the masks are outside the body, {high:.1%} the other way"
         return ORDERS[best], f"run lengths count along {ORDERS[best]}: {text}"
-    raise _undecided_order(folder, "the order of run lengths cannot be settled: all annotated slices are square")
+    raise _undecided_order(folder, "the order of run lengths cannot be decided: all annotated slices are square")
 
 
 def _undecided_order(folder: Path, problem: str) -> GossamerError:
-    remedy = f"look at a mask over its picture and write rows or columns into {ORDER_FILE} in the folder"
+    remedy = f"draw a mask over its picture, and write rows or columns into {ORDER_FILE} in the folder"
     return GossamerError(ErrorCode.LABEL, folder, problem, remedy)
 
 
@@ -121,7 +126,7 @@ def _measure_perimeter(mask: np.ndarray) -> int:
 
 
 def _find_body(picture: np.ndarray) -> np.ndarray:
-    """Return where the body is: between the first and the last bright pixel of both the row and the column."""
+    """Return the pixels of the body: between the first and the last bright pixel of both the row and the column."""
     bright = picture > 0.15 * np.percentile(picture, 99)
     inside = np.ones(picture.shape, dtype=bool)
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Studies of the UW-Madison GI Tract layout: the slices of one day of a case, found by their names."""
+"""Studies of the UW-Madison GI Tract layout: the slices of a case on one day, found by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gossamer.data.io import read_picture
 from gossamer.errors import ErrorCode, GossamerError
 
 SLICE_MM = 3.0
-"""Distance of the slices, which the competition's text states and the files do not."""
+"""Distance of the slices, which the text of the competition states and the files do not."""
 
 _NAME = re.compile(
     r"slice_(?P<number>\d+)"
@@ -28,10 +28,10 @@ class Study:
     """One day of a case: its slices in order.
 
     Attributes:
-        id: such as ``case1_day0``.
-        case: whom it shows.
-        slices: the picture of each slice, by the id of the slice, in order.
-        spacing_mm: along slices, rows and columns; None where the names do not say.
+        id: Identifier, such as ``case1_day0``.
+        case: Identifier of the patient.
+        slices: Picture of each slice by slice id, in order.
+        spacing_mm: Spacing along slices, rows and columns in mm, or None where the names do not state it.
     """
 
     id: str
@@ -43,14 +43,14 @@ class Study:
         """Return the volume, ``(slices, rows, columns)``.
 
         Raises:
-            GossamerError: a slice cannot be read, ``E-GEOMETRY`` where shapes differ, ``E-VALUE`` where types do,
-                ``E-UNSUPPORTED`` for colours.
+            GossamerError: ``E-GEOMETRY`` for shapes that differ, ``E-VALUE`` for types that differ, ``E-UNSUPPORTED``
+                for colours, and the errors of reading.
         """
         images = [read_picture(path) for path in self.slices.values()]
         first = images[0]
         for image in images:
             if image.channels > 1:
-                raise GossamerError(ErrorCode.UNSUPPORTED, image.source, "is coloured", "convert it to grey")
+                raise GossamerError(ErrorCode.UNSUPPORTED, image.source, "has colours", "convert it to grey")
             if image.array.shape != first.array.shape:
                 shapes = ["x".join(map(str, array.shape)) for array in (image.array, first.array)]
                 problem = f"has {shapes[0]} pixels, the first slice of {self.id} has {shapes[1]}"
@@ -68,8 +68,8 @@ def find_studies(folder: Path) -> dict[str, Study]:
     """Return the studies below ``folder`` by id: every folder ``<case>/<study>/scans`` that holds slices.
 
     Raises:
-        GossamerError: ``E-MISSING`` where there is none, ``E-GEOMETRY`` where slices of one study state different
-            spacings, ``E-LABEL`` for two slices of one number.
+        GossamerError: ``E-MISSING`` for a folder without studies, ``E-GEOMETRY`` for slices of one study that state
+            different spacings, ``E-LABEL`` for two slices with the same number.
     """
     studies = [_read_study(scans) for scans in sorted(folder.glob("*/*/scans")) if scans.is_dir()]
     found = {study.id: study for study in studies if study.slices}
@@ -87,20 +87,20 @@ def _read_study(scans: Path) -> Study:
             continue
         identity = f"{study}_slice_{match['number']}"
         if identity in slices:
-            problem = f"has the number of {slices[identity].name}"
-            raise GossamerError(ErrorCode.LABEL, path, problem, "remove one of the two slices")
+            problem = f"has the same number as {slices[identity].name}"
+            raise GossamerError(ErrorCode.LABEL, path, problem, "remove one of them")
         slices[identity] = path
         spacings[float(match["row_mm"] or 0), float(match["column_mm"] or 0)] = path
     if len(spacings) > 1:
         (a, b), path = list(spacings)[:2], list(spacings.values())[1]
         problem = f"states pixels of {b[1]:g}x{b[0]:g} mm, other slices of {study} {a[1]:g}x{a[0]:g} mm"
         raise GossamerError(ErrorCode.GEOMETRY, path, problem, "correct the names of the slices")
-    row_mm, column_mm = next(iter(spacings), (0.0, 0.0))  # zero stands for a name without mm
+    row_mm, column_mm = next(iter(spacings), (0.0, 0.0))  # 0 means a name without mm
     known = all(math.isfinite(mm) and mm > 0 for mm in (row_mm, column_mm))
     return Study(study, scans.parent.parent.name, slices, (SLICE_MM, row_mm, column_mm) if known else None)
 
 
 def names_a_square(name: str) -> bool:
-    """Return whether the name of a slice states as many rows as columns, which the picture may not have."""
+    """Return whether the name of a slice states as many rows as columns; the picture may differ."""
     match = _NAME.fullmatch(name)
     return match is not None and match["width"] is not None and match["width"] == match["height"]

@@ -1,4 +1,4 @@
-"""Gzip to bytes, to the very end of the stream: RFC 1952, whose checksum and length stand behind the data."""
+"""Gzip to bytes, to the end of the stream: RFC 1952, whose checksum and length follow the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE = 1 << 18
 
 
 def gunzip_head(data: bytes, count: int) -> bytes:
-    """Return the first ``count`` inflated bytes, or as many as there are; nothing is checked."""
+    """Return the first ``count`` inflated bytes, or fewer if the stream ends; nothing is checked."""
     try:
         return zlib.decompressobj(wbits=_GZIP).decompress(data, count)
     except zlib.error:
@@ -25,15 +25,15 @@ def inflate_gzip(data: bytes, where: str, keep: int = MAX_INFLATED_BYTES) -> tup
     """Inflate all members of a gzip stream and check their checksums.
 
     Args:
-        data: the stream.
-        where: the file, for messages.
-        keep: how many bytes from the start to hold in memory; the others are only counted.
+        data: Stream.
+        where: File, for messages.
+        keep: Number of bytes to return; the others are only counted (default: all).
 
     Returns:
-        The kept bytes, and how many the stream inflates to.
+        The first inflated bytes, and the number of all inflated bytes.
 
     Raises:
-        GossamerError: ``E-INTEGRITY``, ``E-TRUNCATED``, or ``E-LIMIT`` above what is read of any file.
+        GossamerError: ``E-INTEGRITY``, ``E-TRUNCATED``, or ``E-LIMIT`` for more bytes than are read of any file.
     """
     kept, total, engine = bytearray(), 0, None
     try:

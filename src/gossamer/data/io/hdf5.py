@@ -18,11 +18,11 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_hdf5(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return the arrays of ``path`` whose names are in ``wanted``; others are not looked at.
+    """Return the arrays of ``path`` whose names are in ``wanted``; others are not read.
 
     Raises:
-        GossamerError: ``E-CODEC`` where h5py is not installed, ``E-FORMAT``, ``E-TRUNCATED``, ``E-SYNTAX``,
-            ``E-LIMIT``, or ``E-SECURITY`` for objects and for data that lie in other files.
+        GossamerError: ``E-CODEC`` without h5py, ``E-FORMAT``, ``E-TRUNCATED``, ``E-SYNTAX``, ``E-LIMIT``, or
+            ``E-SECURITY`` for objects and for data in other files.
     """
     try:
         import h5py
@@ -33,7 +33,7 @@ def read_hdf5(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
     data = read_bytes(path)
     if not data.startswith(SIGNATURE):
         raise GossamerError(
-            ErrorCode.FORMAT, path, f"begins with {data[:8]!r}, which is not HDF5", "remove or convert it"
+            ErrorCode.FORMAT, path, f"begins with {data[:8]!r}, which is not HDF5", "convert it, or remove it"
         )
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -41,11 +41,13 @@ def read_hdf5(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
     except GossamerError:
         raise
     except MemoryError as error:
-        raise GossamerError(ErrorCode.LIMIT, path, "claims more memory than there is", "save it again") from error
-    except Exception as error:  # a damaged file lets OSError, RuntimeError, KeyError and ValueError out
+        raise GossamerError(
+            ErrorCode.LIMIT, path, "states a size that does not fit into memory", "save it again"
+        ) from error
+    except Exception as error:  # damaged files raise OSError, RuntimeError, KeyError and ValueError
         cut = "truncated" in str(error)
         code, remedy = (ErrorCode.TRUNCATED, "copy the file again") if cut else (ErrorCode.SYNTAX, "save it again")
-        problem = f"is not HDF5 that can be read ({type(error).__name__}: {error})"
+        problem = f"cannot be read as HDF5 ({type(error).__name__}: {error})"
         raise GossamerError(code, path, problem, remedy) from error
 
 
@@ -55,11 +57,11 @@ def _read_member(file: Any, key: str, where: str) -> np.ndarray:
     link = file.get(key, getlink=True)
     member = file[key] if isinstance(link, h5py.HardLink) else None
     if member is None or (isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)):
-        raise GossamerError(ErrorCode.SECURITY, where, "lies in another file or place", "save it as a plain array")
+        raise GossamerError(ErrorCode.SECURITY, where, "refers to another file or place", "save it as a plain array")
     if not isinstance(member, h5py.Dataset) or member.shape is None:
         raise GossamerError(ErrorCode.SYNTAX, where, "is not an array", "save it as a plain array")
     if member.dtype.kind not in "uifb":
-        problem = f"holds {member.dtype} values, numbers are read"
+        problem = f"holds {member.dtype} values, not numbers"
         raise GossamerError(ErrorCode.SECURITY, where, problem, "save it as a plain array")
     check_inflated(where, math.prod(member.shape) * member.dtype.itemsize)
     return np.asarray(member[()])

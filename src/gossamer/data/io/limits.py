@@ -1,4 +1,4 @@
-"""What a file may claim before anything is allocated for it."""
+"""Limits on the sizes that a file states, checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -11,27 +11,36 @@ MAX_INFLATED_BYTES = 1 << 30
 
 
 def check_frame(where: str, shape: tuple[int, ...]) -> None:
-    """Refuse a frame whose header claims no pixels, or more of them than the limit.
+    """Raise for a frame without pixels, or with more pixels than the limit.
 
     Args:
-        where: the file, for the message.
-        shape: ``(rows, columns)`` as the header states them.
+        where: File, for the message.
+        shape: Stated ``(rows, columns)``.
+
+    Raises:
+        GossamerError: ``E-SYNTAX`` or ``E-LIMIT``.
     """
     if min(shape) < 1:
-        raise GossamerError(
-            ErrorCode.SYNTAX, where, f"a frame of {shape[0]}x{shape[1]} pixels", "export the image again"
-        )
+        raise GossamerError(ErrorCode.SYNTAX, where, f"states {shape[0]}x{shape[1]} pixels", "export the image again")
     if math.prod(shape) > MAX_FRAME_PIXELS:
         raise GossamerError(
             ErrorCode.LIMIT,
             where,
-            f"claims {shape[0]}x{shape[1]} pixels, at most {MAX_FRAME_PIXELS} are read",
+            f"states {shape[0]}x{shape[1]} pixels, at most {MAX_FRAME_PIXELS} are read",
             "cut the image into tiles",
         )
 
 
 def check_inflated(where: str, inflated: int) -> None:
-    """Refuse a member that says it will inflate beyond the limit."""
+    """Raise for data that inflate to more bytes than the limit.
+
+    Args:
+        where: File or member, for the message.
+        inflated: Number of bytes.
+
+    Raises:
+        GossamerError: ``E-LIMIT``.
+    """
     if inflated > MAX_INFLATED_BYTES:
         raise GossamerError(
             ErrorCode.LIMIT,

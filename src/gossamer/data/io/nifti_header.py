@@ -1,4 +1,4 @@
-"""The header of a NIfTI-1 or NIfTI-2 file, every field that is used checked against the standard.
+"""The header of a NIfTI-1 or NIfTI-2 file; every field that is used is checked against the standard.
 
 Cox et al., "A (sort of) new image data format standard: NIfTI-1", 2004; NIfTI-2 has the same fields, wider.
 """
@@ -24,9 +24,9 @@ _TYPES_NOT_READ = {
     1: "1-bit", 32: "complex", 128: "RGB", 1536: "128-bit", 1792: "complex", 2048: "complex", 2304: "RGBA",
 }  # fmt: skip
 _MAGIC = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
-_UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown is taken for mm, as everyone does
+_UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown counts as mm, as in other software
 
-_MOST_DEGREES, _MOST_MM = 1.0, 0.5  # by which qform and sform may differ without a word
+_MOST_DEGREES, _MOST_MM = 1.0, 0.5  # by which qform and sform may differ without a note
 
 
 @dataclass(frozen=True)
@@ -91,21 +91,21 @@ def parse_header(data: bytes, where: str) -> VoxelBlock:
     """Read and check the header at the start of ``data``.
 
     Raises:
-        GossamerError: ``E-FORMAT`` for something else, ``E-TRUNCATED``, ``E-SYNTAX`` for a field against the standard,
-            ``E-LIMIT`` for more voxels than are read, ``E-UNSUPPORTED`` for their type, ``E-VALUE`` for a scale that is
-            no number, ``E-GEOMETRY`` for a place that is none.
+        GossamerError: ``E-FORMAT`` for another format, ``E-TRUNCATED``, ``E-SYNTAX`` for a field that violates the
+            standard, ``E-LIMIT`` for too many voxels, ``E-UNSUPPORTED`` for their type, ``E-VALUE`` for a scale that is
+            not finite, ``E-GEOMETRY`` for an invalid place.
     """
     fields, single = _parse_fields(data, where)
     dim = [int(size) for size in fields["dim"]]
     if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1:
-        raise _syntax_error(where, f"dim {dim} is not a count of 1 to 7 axes and their sizes from 1")
+        raise _syntax_error(where, f"dim {dim} is not a number of axes from 1 to 7 and their sizes from 1")
     dtype = _parse_dtype(fields, where)
     check_inflated(where, math.prod(dim[1 : 1 + dim[0]]) * dtype.itemsize)
     shape, notes = _parse_shape(dim, where)
     offset, header_end = float(fields["vox_offset"]), int(fields["sizeof_hdr"]) + 4
     if not math.isfinite(offset) or offset != int(offset) or offset < (header_end if single else 0):
         least = f"{header_end}, where the header ends" if single else "0"
-        raise _syntax_error(where, f"vox_offset {offset:g} is not a byte from {least}")
+        raise _syntax_error(where, f"vox_offset {offset:g} is not a whole number of at least {least}")
     check_inflated(where, int(offset))
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
     if not (math.isfinite(slope) and math.isfinite(inter)):
@@ -117,7 +117,7 @@ def parse_header(data: bytes, where: str) -> VoxelBlock:
 
 
 def _parse_fields(data: bytes, where: str) -> tuple[Any, bool]:
-    """Return nibabel's view of the fields, unmended, and whether the voxels are in the same file."""
+    """Return the fields as nibabel reads them, without corrections, and whether the voxels are in the same file."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
@@ -131,7 +131,7 @@ def _parse_fields(data: bytes, where: str) -> tuple[Any, bool]:
                     ErrorCode.TRUNCATED, where, f"holds {len(data)} bytes, a header needs 348", "copy the file again"
                 )
             raise GossamerError(
-                ErrorCode.FORMAT, where, f"begins with {data[:8]!r}, which is not NIfTI", "remove or convert it"
+                ErrorCode.FORMAT, where, f"begins with {data[:8]!r}, which is not NIfTI", "convert it, or remove it"
             )
         raise _syntax_error(where, f"sizeof_hdr {sizes['<']} is neither 348 nor 540")
     size = sizes[order]
@@ -148,13 +148,13 @@ def _parse_fields(data: bytes, where: str) -> tuple[Any, bool]:
 def _parse_dtype(fields: Any, where: str) -> np.dtype:
     code, bits = int(fields["datatype"]), int(fields["bitpix"])
     if code in _TYPES_NOT_READ:
-        problem = f"holds {_TYPES_NOT_READ[code]} values (datatype {code}), whole and floating numbers are read"
-        raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "convert it to a plain number a voxel")
+        problem = f"holds {_TYPES_NOT_READ[code]} values (datatype {code}), whole and floating-point numbers are read"
+        raise GossamerError(ErrorCode.UNSUPPORTED, where, problem, "convert it to one number per voxel")
     if code not in _TYPES:
         raise _syntax_error(where, f"datatype {code} is not defined")
     dtype = np.dtype(_TYPES[code]).newbyteorder(fields.endianness)
     if bits != 8 * dtype.itemsize:
-        raise _syntax_error(where, f"bitpix {bits} against {8 * dtype.itemsize} of datatype {code}")
+        raise _syntax_error(where, f"bitpix {bits} contradicts datatype {code}, which has {8 * dtype.itemsize} bits")
     return dtype
 
 
@@ -177,9 +177,9 @@ def _parse_geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tup
     if units & 7 not in _UNIT_MM:
         raise _syntax_error(where, f"xyzt_units {units} is not a unit of length")
     if min(qform_code, sform_code) < 0:
-        raise _syntax_error(where, f"qform_code {qform_code} and sform_code {sform_code} are not both from 0")
+        raise _syntax_error(where, f"qform_code {qform_code} and sform_code {sform_code} are not both 0 or more")
     unit_mm = _UNIT_MM[units & 7]
-    # The standard takes 0 for 1 here; other numbers are told by their sign.
+    # The standard reads 0 as 1 here; of other numbers the sign counts.
     fields["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
     pixdim = [float(value) for value in fields["pixdim"][:4]]
     notes = []
@@ -195,7 +195,7 @@ def _parse_geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tup
         notes += _compare_forms(affine, qform, shape, unit_mm, where)
     axes, flips = ((2, 1, 0), (False, False, False)) if not (qform_code or sform_code) else closest_axes(affine)
     if not (qform_code or sform_code):
-        text = "states no orientation (qform and sform are 0); left and right are unknown, axes stay as stored"
+        text = "states no orientation (qform and sform are 0); left and right are unknown, the axes stay as stored"
         notes.append(Note(ErrorCode.GEOMETRY, where, text))
     geometry = Geometry(
         affine=_freeze_affine(affine),
@@ -218,7 +218,7 @@ def _parse_geometry(fields: Any, shape: tuple[int, int, int], where: str) -> tup
 
 
 def _scale_affine(pixdim: list[float], where: str) -> np.ndarray:
-    """Return the 4x4 of a grid of which only the spacing is known."""
+    """Return the 4x4 matrix of a grid whose spacing alone is known."""
     if not all(0 < value < MOST_LENGTH for value in pixdim[1:]):
         problem = f"pixdim {pixdim[1:]} is not a positive, finite spacing"
         raise GossamerError(ErrorCode.GEOMETRY, where, problem, "export the volume again")
@@ -226,7 +226,7 @@ def _scale_affine(pixdim: list[float], where: str) -> np.ndarray:
 
 
 def _parse_qform(fields: Any, pixdim: list[float], where: str) -> np.ndarray:
-    """Return the 4x4 of the stored quaternion, method 2 of the standard."""
+    """Return the 4x4 matrix of the stored quaternion, method 2 of the standard."""
     _scale_affine(pixdim, where)
     try:
         qform = fields.get_qform()

@@ -17,7 +17,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read_arrays(path: Path, wanted: Container[str]) -> dict[str, np.ndarray]:
-    """Return the arrays of ``path`` whose names are in ``wanted``; other members are not looked at.
+    """Return the arrays of ``path`` whose names are in ``wanted``; other members are not read.
 
     Raises:
         GossamerError: ``E-FORMAT``, ``E-INTEGRITY``, ``E-LIMIT``, ``E-SYNTAX``, or ``E-SECURITY`` for an object array.
@@ -39,7 +39,7 @@ def read_arrays(path: Path, wanted: Container[str]) -> dict[str, np.ndarray]:
 
 
 def member_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape that each array of ``path`` states, from headers alone; none where it cannot be read."""
+    """Return the stated shape of each array of ``path``, from headers alone; empty if it cannot be read."""
     shapes: dict[str, tuple[int, ...]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -49,7 +49,7 @@ def member_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                         version = np.lib.format.read_magic(file)
                         shapes[member.filename.removesuffix(".npy")] = _HEADERS[version](file)[0]
     except (zipfile.BadZipFile, ValueError, OSError, LookupError, NotImplementedError, RuntimeError):
-        return {}  # who opens the archive says what is wrong with it
+        return {}  # opening the archive reports the problem
     return shapes
 
 
@@ -64,4 +64,6 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) 
             raise GossamerError(ErrorCode.SECURITY, where, problem, "save it as a plain array") from error
         raise GossamerError(ErrorCode.SYNTAX, where, f"is not an array ({error})", "save it again") from error
     except MemoryError as error:
-        raise GossamerError(ErrorCode.LIMIT, where, "claims more memory than there is", "save it again") from error
+        raise GossamerError(
+            ErrorCode.LIMIT, where, "states a size that does not fit into memory", "save it again"
+        ) from error

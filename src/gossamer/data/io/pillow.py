@@ -1,4 +1,4 @@
-"""The one door to Pillow: its settings checked, its many exceptions made one."""
+"""The only use of Pillow's readers: settings are checked, and its many exceptions become one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gossamer.errors import ErrorCode, GossamerError
 
 @contextmanager
 def open_picture(data: bytes, kind: str, where: str) -> Iterator[PillowImage.Image]:
-    """Yield the picture in ``data``, which must be of the format ``kind``, with its size checked.
+    """Yield the picture in ``data`` of the format ``kind``, with its size checked.
 
     Raises:
-        GossamerError: ``E-LIMIT`` for a size above the limit, ``E-TRUNCATED`` where the data end early, ``E-SYNTAX``
-            for everything else that Pillow refuses.
+        GossamerError: ``E-LIMIT`` for a size above the limit, ``E-TRUNCATED`` for data that end early, ``E-SYNTAX`` for
+            other data that Pillow cannot read.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        problem = "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, with which a cut file looks whole"
+        problem = "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides that a file is cut off"
         raise GossamerError(ErrorCode.CONFIG, where, problem, "set it to False")
     try:
         with warnings.catch_warnings():
@@ -35,7 +35,7 @@ def open_picture(data: bytes, kind: str, where: str) -> Iterator[PillowImage.Ima
     except GossamerError:
         raise
     except PillowImage.DecompressionBombError as error:
-        problem = f"claims more than the {MAX_FRAME_PIXELS} pixels that are read"
+        problem = f"states more pixels than {MAX_FRAME_PIXELS}, the most that are read"
         raise GossamerError(ErrorCode.LIMIT, where, problem, "cut the image into tiles") from error
     except UnidentifiedImageError as error:
         raise GossamerError(ErrorCode.SYNTAX, where, f"has no readable {kind} header", "export it again") from error

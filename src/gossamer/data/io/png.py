@@ -1,8 +1,7 @@
 """PNG: every depth and colour type, with the stored values kept.
 
-Pillow reads 16-bit colour as 8-bit and stretches 2- and 4-bit grey to 0..255, both in silence, and neither it nor
-most readers check every checksum. Here the chunks are walked and the data inflated first, and the header says what
-the array must be.
+Pillow silently reads 16-bit colour as 8-bit and stretches 2- and 4-bit grey to 0..255, and like most readers it does
+not check every checksum. Here the chunks are read and the data inflated first, and the header determines the array.
 """
 
 from __future__ import annotations
@@ -34,7 +33,14 @@ _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 
 @dataclass(frozen=True)
 class PngHeader:
-    """The IHDR chunk: rows, columns, bits per sample, and the colour type of the standard."""
+    """The IHDR chunk.
+
+    Attributes:
+        rows: Number of rows.
+        columns: Number of columns.
+        depth: Bits per sample.
+        colour: Colour type of the standard.
+    """
 
     rows: int
     columns: int
@@ -96,7 +102,7 @@ def _decode_deep_colour(data: bytes, header: PngHeader) -> np.ndarray:
 
 
 def _check_chunks(data: bytes, where: str) -> PngHeader:
-    """Walk the chunks: lengths, checksums, the header's limits, and the inflated size of the pixel data."""
+    """Check the lengths and checksums of all chunks, the header, and the inflated size; return the header."""
     header: PngHeader | None = None
     inflate, inflated, position = zlib.decompressobj(), 0, len(SIGNATURE)
     while True:
@@ -108,12 +114,12 @@ def _check_chunks(data: bytes, where: str) -> PngHeader:
             raise _truncation_error(where, f"chunk {kind!r} needs {end} bytes, the file holds {len(data)}")
         if zlib.crc32(kind + body) != struct.unpack_from(">I", data, end - 4)[0]:
             raise GossamerError(
-                ErrorCode.INTEGRITY, where, f"the checksum of chunk {kind!r} does not fit", "copy the file again"
+                ErrorCode.INTEGRITY, where, f"the checksum of chunk {kind!r} is wrong", "copy the file again"
             )
         if kind == b"IHDR":
             header = _read_header(body, where)
         elif header is None:
-            raise GossamerError(ErrorCode.SYNTAX, where, "the header chunk is not the first", "export it again")
+            raise GossamerError(ErrorCode.SYNTAX, where, "the first chunk is not the header", "export it again")
         elif kind == b"IDAT" and body:
             try:
                 inflated += len(inflate.decompress(body, _max_inflated_bytes(header) - inflated + 1))
@@ -122,7 +128,9 @@ def _check_chunks(data: bytes, where: str) -> PngHeader:
                     ErrorCode.INTEGRITY, where, f"pixel data: {error}", "copy the file again"
                 ) from error
             if inflated > _max_inflated_bytes(header):
-                raise GossamerError(ErrorCode.LIMIT, where, "more pixel data than the header states", "export it again")
+                raise GossamerError(
+                    ErrorCode.LIMIT, where, "holds more pixel data than the header states", "export it again"
+                )
         elif kind == b"IEND":
             break
         position = end
@@ -133,7 +141,7 @@ def _check_chunks(data: bytes, where: str) -> PngHeader:
 
 def _read_header(body: bytes, where: str) -> PngHeader:
     if len(body) != 13:
-        raise GossamerError(ErrorCode.SYNTAX, where, f"a header of {len(body)} bytes, 13 are needed", "export it again")
+        raise GossamerError(ErrorCode.SYNTAX, where, f"has a header of {len(body)} bytes, not of 13", "export it again")
     columns, rows, depth, colour = struct.unpack_from(">IIBB", body)
     check_frame(where, (rows, columns))
     if colour not in _SAMPLES or depth not in (1, 2, 4, 8, 16):
@@ -144,7 +152,7 @@ def _read_header(body: bytes, where: str) -> PngHeader:
 
 
 def _max_inflated_bytes(header: PngHeader) -> int:
-    """Return an upper bound of the inflated size: interlacing adds at most a filter byte a pixel."""
+    """Return an upper bound of the inflated size: interlacing adds at most one filter byte per pixel."""
     return header.rows * (2 + (header.columns * header.depth * _SAMPLES[header.colour] + 7) // 8) + 8 * header.rows + 64
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from gossamer.errors import ErrorCode, GossamerError
 
 Order = Literal["rows", "columns"]
-"""Which pixels follow each other: those of a row (row-major), or those of a column (column-major)."""
+"""Direction in which pixels are counted: along rows (row-major), or along columns (column-major)."""
 ORDERS: tuple[Order, ...] = ("rows", "columns")
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
@@ -24,18 +24,18 @@ _MOST_DIGITS = 15
 
 
 def decode_rle(text: str, shape: tuple[int, int], order: Order, where: str) -> np.ndarray:
-    """Return the bool ``(rows, columns)`` mask that ``text`` describes; empty text is an empty mask.
+    """Return the mask that ``text`` describes, bool ``(rows, columns)``; empty text is an empty mask.
 
-    Runs may come in any order, and may touch.
+    Runs may be in any order, and may touch.
 
     Args:
-        text: whole numbers separated by blanks.
-        shape: ``(rows, columns)`` of the picture.
-        order: how pixels are counted.
-        where: file, row and id, for messages.
+        text: Whole numbers separated by blanks.
+        shape: Size of the picture, ``(rows, columns)``.
+        order: Direction in which pixels are counted.
+        where: File, row and id, for messages.
 
     Raises:
-        GossamerError: ``E-LABEL`` for a number that is not whole, an odd count of numbers, a start or a length below 1,
+        GossamerError: ``E-LABEL`` for numbers that are not whole, an odd count of numbers, a start or a length below 1,
             a run beyond the picture, or runs that overlap.
     """
     starts, lengths = _parse_runs(text, shape, where)
@@ -47,7 +47,7 @@ def decode_rle(text: str, shape: tuple[int, int], order: Order, where: str) -> n
 
 
 def encode_rle(plane: np.ndarray, order: Order) -> str:
-    """Return the run lengths of a bool ``(rows, columns)`` mask: the fewest runs, ascending; ``""`` if it is empty."""
+    """Return the run lengths of a mask, bool ``(rows, columns)``: the fewest runs, ascending; ``""`` for none."""
     flat = np.asarray(plane, dtype=bool).ravel(order="C" if order == "rows" else "F")
     edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
@@ -55,7 +55,7 @@ def encode_rle(plane: np.ndarray, order: Order) -> str:
 
 
 def _parse_runs(text: str, shape: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return starts, counted from 1 and ascending, and lengths, all of them inside the picture and apart."""
+    """Return ascending starts, counted from 1, and lengths of runs inside the picture that do not overlap."""
     words = text.split()
     for word in words:
         if not _WHOLE.fullmatch(word):
@@ -72,14 +72,14 @@ def _parse_runs(text: str, shape: tuple[int, int], where: str) -> tuple[np.ndarr
     pairs = np.array(words, dtype=object).astype(np.int64).reshape(-1, 2)
     starts, lengths = pairs[np.argsort(pairs[:, 0], kind="stable")].T
     ends = starts + lengths
-    for wrong, law in (
-        ((starts < 1) | (lengths < 1), "starts are counted from 1 and lengths are 1 or more"),
+    for wrong, reason in (
+        ((starts < 1) | (lengths < 1), "starts are counted from 1, and lengths are 1 or more"),
         (ends - 1 > pixels, f"the picture of {size} has {pixels} pixels"),
         (np.diff(ends, prepend=1) < lengths, "it overlaps the run before it"),
     ):
         if wrong.any():
             first = int(np.argmax(wrong))
-            problem = f"run {starts[first]} {lengths[first]}: {law}"
+            problem = f"run {starts[first]} {lengths[first]}: {reason}"
             raise _label_error(where, problem, "correct the row, or check that it belongs to this picture")
     return starts, lengths
 

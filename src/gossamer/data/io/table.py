@@ -14,7 +14,12 @@ from gossamer.files import read_bytes
 
 @dataclass(frozen=True)
 class CsvRow:
-    """One row: the number of its last line in the file, counted from 1, and its cells without outer blanks."""
+    """One row of a table.
+
+    Attributes:
+        number: Number of its last line in the file, counted from 1.
+        cells: Cell of each column, without surrounding blanks.
+    """
 
     number: int
     cells: dict[str, str]
@@ -22,12 +27,12 @@ class CsvRow:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """What a CSV file holds.
+    """Content of a CSV file.
 
     Attributes:
-        header: names of the columns, in lower case.
-        rows: those that have a cell a column.
-        faults: one for each row that has not.
+        header: Names of the columns, in lower case.
+        rows: Rows with one cell per column.
+        faults: Faults of the other rows.
     """
 
     header: tuple[str, ...]
@@ -39,13 +44,13 @@ def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()
     """Read a CSV file.
 
     Args:
-        path: the file.
-        needed: columns that must be there, in lower case.
-        known: all columns that have a meaning, for the remedy.
+        path: File.
+        needed: Columns that must exist, in lower case (default: none).
+        known: All columns that have a meaning, for the remedy (default: ``needed``).
 
     Raises:
-        GossamerError: ``E-FORMAT`` where it is not UTF-8, ``E-SYNTAX`` for a wrong separator or quotes,
-            ``E-MISSING`` for a column.
+        GossamerError: ``E-FORMAT`` for another encoding than UTF-8, ``E-SYNTAX`` for a wrong separator or quotes,
+            ``E-MISSING`` for a missing column.
     """
     try:
         text = read_bytes(path).decode("utf-8-sig")
@@ -56,7 +61,7 @@ def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()
     try:
         header = [name.strip().lower() for name in reader.fieldnames or []]
         if len(header) == 1 and ";" in header[0]:
-            raise GossamerError(ErrorCode.SYNTAX, path, "columns are separated by ';'", "separate them by commas")
+            raise GossamerError(ErrorCode.SYNTAX, path, "the columns are separated by ';'", "separate them by commas")
         for column in needed:
             if column not in header:
                 problem = f"has no column {column!r}; it has {', '.join(header) or 'none'}"
@@ -64,7 +69,7 @@ def read_table(path: Path, needed: Sequence[str] = (), known: Sequence[str] = ()
         reader.fieldnames = header
         for cells in reader:
             if None in cells or any(value is None for value in cells.values()):
-                problem = f"row {reader.line_num} has not the {len(header)} cells of the header"
+                problem = f"row {reader.line_num} does not have {len(header)} cells, as the header has"
                 faults.append(GossamerError(ErrorCode.LABEL, path, problem, "quote cells that hold commas"))
             else:
                 rows.append(CsvRow(reader.line_num, {name: value.strip() for name, value in cells.items()}))

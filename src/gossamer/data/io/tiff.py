@@ -54,14 +54,14 @@ def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndar
                 raise GossamerError(
                     ErrorCode.UNSUPPORTED,
                     where,
-                    f"holds {len(file.pages)} pages, one is read",
-                    "save each page by itself",
+                    f"holds {len(file.pages)} pages, a single one is read",
+                    "save each page in a separate file",
                 )
             page: Any = file.pages.first
             _check_page(page, len(data), where)
             array = _samples_last(page, page.asarray())
             if array.shape[:2] != (page.imagelength, page.imagewidth) or array.ndim not in (2, 3):
-                problem = f"decodes to {array.shape}, its header says {page.imagelength}x{page.imagewidth} pixels"
+                problem = f"decodes to {array.shape}, but its header states {page.imagelength}x{page.imagewidth} pixels"
                 raise GossamerError(ErrorCode.SYNTAX, where, problem, "export the image again")
             array, notes = (array, []) if keep_stored else _apply_photometric(array, page, where)
             return array, int(page.tags.valueof(_ORIENTATION, 1)), notes
@@ -76,13 +76,13 @@ def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndar
                 'pip install "gossamer[tiff]"',
             ) from error
         raise _unreadable_error(where, error) from error
-    except Exception as error:  # tifffile lets seven kinds of exception out of a damaged header
+    except Exception as error:  # tifffile raises seven types of exceptions for damaged headers
         raise _unreadable_error(where, error) from error
 
 
 @contextmanager
 def _silence_tifffile() -> Iterator[None]:
-    """Keep tifffile's own remarks on damaged headers off the standard error; what matters is raised."""
+    """Keep the messages of tifffile about damaged headers off standard error; problems are raised."""
     logger = logging.getLogger("tifffile")
     before, logger.disabled = logger.disabled, True
     try:
@@ -96,7 +96,10 @@ def _check_page(page: Any, size: int, where: str) -> None:
     check_frame(where, shape)
     if page.imagedepth != 1:
         raise GossamerError(
-            ErrorCode.UNSUPPORTED, where, f"a page of {page.imagedepth} slices", "save each slice by itself"
+            ErrorCode.UNSUPPORTED,
+            where,
+            f"holds a page of {page.imagedepth} slices",
+            "save each slice in a separate file",
         )
     check_inflated(where, shape[0] * shape[1] * page.samplesperpixel * page.bitspersample // 8)
     needed = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
@@ -104,11 +107,11 @@ def _check_page(page: Any, size: int, where: str) -> None:
         raise GossamerError(
             ErrorCode.TRUNCATED,
             where,
-            f"pixel data reach to byte {needed}, the file holds {size}",
+            f"the pixel data end at byte {needed}, but the file holds {size}",
             "copy the file again",
         )
     if any(n == 0 for n in page.databytecounts):
-        raise GossamerError(ErrorCode.SYNTAX, where, "a strip or tile of zero bytes", "export the image again")
+        raise GossamerError(ErrorCode.SYNTAX, where, "holds a strip or tile of 0 bytes", "export the image again")
 
 
 def _samples_last(page: Any, array: np.ndarray) -> np.ndarray:
@@ -134,5 +137,5 @@ def _apply_photometric(array: np.ndarray, page: Any, where: str) -> tuple[np.nda
 
 def _unreadable_error(where: str, error: Exception) -> GossamerError:
     return GossamerError(
-        ErrorCode.SYNTAX, where, f"is not a TIFF that can be read ({type(error).__name__}: {error})", "export it again"
+        ErrorCode.SYNTAX, where, f"cannot be read as TIFF ({type(error).__name__}: {error})", "export it again"
     )

@@ -1,7 +1,8 @@
-"""Folders and files recognised as labelled data sets, by looking.
+"""Folders and files that are recognized as labelled data sets.
 
-``LAYOUTS`` is the table of what can be recognised. To add a layout: one file with a ``recognises`` and an ``open``
-function, and one line here.
+Owns the meaning of folders, names and tables: one file a layout, and the table ``LAYOUTS`` of all of them. Does not own
+file formats. To add a layout: write one file with functions ``is_<layout>`` and ``open_<layout>``, and add one entry to
+``LAYOUTS``.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ class Layout:
     """One arrangement of labelled images on a disk.
 
     Attributes:
-        looks_like: what a user would write to describe it.
+        looks_like: Description for messages.
         is_recognized: Function that tells whether a path holds this layout, from names only.
-        open: reads the labels and returns the data set; the seed decides splits that the data do not state.
-        task: ``classify`` where a label is that of an image, ``segment`` where it is that of a pixel.
+        open: Function that reads the labels and returns the data set; the seed decides splits that the data do not
+            state.
+        task: ``classify`` for labels of images, ``segment`` for labels of pixels.
     """
 
     looks_like: str
@@ -44,7 +46,7 @@ class Layout:
     task: TaskName
 
 
-# In order of trial: images with masks first, since what recognises them asks for more.
+# In the order in which they are tried: images with masks first, since their tests are stricter.
 LAYOUTS: dict[str, Layout] = {
     "decathlon": Layout(
         "a Medical Segmentation Decathlon or nnU-Net folder with a dataset.json, imagesTr and labelsTr",
@@ -91,7 +93,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 
-_LACKS: dict[TaskName, str] = {"segment": "has no masks", "classify": "has masks, and no label of a whole image"}
+_LACKS: dict[TaskName, str] = {"segment": "has no masks", "classify": "has masks, and no labels of whole images"}
 
 
 @overload
@@ -105,17 +107,17 @@ def open_dataset(
 def open_dataset(
     path: Path | str, *, seed: int = 0, task: TaskName | None = None
 ) -> ClassificationDataset | SegmentationDataset:
-    """Recognise the layout of ``path`` and return its data set. Labels are read, pixels are not, or few of them.
+    """Recognize the layout of ``path`` and return its data set. Labels are read; pixels are not, or few of them.
 
     Args:
-        path: a file or folder in one of ``LAYOUTS``.
-        seed: decides splits where the data do not state them.
+        path: File or folder in one of ``LAYOUTS``.
+        seed: Seed of the splits that the data do not state (default: 0).
         task: ``classify`` for a ``ClassificationDataset``, ``segment`` for a ``SegmentationDataset``; default:
             whichever is recognised.
 
     Raises:
-        GossamerError: ``E-MISSING`` when there is nothing, ``E-FORMAT`` when no layout fits, or only one of the other
-            task, and what the layout raises.
+        GossamerError: ``E-MISSING`` for a path without data, ``E-FORMAT`` if no layout fits, or only one of the other
+            task, and the errors of the layout.
     """
     path = Path(path)
     if not path.exists():
@@ -124,11 +126,11 @@ def open_dataset(
         raise GossamerError(ErrorCode.MISSING, path, "the folder is empty", f"fill it as {_list_layouts(task)}")
     found = [name for name, layout in LAYOUTS.items() if layout.is_recognized(path)]
     if len(found) > 1 and "class_folders" in found:
-        found.remove("class_folders")  # any folders of images look like classes: images/ and masks/ do as well
+        found.remove("class_folders")  # any folders of images look like classes, also images/ and masks/
     for name in found:
         if task in (None, LAYOUTS[name].task):
             return LAYOUTS[name].open(path, seed)
-    problem = "no layout of labelled images is recognised"
+    problem = "is not a known layout of labelled images"
     if found and task is not None:
         problem = f"is {found[0]}, which {_LACKS[task]}"
     raise GossamerError(ErrorCode.FORMAT, path, problem, f"arrange it as {_list_layouts(task)}")

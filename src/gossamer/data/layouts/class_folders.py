@@ -15,7 +15,7 @@ from gossamer.errors import ErrorCode, Note
 
 
 def is_class_folders(path: Path) -> bool:
-    """Return whether ``path`` is a folder whose folders hold images."""
+    """Return whether ``path`` is a folder of folders with images."""
     return path.is_dir() and any(_list_images(folder) for folder in _list_folders(path))
 
 
@@ -76,4 +76,4 @@ def _note_unused_files(path: Path, known: set[Path]) -> list[Note]:
     if not others:
         return []
     shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-    return [Note(ErrorCode.FORMAT, str(path), f"{len(others)} files outside the layout are left out: {shown}")]
+    return [Note(ErrorCode.FORMAT, str(path), f"{len(others)} files outside the layout are not used: {shown}")]

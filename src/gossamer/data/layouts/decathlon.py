@@ -1,8 +1,8 @@
-"""Medical Segmentation Decathlon and nnU-Net folders: ``dataset.json`` beside ``imagesTr`` and ``labelsTr``.
+"""Medical Segmentation Decathlon and nnU-Net folders: ``dataset.json`` next to ``imagesTr`` and ``labelsTr``.
 
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13:4128, 2022. Isensee et al., "nnU-Net",
-Nature Methods 18:203, 2021, whose second version lists no files, keeps a channel a file, and turns the table of labels
-from number-to-name into name-to-number.
+Nature Methods 18:203, 2021; its second version lists no files, stores each channel in a file, and turns the table of
+labels from number-to-name into name-to-number.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gossamer.files import read_json
 TABLE = "dataset.json"
 MASK_SUFFIXES = list_suffixes([format for format in FORMATS if format.is_lossless])
 
-# Channels whose stored values mean the same in every image; others have a scale that each case sets for itself.
+# Channels whose stored values mean the same in every image; others have a different scale in every case.
 _ABSOLUTE = {"ct", "rescale_to_0_1", "nonorm", "r", "g", "b", "red", "green", "blue"}
 _CHANNEL_FILE = re.compile(r"(.+)_(\d{4})")
 # patient001_frame12 and case_07-day3 are images of patient001 and case_07.
@@ -38,20 +38,20 @@ _PATIENT = re.compile(
 
 
 def is_decathlon(path: Path) -> bool:
-    """Return whether ``path`` is a folder with a ``dataset.json`` beside ``imagesTr`` or ``labelsTr``."""
+    """Return whether ``path`` is a folder with a ``dataset.json`` next to ``imagesTr`` or ``labelsTr``."""
     return (path / TABLE).is_file() and any((path / folder).is_dir() for folder in ("imagesTr", "labelsTr"))
 
 
 def open_decathlon(path: Path, seed: int) -> SegmentationDataset:
-    """Return the data set of a Decathlon or nnU-Net folder. Files that are missing become its faults.
+    """Return the data set of a Decathlon or nnU-Net folder. Missing files become its faults.
 
-    The split is that of the lists ``training`` and ``validation``, or of fold 0 in ``splits_final.json``; where neither
-    is there, it is drawn. An image counts as a patient unless names tell otherwise.
+    The split is that of the lists ``training`` and ``validation``, or of fold 0 in ``splits_final.json``; without both
+    it is drawn. An image counts as a patient unless names tell patients.
 
     Raises:
         GossamerError: ``E-FORMAT`` and ``E-SYNTAX`` for a table that cannot be read, ``E-SECURITY`` for a path that
-            leaves the folder, ``E-UNSUPPORTED`` for regions, ignored labels or another kind of file, ``E-MISSING``
-            where no case is left.
+            leaves the folder, ``E-UNSUPPORTED`` for regions, ignored labels or another file format, ``E-MISSING`` for
+            a folder without cases.
     """
     table = read_json(path / TABLE)
     if not isinstance(table, dict):
@@ -61,7 +61,7 @@ def open_decathlon(path: Path, seed: int) -> SegmentationDataset:
     found = _find_files(path, table, len(channels)) if newer else _listed_files(path, table, len(channels))
     names = _read_class_names(table, path)
     if not found.cases and not found.faults:
-        raise GossamerError(ErrorCode.MISSING, path / TABLE, "names no case with a mask", "add images and masks")
+        raise GossamerError(ErrorCode.MISSING, path / TABLE, "does not name a case with a mask", "add images and masks")
     samples, decided = complete_splits(_make_samples(found.cases), seed)
     if decided:
         found.notes.append(Note(ErrorCode.LABEL, str(path), decided))
@@ -90,7 +90,7 @@ class _DecathlonCase:
 
 @dataclass
 class _FoundCases:
-    """The cases that are whole, and what is wrong with the others."""
+    """Cases whose files exist, and the faults of the others."""
 
     root: Path
     cases: list[_DecathlonCase] = field(default_factory=list)
@@ -106,7 +106,7 @@ class _FoundCases:
         if missing:
             what = "mask" if missing[0] == case.mask else "image"
             self.faults.append(
-                GossamerError(ErrorCode.MISSING, missing[0], f"the {what} of {case.id} is not there", "add the file")
+                GossamerError(ErrorCode.MISSING, missing[0], f"the {what} of {case.id} does not exist", "add the file")
             )
         else:
             self.cases.append(case)
@@ -120,8 +120,8 @@ class _DecathlonReader:
 
     def __call__(self, sample: Sample) -> LabelledCase:
         case = self.cases[sample.id]
-        law = f"{TABLE} names {len(self.channels)}: {', '.join(self.channels)}"
-        image = read_channels(case.images, len(self.channels), law)
+        reason = f"{TABLE} names {len(self.channels)}: {', '.join(self.channels)}"
+        image = read_channels(case.images, len(self.channels), reason)
         mask = read_labels(case.mask)
         apart = image.grid_difference(mask)
         if apart:
@@ -136,31 +136,33 @@ class _DecathlonReader:
         if unknown.any():
             first = values[unknown][0]
             known = ", ".join(["0", *(f"{number} ({name})" for number, name in self.names.items())])
-            problem = f"the value {first} in {int((values == first).sum())} places has no name; known are {known}"
+            problem = (
+                f"the value {first} in {int((values == first).sum())} places has no name; the known values are {known}"
+            )
             raise GossamerError(ErrorCode.LABEL, mask, problem, f"name it in {TABLE}, or correct the mask")
         return LabelMap(planes, tuple(self.names.values()), False, str(mask))
 
 
 def _read_channel_names(named: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))}:
-        raise _table_error(path, f"the channels are {named!r}, a table from '0' on to their names is read")
+        raise _table_error(path, f"the channels are {named!r}, not a table of numbers from '0' and names")
     return tuple(str(named[str(number)]) for number in range(len(named))) or ("unknown",)
 
 
 def _read_class_names(table: dict[str, Any], path: Path) -> dict[int, str]:
-    """Return the names of the values, background left out, ordered by value."""
+    """Return the names of the values in their order, without the background."""
     labels = table.get("labels")
     if not isinstance(labels, dict):
-        raise _table_error(path, f"labels is {labels!r}, a table of numbers and names is read")
+        raise _table_error(path, f"labels is {labels!r}, not a table of numbers and names")
     if any(isinstance(value, list) for value in labels.values()) or "ignore" in labels:
         problem = "labels holds regions of several values, or a value to ignore"
-        raise GossamerError(ErrorCode.UNSUPPORTED, path / TABLE, problem, "give each value a name of its own")
+        raise GossamerError(ErrorCode.UNSUPPORTED, path / TABLE, problem, "give each value its own name")
     pairs = labels.items() if all(key.isdecimal() for key in labels) else [(v, k) for k, v in labels.items()]
     names: dict[int, str] = {}
     for number, name in pairs:
         if not str(number).isdecimal() or len(str(number)) > 5 or not isinstance(name, str) or not name:
             raise _table_error(
-                path, f"labels holds {number!r} for {name!r}, whole numbers of at most 5 digits have names"
+                path, f"labels holds {number!r} for {name!r}, not a name and a whole number of at most 5 digits"
             )
         if int(number) in names or name in names.values():
             raise _table_error(path, f"labels holds {number!r} or {name!r} twice")
@@ -177,10 +179,10 @@ def _listed_files(path: Path, table: dict[str, Any], channels: int) -> _FoundCas
         ("validation", "val", held_out),
     ):
         if not isinstance(entries, list):
-            raise _table_error(path, f"{key} is {entries!r}, a list of images with labels is read")
+            raise _table_error(path, f"{key} is {entries!r}, not a list of images with labels")
         for number, entry in enumerate(entries, start=1):
             if not isinstance(entry, dict) or not {"image", "label"} <= set(entry):
-                raise _table_error(path, f"{key} entry {number} is {entry!r}, an image and a label are read")
+                raise _table_error(path, f"{key} entry {number} is {entry!r}, not an image and a label")
             image, mask = _path_inside(path, entry["image"]), _path_inside(path, entry["label"])
             identity = image.relative_to(path).as_posix()
             seen[identity] += 1
@@ -192,13 +194,15 @@ def _listed_files(path: Path, table: dict[str, Any], channels: int) -> _FoundCas
                 found.add(_DecathlonCase(identity, _channel_files(image, channels), mask, split))
     unlabelled = table.get("test")
     if isinstance(unlabelled, list) and unlabelled:
-        found.notes.append(Note(ErrorCode.LABEL, str(path), f"{len(unlabelled)} test images have no masks; left out"))
+        found.notes.append(
+            Note(ErrorCode.LABEL, str(path), f"{len(unlabelled)} test images have no masks and are not used")
+        )
     _compare_count(table, [seen.total(), len(table["training"])], path, found)
     return found
 
 
 def _channel_files(image: Path, channels: int) -> tuple[Path, ...]:
-    """Return the file that is listed, or, as nnU-Net's first version has it, the numbered ones beside it."""
+    """Return the listed file or, as in the first version of nnU-Net, the numbered files next to it."""
     if not is_volume_name(image):
         raise GossamerError(ErrorCode.UNSUPPORTED, image, "is not a volume", "convert it to .nii.gz")
     stem = _drop_suffix(image.name)
@@ -209,11 +213,11 @@ def _channel_files(image: Path, channels: int) -> tuple[Path, ...]:
 
 
 def _find_files(path: Path, table: dict[str, Any], channels: int) -> _FoundCases:
-    """Return the cases that nnU-Net's second version finds by name."""
+    """Return the cases that the second version of nnU-Net finds by name."""
     ending = table.get("file_ending")
     if ending not in MASK_SUFFIXES or "dataset" in table:
         problem = "lists its files under 'dataset'" if "dataset" in table else f"file_ending is {ending!r}"
-        remedy = f"keep them in imagesTr and labelsTr, as {', '.join(MASK_SUFFIXES)}"
+        remedy = f"store them in imagesTr and labelsTr, as {', '.join(MASK_SUFFIXES)}"
         raise GossamerError(ErrorCode.UNSUPPORTED, path / TABLE, problem, remedy)
     found = _FoundCases(path)
     splits = _read_fold(path)
@@ -226,12 +230,12 @@ def _find_files(path: Path, table: dict[str, Any], channels: int) -> _FoundCases
     if splits is not None:
         known = {_stem_of(case.mask, ending) for case in found.cases}
         for case in sorted(set(splits) - known):
-            problem = f"names {case!r}, of which the files are not all there"
+            problem = f"names {case!r}, which has missing files"
             found.faults.append(GossamerError(ErrorCode.MISSING, path / "splits_final.json", problem, "add the files"))
         left_out = [case for case in found.cases if not case.split]
         found.cases = [case for case in found.cases if case.split]
         if left_out:
-            text = f"{len(left_out)} cases are in no list of fold 0; left out"
+            text = f"{len(left_out)} cases are not in fold 0 and are not used"
             found.notes.append(Note(ErrorCode.LABEL, str(path / "splits_final.json"), text))
     return found
 
@@ -246,7 +250,7 @@ def _add_folder(
         if match:
             files[match[1]][int(match[2])] = file
     for case in sorted({*files, *(_stem_of(file, ending) for file in _list_files(masks, ending))}):
-        # One picture may hold all its colours; volumes have a file a channel.
+        # One picture may hold all colours; each channel of a volume is a file.
         count = 1 if not is_volume_name(ending) and len(files[case]) == 1 else channels
         expected = tuple(images / f"{case}_{number:04d}{ending}" for number in range(count))
         split = "test" if part == "Ts" else (splits or {}).get(case, "")
@@ -254,23 +258,23 @@ def _add_folder(
 
 
 def _read_fold(path: Path) -> dict[str, str] | None:
-    """Return the split of each case in fold 0, or None where no folds are kept."""
+    """Return the split of each case in fold 0, or None without a file of folds."""
     file = path / "splits_final.json"
     if not file.is_file():
         return None
     folds = read_json(file)
     fold = folds[0] if isinstance(folds, list) and folds else None
     if not isinstance(fold, dict) or not all(isinstance(fold.get(split), list) for split in ("train", "val")):
-        problem = "does not begin with a fold of the lists train and val"
+        problem = "does not begin with a fold that has the lists train and val"
         raise GossamerError(ErrorCode.SYNTAX, file, problem, "write [{'train': [...], 'val': [...]}, ...]")
     both = sorted({str(case) for case in fold["train"]} & {str(case) for case in fold["val"]})
     if both:
-        raise GossamerError(ErrorCode.LABEL, file, f"{both[0]!r} is in train and val", "keep it in one of them")
+        raise GossamerError(ErrorCode.LABEL, file, f"{both[0]!r} is in train and val", "remove it from one of them")
     return {str(case): split for split in ("train", "val") for case in fold[split]}
 
 
 def _make_samples(cases: list[_DecathlonCase]) -> list[Sample]:
-    """Return a sample a case, with patients where any name tells them."""
+    """Return a sample for each case, with patients where a name tells them."""
     stems = {case.id: _drop_suffix(Path(case.id).name) for case in cases}
     patients = {identity: match[1] for identity, stem in stems.items() if (match := _PATIENT.fullmatch(stem))}
     return [
@@ -279,7 +283,7 @@ def _make_samples(cases: list[_DecathlonCase]) -> list[Sample]:
 
 
 def _drop_suffix(file: str) -> str:
-    """Return the name of a file without the ending of its format."""
+    """Return the name of a file without the suffix of its format."""
     return split_suffix(file)[0] if has_suffix(file) else file
 
 
@@ -305,7 +309,7 @@ def _stem_of(file: Path, ending: str) -> str:
 def _compare_count(table: dict[str, Any], counts: list[int], path: Path, found: _FoundCases) -> None:
     stated = table.get("numTraining")
     if stated is not None and stated not in counts:
-        text = f"numTraining is {stated!r}, {max(counts)} cases are there"
+        text = f"numTraining is {stated!r}, but there are {max(counts)} cases"
         found.notes.append(Note(ErrorCode.LABEL, str(path / TABLE), text))
 
 

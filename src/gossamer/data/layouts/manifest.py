@@ -1,7 +1,7 @@
-"""A CSV manifest: ``path,label[,patient,split]``, one row an image, several labels as ``a|b``.
+"""A CSV manifest: ``path,label[,patient,split]``, one row per image, several labels as ``a|b``.
 
-Paths are relative to the manifest. A data set in which any row holds ``|`` or ``-`` is multi-label; ``-`` says that an
-image has none of the labels, which an empty cell does not.
+Paths are relative to the manifest. A data set in which any row holds ``|`` or ``-`` is multi-label; ``-`` means that an
+image has none of the labels, whereas an empty cell is a missing label.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _ManifestRow:
 
 @dataclass
 class _RowChecks:
-    """What has been seen so far, and what contradicts it."""
+    """Rows that were accepted so far, and the faults of others."""
 
     table: Path
     seen: dict[str, int] = field(default_factory=dict)
@@ -75,13 +75,11 @@ class _RowChecks:
         if not row.path:
             self._add(row, "has no path", "fill the column, or remove the row")
         elif row.path in self.seen:
-            self._add(row, f"{row.path!r} stands in row {self.seen[row.path]} already", "remove one of the rows")
+            self._add(row, f"{row.path!r} duplicates row {self.seen[row.path]}", "remove one of the rows")
         elif not row.label:
-            self._add(
-                row, f"{row.path!r} has no label", f"fill the column, or write {NO_LABEL!r} for none of the labels"
-            )
+            self._add(row, f"{row.path!r} has no label", f"fill the column, or write {NO_LABEL!r} for no label")
         elif not (self.table.parent / row.path).is_file():
-            problem = f"row {row.number}: {row.path!r} is not there"
+            problem = f"row {row.number}: {row.path!r} does not exist"
             self.faults.append(
                 GossamerError(ErrorCode.MISSING, self.table, problem, "paths are relative to the manifest")
             )
@@ -103,7 +101,7 @@ def _read_rows(path: Path) -> tuple[list[_ManifestRow], list[GossamerError]]:
         if checks.accept(row):
             rows.append(row)
     if not rows and not checks.faults:
-        raise GossamerError(ErrorCode.MISSING, path, "holds no rows", "add one row an image")
+        raise GossamerError(ErrorCode.MISSING, path, "has no rows", "add one row per image")
     return rows, checks.faults
 
 

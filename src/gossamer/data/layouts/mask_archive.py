@@ -25,7 +25,7 @@ from gossamer.errors import ErrorCode, GossamerError, Note
 def is_mask_archive(path: Path) -> bool:
     """Return whether ``path`` is an npz file with ``train_masks``, or ``train_labels`` of the shape of images.
 
-    A damaged one is taken too, so that opening it says what is wrong.
+    A damaged archive is recognized too, so that opening it reports the damage.
     """
     if not path.is_file() or path.suffix.lower() != ".npz":
         return False
@@ -36,11 +36,11 @@ def is_mask_archive(path: Path) -> bool:
 
 
 def open_mask_archive(path: Path, seed: int) -> SegmentationDataset:
-    """Return the data set of an archive. A validation split that is missing is drawn.
+    """Return the data set of an archive. A missing validation split is drawn.
 
     Raises:
         GossamerError: ``E-FORMAT``, ``E-INTEGRITY``, ``E-LIMIT``, ``E-SECURITY`` for an object array, ``E-LABEL`` for
-            keys that are missing or contradict each other, ``E-GEOMETRY`` for masks of another shape than the images.
+            missing or contradictory keys, ``E-GEOMETRY`` for masks whose shape differs from that of the images.
     """
     part = "masks" if "train_masks" in member_shapes(path) else "labels"
     arrays = read_arrays(path, {f"{split}_{kind}" for split in SPLITS for kind in ("images", part)})
@@ -83,17 +83,17 @@ def _check_masks(path: Path, arrays: Mapping[str, np.ndarray], split: str, part:
     """Return the masks of a split as ``(n, rows, columns)``, checked against its images."""
     for key in (f"{split}_images", f"{split}_{part}"):
         if key not in arrays:
-            problem = f"has no key {key}; it has {', '.join(sorted(arrays)) or 'none of those that are read'}"
+            problem = f"has no key {key}; it has {', '.join(sorted(arrays)) or 'none of the known keys'}"
             raise GossamerError(ErrorCode.LABEL, path, problem, f"save <split>_images and <split>_{part} together")
     images, masks = arrays[f"{split}_images"], arrays[f"{split}_{part}"]
     check_images(path, f"{split}_images", images)
     masks = masks[..., 0] if masks.ndim == 4 and masks.shape[-1] == 1 else masks
     if masks.ndim != 3 or masks.dtype.kind not in "uib" or masks.min(initial=0) < 0:
-        problem = f"{split}_{part} is {masks.dtype} {masks.shape}, whole numbers from 0 of (n, rows, columns) are read"
+        problem = f"{split}_{part} is {masks.dtype} {masks.shape}, not whole numbers from 0 of shape (n, rows, columns)"
         raise GossamerError(ErrorCode.LABEL, path, problem, "save the number of the class of each pixel")
     if len(images) != len(masks) or not len(images):
         problem = f"{split}_images holds {len(images)} images, {split}_{part} {len(masks)} masks"
-        raise GossamerError(ErrorCode.LABEL, path, problem, "save one mask an image, and at least one")
+        raise GossamerError(ErrorCode.LABEL, path, problem, "save one mask per image, and at least one")
     if images.shape[1:3] != masks.shape[1:3]:
         shapes = ["x".join(map(str, array.shape[1:3])) for array in (images, masks)]
         problem = f"{split}_images have {shapes[0]} pixels, {split}_{part} {shapes[1]}"
@@ -102,6 +102,6 @@ def _check_masks(path: Path, arrays: Mapping[str, np.ndarray], split: str, part:
 
 
 def _decide_values(stacks: list[np.ndarray]) -> MaskValues:
-    """Return what values mean. All of them are known here, and arrays are often of a wider type than they need."""
+    """Return the meaning of the values, which are all known here; arrays often have a wider type than they need."""
     values = {int(value) for stack in stacks for value in np.unique(stack)}
     return decide_values(values, eight_bits=max(values) < 256)

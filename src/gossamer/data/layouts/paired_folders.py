@@ -1,8 +1,9 @@
 """Paired folders: ``images/<name>`` and ``masks/<name>`` of one stem, alone or in ``train|val|test``.
 
-A mask is a label map whose values are classes or instance numbers; or there is one file a class,
+A mask is a label map whose values are classes or instance numbers; or each class has its own files,
 ``masks/<class>/<name>`` or ``masks/<name>_<class>``, and then classes may overlap. A folder inside ``images`` is a
-patient. What values mean stands in ``classes.json``; patients and splits may stand in ``index.csv``.
+patient. ``classes.json`` may name the values; ``index.csv`` may state patients and splits. Images and masks are
+pictures, or volumes where there are no pictures.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MASK_FOLDERS = ("masks", "labels", "annotations")
 MASKS_LOOKED_AT = 64
 
 _LABEL_MAP = ""
-"""Stands for the class of a mask that holds all classes."""
+"""Class of a mask that holds all classes."""
 
 
 def is_paired_folders(path: Path) -> bool:
@@ -49,11 +50,11 @@ def is_paired_folders(path: Path) -> bool:
 
 
 def open_paired_folders(path: Path, seed: int) -> SegmentationDataset:
-    """Return the data set of paired folders. Some masks are read, to see what their values mean.
+    """Return the data set of paired folders. Some masks are read, to tell what their values mean.
 
     Raises:
-        GossamerError: ``E-MISSING`` where there are no images or no masks, or none belong together; ``E-LABEL`` for
-            names that are none; what a mask raises where none can be read.
+        GossamerError: ``E-MISSING`` for folders without images, masks or pairs; ``E-LABEL`` for invalid names of
+            values; the error of a mask if no mask can be read.
     """
     places = _find_places(path)
     faults: list[GossamerError] = []
@@ -130,7 +131,7 @@ class _PairReader:
 
 @dataclass(frozen=True)
 class _FolderPair:
-    """Two folders whose names belong together, and the split that they state, or ``""``."""
+    """A folder of images and its folder of masks, and the split that their names state, or ``""``."""
 
     split: str
     images: Path
@@ -153,9 +154,9 @@ def _find_places(path: Path) -> list[_FolderPair]:
 
 
 def _find_child(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the folder of one of these names, the first of them that is there."""
-    held = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
-    return next((held[name] for name in names if name in held), None)
+    """Return the first existing folder of these names, or None."""
+    folders = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)
 
 
 def _find_splits(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -185,7 +186,7 @@ def _index_by_stem(folder: Path, formats: Sequence[Format], faults: list[Gossame
         if has_suffix(file, formats) and not is_partner_file(file):
             key = split_suffix(file.relative_to(folder).as_posix())[0]
             if key in found:
-                problem = f"has the name of {found[key].name}, so masks cannot be told apart"
+                problem = f"has the same name as {found[key].name}, so that their masks cannot be told apart"
                 faults.append(GossamerError(ErrorCode.LABEL, file, problem, "rename one of them"))
             else:
                 found[key] = file
@@ -215,7 +216,7 @@ def _as_class_suffix(key: str, images: Mapping[str, Path]) -> tuple[str, str] | 
     return None
 
 
-# What a mask may be called besides the name of its image, and no class is.
+# Endings of the names of masks that are not classes.
 _MARKS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt")
 _MaskNaming = Callable[[str, Mapping[str, Path]], tuple[str, str] | None]
 _NAMINGS: tuple[_MaskNaming, ...] = (_as_label_map, _as_marked_label_map, _as_class_folder, _as_class_suffix)
@@ -228,7 +229,7 @@ def _pair_masks(
     masks: Sequence[Mapping[str, Path]],
     faults: list[GossamerError],
 ) -> dict[Path, dict[str, Path]]:
-    """Return the masks of each image by class, in the one form that pairs most of them."""
+    """Return the masks of each image by class, in the form of names that pairs most of them."""
     for found, kind in ((images, "images"), (masks, "masks")):
         if not any(found):
             folder = (places[0].images if kind == "images" else places[0].masks).relative_to(path).as_posix()
@@ -245,26 +246,28 @@ def _pair_masks(
         for file, match in group:
             if match is None:
                 faults.append(
-                    GossamerError(ErrorCode.MISSING, file, "is a mask without an image", "add the image or remove it")
+                    GossamerError(
+                        ErrorCode.MISSING, file, "is a mask without an image", "add the image, or remove the mask"
+                    )
                 )
             else:
                 pairs.setdefault(a[match[0]], {})[match[1]] = file
     if not pairs:
         shown = [next(file.name for group in found for file in group.values()) for found in (images, masks)]
-        problem = f"no mask has the name of an image: images are such as {shown[0]}, masks such as {shown[1]}"
-        raise GossamerError(ErrorCode.MISSING, path, problem, "give a mask the name of its image")
+        problem = f"no mask has the name of an image: an image is {shown[0]}, a mask is {shown[1]}"
+        raise GossamerError(ErrorCode.MISSING, path, problem, "give each mask the name of its image")
     for place, a in zip(places, images, strict=True):
         for key, file in a.items():
             if file not in pairs:
                 expected = (place.masks / key).relative_to(path).as_posix()
                 suffix = split_suffix(file.name)[1] if is_volume_name(file) else ".png"
                 problem = f"has no mask {expected}{suffix}"
-                faults.append(GossamerError(ErrorCode.MISSING, file, problem, "add the mask, or leave the image out"))
+                faults.append(GossamerError(ErrorCode.MISSING, file, problem, "add the mask, or remove the image"))
     return pairs
 
 
 def _decide_values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
-    """Return what values mean: as they are named, or as up to 64 masks suggest."""
+    """Return the meaning of the values: as named, or as up to 64 masks suggest."""
     if (path / NAMES_FILE).is_file():
         return read_names(path / NAMES_FILE)
     chosen = np.random.default_rng([seed, len(masks)]).permutation(len(masks))[:MASKS_LOOKED_AT]
@@ -274,7 +277,7 @@ def _decide_values(path: Path, masks: Sequence[Path], seed: int) -> MaskValues:
         try:
             array = read_labels(masks[index]).array
         except GossamerError as error:
-            refused = refused or error  # the check names each of them
+            refused = refused or error  # the check reports each of them
             continue
         read += 1
         found = set(np.unique(array).tolist())
@@ -290,9 +293,9 @@ def _note_classes(path: Path, pairs: Mapping[Path, Mapping[str, Path]], classes:
     notes = []
     absent = sum(len(classes) - len(group) for group in pairs.values())
     if absent:
-        notes.append(Note(ErrorCode.LABEL, str(path), f"{absent} masks of a class are not there and count as empty"))
+        notes.append(Note(ErrorCode.LABEL, str(path), f"{absent} masks of a class do not exist and count as empty"))
     if (path / NAMES_FILE).is_file():
-        notes.append(Note(ErrorCode.LABEL, str(path / NAMES_FILE), "is not used: there is one mask file a class"))
+        notes.append(Note(ErrorCode.LABEL, str(path / NAMES_FILE), "is not used: each class has its own mask files"))
     return notes
 
 
@@ -301,7 +304,7 @@ def _has_splits(samples: Sequence[Sample]) -> bool:
 
 
 def _note_unused_folders(path: Path, places: Sequence[_FolderPair]) -> list[Note]:
-    """Return a note for each folder of a split that has images and no masks."""
+    """Return a note for each folder of a split that has images but no masks."""
     used = {place.images for place in places}
     inner = _find_child(path, IMAGE_FOLDERS)
     if inner is not None:

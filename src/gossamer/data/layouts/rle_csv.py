@@ -1,10 +1,9 @@
 """Slices with run lengths in one CSV: the layout of the UW-Madison GI Tract competition.
 
-``train.csv`` has the columns ``id,class,segmentation``, one row a class and slice; the slices are
+``train.csv`` has the columns ``id,class,segmentation``, one row for each class and slice; the slices are
 ``train/case1/case1_day0/scans/slice_0001_W_H_pw_ph.png`` with 16 bits. A study, one day of a case, is a volume.
-Classes overlap, so each is a mask of its own. The numbers W and H of a name stand in either order in practice: the
-shape is that of the decoded picture. Whether run lengths count along rows or columns is settled by looking at the
-masks (``rle_order``), never assumed.
+Classes overlap, so each has its own mask. W and H of a name come in either order in practice: the shape is that of the
+decoded picture. Whether run lengths count along rows or columns is decided from the masks (``rle_order``).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _STUDIES_LOOKED_AT = 64
 
 
 def is_rle_csv(path: Path) -> bool:
-    """Return whether ``path`` holds a ``train.csv`` with these columns beside a folder ``train`` of studies."""
+    """Return whether ``path`` holds a ``train.csv`` with these columns next to a folder ``train`` of studies."""
     table = path / TABLE
     if not path.is_dir() or not table.is_file() or not (path / PICTURES).is_dir():
         return False
@@ -48,12 +47,13 @@ def open_rle_csv(path: Path, seed: int, order: Order | None = None) -> Segmentat
     """Return the data set of slices and run lengths. Rows that contradict the pictures become its faults.
 
     Args:
-        path: the folder.
-        seed: decides the splits, which are drawn by case.
-        order: of the run lengths; what ``rle_order.txt`` in the folder says, or else what the masks show, if left out.
+        path: Folder.
+        seed: Seed of the splits, which are drawn by case.
+        order: Order of the run lengths (default: that in ``rle_order.txt``, or else decided from the masks).
 
     Raises:
-        GossamerError: ``E-MISSING`` for pictures, a column or rows; ``E-LABEL`` where the order cannot be settled.
+        GossamerError: ``E-MISSING`` for missing pictures, columns or rows; ``E-LABEL`` for an order that cannot be
+            decided.
     """
     found = find_studies(path / PICTURES)
     rows = _RunLengthRows(path / TABLE, {identity for study in found.values() for identity in study.slices})
@@ -87,7 +87,7 @@ def open_rle_csv(path: Path, seed: int, order: Order | None = None) -> Segmentat
 
 @dataclass
 class _RunLengthRows:
-    """The rows of the table, and what contradicts the pictures."""
+    """Rows of the table, and the faults of those that contradict the pictures."""
 
     table: Path
     pictures: set[str]
@@ -103,19 +103,19 @@ class _RunLengthRows:
             known = self.runs.get(identity, {})
             if identity not in self.pictures:
                 self._fault(
-                    ErrorCode.MISSING, row.number, identity, "no slice has this id", "add it, or remove the row"
+                    ErrorCode.MISSING, row.number, identity, "no slice has this id", "add the slice, or remove the row"
                 )
             elif not label:
                 self._fault(ErrorCode.LABEL, row.number, identity, "has no class", "fill the column")
             elif label in known:
-                problem = f"{label!r} stands in row {known[label][0]} already"
+                problem = f"{label!r} duplicates row {known[label][0]}"
                 self._fault(ErrorCode.LABEL, row.number, identity, problem, "remove one of the rows")
             else:
                 self.runs.setdefault(identity, {})[label] = (row.number, text)
                 self.classes.add(label)
 
     def classes_of(self, study: Study) -> list[str]:
-        """Return the classes that any slice of a study holds."""
+        """Return the classes that a slice of a study holds."""
         cells = [cell for identity in study.slices for cell in self.runs.get(identity, {}).items()]
         return sorted({label for label, (_, text) in cells if text})
 
@@ -125,14 +125,14 @@ class _RunLengthRows:
 
 @dataclass(frozen=True)
 class StudyReader:
-    """Reads studies with their masks.
+    """Reader of studies with their masks.
 
     Attributes:
-        table: the CSV, for messages.
-        studies: by id.
-        classes: names of the planes.
-        runs: row number and run lengths of each class of each slice.
-        order: in which the run lengths count pixels.
+        table: CSV file, for messages.
+        studies: Studies by id.
+        classes: Class names.
+        runs: Row number and run lengths of each class of each slice.
+        order: Order in which the run lengths count pixels.
     """
 
     table: Path
@@ -155,7 +155,7 @@ class StudyReader:
 
 
 def _marked_slices(reader: StudyReader) -> list[MarkedSlice]:
-    """Return the slice of each study with most runs, of up to 64 studies spread over all."""
+    """Return the slice with most runs of up to 64 studies, spread over all."""
     chosen = []
     for study in reader.studies.values():
         lengths = {i: sum(len(text) for _, text in reader.runs.get(i, {}).values()) for i in study.slices}
@@ -163,7 +163,7 @@ def _marked_slices(reader: StudyReader) -> list[MarkedSlice]:
         if lengths[longest]:
             runs = [(f"{reader.table}: row {row} ({longest})", text) for row, text in reader.runs[longest].values()]
             chosen.append(MarkedSlice(study.slices[longest], runs))
-    # Only pictures that are not square tell the order surely. Names are no more than a hint of which these may be.
+    # Only pictures that are not square tell the order with certainty. Names are a hint which of them these are.
     chosen = [marked for marked in chosen if not names_a_square(marked.picture.name)] or chosen
     step = max(1, math.ceil(len(chosen) / _STUDIES_LOOKED_AT))
     return chosen[::step]
@@ -172,7 +172,7 @@ def _marked_slices(reader: StudyReader) -> list[MarkedSlice]:
 def _note_observations(found: Mapping[str, Study], studies: Mapping[str, Study], rows: _RunLengthRows) -> Iterable[str]:
     left_out = sorted(set(found) - set(studies))
     if left_out:
-        yield f"{len(left_out)} studies without a row are left out: {_list_few(left_out)}"
+        yield f"{len(left_out)} studies without a row are not used: {_list_few(left_out)}"
     blank = [identity for study in studies.values() for identity in study.slices if identity not in rows.runs]
     if blank:
         yield f"{len(blank)} slices without a row count as empty: {_list_few(blank)}"
@@ -181,7 +181,7 @@ def _note_observations(found: Mapping[str, Study], studies: Mapping[str, Study],
         yield f"the names of the slices do not state mm in {len(flat)} studies: {_list_few(flat)}"
     gaps = [study.id for study in studies.values() if _has_gap(list(study.slices))]
     if gaps:
-        yield f"numbers of slices are left out in {len(gaps)} studies, taken as neighbours: {_list_few(gaps)}"
+        yield f"numbers of slices are missing in {len(gaps)} studies; the slices count as neighbours: {_list_few(gaps)}"
 
 
 def _has_gap(identities: Sequence[str]) -> bool:
@@ -194,15 +194,16 @@ def _list_few(names: Sequence[str]) -> str:
 
 
 def write_run_lengths(path: Path, cases: Iterable[tuple[Study, LabelMap]], order: Order = "rows") -> None:
-    """Write predictions as ``id,class,predicted``, one row a class and slice, all or nothing.
+    """Write predictions as ``id,class,predicted``, one row for each class and slice, all or nothing.
 
     Args:
-        path: the CSV to write.
-        cases: studies with their masks ``(classes, slices, rows, columns)``; taken one at a time.
-        order: in which pixels are counted; that of the data set which the predictions are compared with.
+        path: CSV file to write.
+        cases: Studies with their masks ``(classes, slices, rows, columns)``, consumed one at a time.
+        order: Order in which pixels are counted, as in the data set that the predictions are compared with (default:
+            ``rows``).
 
     Raises:
-        ValueError: masks with another number of slices than the study.
+        ValueError: Masks whose number of slices differs from that of the study.
         GossamerError: ``E-NOSPACE`` or ``E-OUTPUT``.
     """
     with replace_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

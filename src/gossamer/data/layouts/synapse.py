@@ -1,6 +1,6 @@
 """TransUNet's lists of the Synapse multi-organ CT: training slices as npz, test volumes as HDF5.
 
-Chen et al., "TransUNet", arXiv 2102.04306. Intensities were clipped to -125..275 HU and brought to 0..1 when the files
+Chen et al., "TransUNet", arXiv 2102.04306. Intensities were clipped to -125..275 HU and scaled to 0..1 when the files
 were made; the slices of a case are stacked here to the volume that they came from.
 """
 
@@ -23,7 +23,7 @@ from gossamer.data.split import complete_splits, sort_samples
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.files import read_bytes
 
-# The files hold numbers only; the order of the names is published beside them.
+# The files hold numbers only; the order of the names is published with them.
 CLASS_NAMES = (
     "aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach",
 )  # fmt: skip
@@ -35,7 +35,7 @@ _SLICE = re.compile(r"(.+)_slice(\d+)")
 
 
 def is_synapse(path: Path) -> bool:
-    """Return whether ``path`` is a folder with ``train_npz`` and a list ``train.txt`` of TransUNet's."""
+    """Return whether ``path`` is a folder with ``train_npz`` and a list ``train.txt`` of TransUNet."""
     return (path / "train_npz").is_dir() and _find_lists(path) is not None
 
 
@@ -45,8 +45,8 @@ def open_synapse(path: Path, seed: int) -> SegmentationDataset:
     The cases of ``test_vol.txt`` are the test split; validation cases are drawn from the training ones.
 
     Raises:
-        GossamerError: ``E-SYNTAX`` for a line that names no slice or case, ``E-SECURITY`` for one that is a path,
-            ``E-LABEL`` for one that stands twice, ``E-MISSING`` where the lists name nothing.
+        GossamerError: ``E-SYNTAX`` for a line that is not the name of a slice or case, ``E-SECURITY`` for a path,
+            ``E-LABEL`` for a duplicate line, ``E-MISSING`` for empty lists.
     """
     lists = _find_lists(path) or path
     slices: dict[str, dict[int, Path]] = defaultdict(dict)
@@ -54,17 +54,17 @@ def open_synapse(path: Path, seed: int) -> SegmentationDataset:
         match = _SLICE.fullmatch(name)
         if not match:
             raise GossamerError(
-                ErrorCode.SYNTAX, lists / "train.txt", f"{name!r} is no <case>_slice<number>", "correct the list"
+                ErrorCode.SYNTAX, lists / "train.txt", f"{name!r} is not <case>_slice<number>", "correct the list"
             )
         if int(match[2]) in slices[match[1]]:
-            problem = f"slice {int(match[2])} of {match[1]} stands twice"
+            problem = f"slice {int(match[2])} of {match[1]} is listed twice"
             raise GossamerError(ErrorCode.LABEL, lists / "train.txt", problem, "remove one of the lines")
         slices[match[1]][int(match[2])] = path / "train_npz" / f"{name}.npz"
     if not slices:
-        raise GossamerError(ErrorCode.MISSING, lists / "train.txt", "names no slice", "write one name a line")
+        raise GossamerError(ErrorCode.MISSING, lists / "train.txt", "does not name a slice", "write one name per line")
     files = {f"train_npz/{case}": tuple(found[n] for n in sorted(found)) for case, found in slices.items()}
     samples = [Sample(f"train_npz/{case}", (), "train", case) for case in slices]
-    notes = [Note(ErrorCode.LABEL, str(path), "class names are those published for this data set")]
+    notes = [Note(ErrorCode.LABEL, str(path), "the class names are those published for this data set")]
     notes += [
         Note(
             ErrorCode.GEOMETRY, str(lists / "train.txt"), f"{case} has {len(found)} slices, numbered up to {max(found)}"
@@ -77,7 +77,7 @@ def open_synapse(path: Path, seed: int) -> SegmentationDataset:
             samples.append(Sample(f"test_vol_h5/{case}", (), "test", case))
             files[f"test_vol_h5/{case}"] = (path / "test_vol_h5" / f"{case}.npy.h5",)
     faults = [
-        GossamerError(ErrorCode.MISSING, file, "is listed, and is not there", "add the file")
+        GossamerError(ErrorCode.MISSING, file, "is listed, but does not exist", "add the file")
         for found in files.values()
         for file in found
         if not file.is_file()
@@ -126,10 +126,10 @@ def _read_checked(file: Path, axes: int) -> tuple[np.ndarray, np.ndarray]:
     arrays = read_arrays(file, _KEYS) if file.suffix == ".npz" else read_hdf5(file, _KEYS)
     for key in _KEYS:
         if key not in arrays:
-            problem = f"has no key {key}; it has {', '.join(sorted(arrays)) or 'none of those that are read'}"
+            problem = f"has no key {key}; it has {', '.join(sorted(arrays)) or 'none of the known keys'}"
             raise GossamerError(ErrorCode.LABEL, file, problem, "save image and label together")
         if arrays[key].ndim != axes or arrays[key].dtype.kind not in "uif" or not arrays[key].size:
-            problem = f"{key} is {arrays[key].dtype} {arrays[key].shape}, numbers along {axes} axes are read"
+            problem = f"{key} is {arrays[key].dtype} {arrays[key].shape}, not numbers along {axes} axes"
             raise GossamerError(ErrorCode.LABEL, file, problem, "correct the array")
     pixels, labels = (arrays[key] for key in _KEYS)
     if pixels.shape != labels.shape:
@@ -137,21 +137,21 @@ def _read_checked(file: Path, axes: int) -> tuple[np.ndarray, np.ndarray]:
         raise GossamerError(ErrorCode.GEOMETRY, file, problem, "export both on one grid")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         problem = f"{int(pixels.size - np.isfinite(pixels).sum())} of {pixels.size} pixels are NaN or infinite"
-        raise GossamerError(ErrorCode.VALUE, file, problem, "replace them or leave the case out")
+        raise GossamerError(ErrorCode.VALUE, file, problem, "replace them, or exclude the case")
     known = np.isin(labels, np.arange(len(CLASS_NAMES) + 1))
     if not known.all():
-        problem = f"the value {labels[~known][0]:g} has no name; known are 0 to {len(CLASS_NAMES)}"
+        problem = f"the value {labels[~known][0]:g} has no name; the known values are 0 to {len(CLASS_NAMES)}"
         raise GossamerError(ErrorCode.LABEL, file, problem, "correct the mask")
     return pixels, labels.astype(np.uint8)
 
 
 def _find_lists(path: Path) -> Path | None:
-    """Return the folder of the lists, where there is one."""
+    """Return the folder of the lists, or None."""
     return next((path / folder for folder in _LISTS if (path / folder / "train.txt").is_file()), None)
 
 
 def _read_names(file: Path, ending: str) -> list[str]:
-    """Return the names in a list, one a line, without the ending that some lists have."""
+    """Return the names in a list, one per line, without the suffix that some lists have."""
     try:
         lines = read_bytes(file).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -163,5 +163,5 @@ def _read_names(file: Path, ending: str) -> list[str]:
             raise GossamerError(ErrorCode.SECURITY, file, problem, "name files inside the folder")
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice:
-        raise GossamerError(ErrorCode.LABEL, file, f"{twice!r} stands twice", "remove one of the lines")
+        raise GossamerError(ErrorCode.LABEL, file, f"{twice!r} is listed twice", "remove one of the lines")
     return names

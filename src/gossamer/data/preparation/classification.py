@@ -1,4 +1,4 @@
-"""From labelled images of any size to arrays of one size: what training and evaluation read.
+"""Labelled images of any size to arrays of one size, for training and evaluation.
 
 Planning decodes up to 256 training images twice, for the survey and to fit the steps; preparation decodes every image
 once more. The steps are fitted on the training split alone.
@@ -27,15 +27,15 @@ _PIXELS_PER_IMAGE = 4096
 
 @dataclass(frozen=True)
 class ClassificationSurvey:
-    """What the images of the training split look like, from a seeded sample of them.
+    """Properties of the training images, from a seeded sample of them.
 
     Attributes:
-        shape: median ``(rows, columns)``.
-        same_shape: whether all of them have that shape.
-        channels: 3 where any of them is coloured, else 1.
-        stored: type of the stored values.
-        low: stored value that is shown as black.
-        high: stored value that is shown as white.
+        shape: Median ``(rows, columns)``.
+        same_shape: Whether all images have that shape.
+        channels: 3 if an image has colours, else 1.
+        stored: Type of the stored values.
+        low: Stored value that is shown as black.
+        high: Stored value that is shown as white.
     """
 
     shape: tuple[int, int]
@@ -47,27 +47,27 @@ class ClassificationSurvey:
 
 
 def survey_dataset(dataset: ClassificationDataset, seed: int = 0) -> ClassificationSurvey:
-    """Look at up to 256 images of the training split.
+    """Survey up to 256 images of the training split.
 
-    8-bit images keep their full range. For others the range is that of the 0.1 and 99.9 percentiles, since the
-    sensor rarely fills the type.
+    8-bit images keep their full range. For others the range is that of the 0.1 and 99.9 percentiles, since sensors
+    rarely use all values of the type.
 
     Raises:
-        GossamerError: an image cannot be read, or the images hold values of different types.
+        GossamerError: ``E-VALUE`` for images of different types, or without contrast, and the errors of reading.
     """
     images = [dataset.read(sample) for sample in fitting_samples(dataset, seed)]
     kinds = {image.array.dtype.name: image.source for image in images}
     if len(kinds) > 1:
         examples = ", ".join(f"{kind} ({source})" for kind, source in sorted(kinds.items()))
         raise GossamerError(
-            ErrorCode.VALUE, dataset.source, f"images hold different types: {examples}", "convert them to one"
+            ErrorCode.VALUE, dataset.source, f"the images hold different types: {examples}", "convert them to one type"
         )
     stored = next(iter(kinds))
     shapes = [image.spatial_shape for image in images]
     low, high = (0.0, 255.0) if stored == "uint8" else percentile_range(images, seed)
     if not low < high:
-        problem = f"all pixels that were looked at have the value {low:g}"
-        raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "look at the images")
+        problem = f"all pixels of the sample have the value {low:g}"
+        raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "check the images")
     rows, columns = (round(float(np.median([shape[axis] for shape in shapes]))) for axis in (0, 1))
     channels = 3 if any(_is_coloured(image) for image in images) else 1
     return ClassificationSurvey((rows, columns), len(set(shapes)) == 1, channels, stored, low, high)
@@ -94,7 +94,8 @@ def fit_preprocessing(
 ) -> Preprocessing:
     """Return the steps from stored values to a standardized ``image_size``, fitted on the training split.
 
-    Proportions are kept, with a border at the training mean, unless all images already share the proportions wanted.
+    Proportions are kept, with a border at the training mean, unless all images have the proportions of the network's
+    input.
     """
     rows, columns = image_size
     distorts = not math.isclose(found.shape[0] * columns, found.shape[1] * rows, rel_tol=0.02)
@@ -109,21 +110,21 @@ def fit_preprocessing(
     mean = float(total / count)
     std = math.sqrt(max(squares / count - mean**2, 0.0))
     if std == 0:
-        raise GossamerError(ErrorCode.VALUE, dataset.source, "the prepared images are constant", "look at the images")
+        raise GossamerError(ErrorCode.VALUE, dataset.source, "the prepared images are constant", "check the images")
     steps = (*before.steps, Standardize(round(mean, 6), round(std, 6)))
     return Preprocessing(steps if stretch else (*steps, Pad(rows, columns)))
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """The images of one split, ready for a network.
+    """The images of one split as the network's input.
 
     Attributes:
-        samples: what they are.
-        images: float32 ``(samples, channels, rows, columns)``.
-        targets: float32 ``(samples, classes)``, 1 where a sample has a class.
+        samples: Samples.
+        images: Images of the samples, float32 ``(samples, channels, rows, columns)``.
+        targets: Classes of the samples, float32 ``(samples, classes)``: 1 where a sample has a class, else 0.
         fingerprints: SHA-256 of the stored pixels of each sample.
-        notes: what was decided while reading.
+        notes: Decisions that were made while reading.
     """
 
     samples: tuple[Sample, ...]
@@ -143,14 +144,14 @@ def prepare_split(
     """Decode and preprocess ``samples``.
 
     Args:
-        dataset: where they come from.
-        samples: which ones, at least one.
-        preprocessing: the steps, all of which must give one size.
-        classes: names of the columns of ``targets``; labels are matched by name, not by number.
+        dataset: Data set of the samples.
+        samples: Samples to prepare, at least one.
+        preprocessing: Steps that give every image the same size.
+        classes: Names of the columns of ``targets``; labels are matched by name, not by number.
         progress: Receiver of the number of samples that were prepared.
 
     Raises:
-        GossamerError: an image cannot be read or used, or ``E-LABEL`` for a label that is not in ``classes``.
+        GossamerError: ``E-LABEL`` for a label that is not in ``classes``, and the errors of reading and of the steps.
     """
     columns = _match_classes(dataset, samples, classes)
     images: np.ndarray | None = None
@@ -179,7 +180,7 @@ def describe_reading(samples: Sequence[Sample]) -> str:
 
 
 def fitting_samples(dataset: Dataset, seed: int, count: int = FITTING_IMAGES) -> list[Sample]:
-    """Return up to ``count`` samples of the training split, drawn with the seed."""
+    """Return up to ``count`` samples of the training split, drawn with ``seed``."""
     samples = dataset.split("train")
     if len(samples) <= count:
         return list(samples)
@@ -211,7 +212,7 @@ def _match_classes(dataset: ClassificationDataset, samples: Sequence[Sample], cl
         for label in sample.labels:
             name = dataset.classes[label]
             if name not in known:
-                problem = f"label {name!r} ({sample.id}) is none of the {len(classes)} classes of the model"
-                raise GossamerError(ErrorCode.LABEL, dataset.source, problem, f"it knows: {', '.join(classes)}")
+                problem = f"label {name!r} ({sample.id}) is not one of the {len(classes)} classes of the model"
+                raise GossamerError(ErrorCode.LABEL, dataset.source, problem, f"use one of: {', '.join(classes)}")
             columns[label] = known[name]
     return columns

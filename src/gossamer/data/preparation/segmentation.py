@@ -1,4 +1,4 @@
-"""From images with masks to slices that a segmentation network trains on.
+"""Images with masks to slices that a segmentation network is trained on.
 
 Planning decodes up to 64 training cases twice, for the survey and to fit the steps; preparation decodes every case
 once more and keeps it as float16, on the grid that the network sees. Evaluation and prediction read the files again and
@@ -33,24 +33,24 @@ from gossamer.progress import SILENT, Progress
 LARGEST_WINDOW = 160
 FITTING_CASES = 64
 SPACINGS_AGREE = 1.05
-"""Spacings whose ratio stays below this count as one."""
+"""Spacings whose ratio is below this count as equal."""
 MAX_CLASSES = 16
 
 
 @dataclass(frozen=True)
 class SegmentationSurvey:
-    """What the cases of the training split look like, from a seeded sample of them.
+    """Properties of the training cases, from a seeded sample of them.
 
     Attributes:
-        shape: median ``(rows, columns)``.
-        largest: largest number of rows and of columns.
-        slices: median number of slices.
-        channels: of an image.
-        stored: type of the stored values.
-        low: stored value that is shown as black.
-        high: stored value that is shown as white.
-        spacing_mm: median ``(rows, columns)`` in the plane, or None where it is unknown.
-        spacings_differ: whether pixels lie at different distances from case to case, or down and across.
+        shape: Median ``(rows, columns)``.
+        largest: Largest number of rows and of columns.
+        slices: Median number of slices.
+        channels: Number of channels of an image.
+        stored: Type of the stored values.
+        low: Stored value that is shown as black.
+        high: Stored value that is shown as white.
+        spacing_mm: Median spacing of ``(rows, columns)`` in mm, or None where it is unknown.
+        spacings_differ: Whether the spacing differs from case to case, or between rows and columns.
     """
 
     shape: tuple[int, int]
@@ -65,21 +65,21 @@ class SegmentationSurvey:
 
 
 def survey_dataset(dataset: SegmentationDataset, seed: int = 0) -> SegmentationSurvey:
-    """Look at up to 64 cases of the training split.
+    """Survey up to 64 cases of the training split.
 
     Raises:
-        GossamerError: a case cannot be read; ``E-VALUE`` where images hold values of different types on one scale;
-            ``E-MISSING`` where no case has a slice.
+        GossamerError: ``E-VALUE`` for pictures of different types on one scale, ``E-MISSING`` for a case without
+            slices, and the errors of reading.
     """
     images = [dataset.read(sample).image for sample in fitting_samples(dataset, seed, FITTING_CASES)]
     kinds = {image.array.dtype.name: image.source for image in images}
     if len(kinds) > 1 and dataset.normalize == "dataset" and not dataset.volumes:
         examples = ", ".join(f"{kind} ({source})" for kind, source in sorted(kinds.items()))
         raise GossamerError(
-            ErrorCode.VALUE, dataset.source, f"images hold different types: {examples}", "convert them to one"
+            ErrorCode.VALUE, dataset.source, f"the images hold different types: {examples}", "convert them to one type"
         )
     if not images or not all(image.array.size for image in images):
-        raise GossamerError(ErrorCode.MISSING, dataset.source, "a case has no slices", "leave it out")
+        raise GossamerError(ErrorCode.MISSING, dataset.source, "a case has no slices", "exclude it")
     stored = images[0].array.dtype.name
     low, high = (0.0, 255.0) if stored == "uint8" else percentile_range(images, seed)
     shapes = np.array([image.spatial_shape[-2:] for image in images])
@@ -99,7 +99,12 @@ def survey_dataset(dataset: SegmentationDataset, seed: int = 0) -> SegmentationS
 
 
 def choose_image_size(found: SegmentationSurvey, multiple: int) -> tuple[int, int]:
-    """Return the size that the network sees: the largest slice, at most 160 pixels, a multiple of ``multiple``."""
+    """Return the size that the network sees: that of the largest slice, at most 160 pixels a side.
+
+    Args:
+        found: Survey of the training cases.
+        multiple: Number that rows and columns are a multiple of.
+    """
     scale = (1.0, 1.0)
     if found.spacings_differ and found.spacing_mm is not None:
         target = choose_spacing(found)
@@ -110,7 +115,7 @@ def choose_image_size(found: SegmentationSurvey, multiple: int) -> tuple[int, in
 
 
 def choose_spacing(found: SegmentationSurvey) -> tuple[float, float]:
-    """Return the spacing in mm that all cases are brought to: the median, the same down and across."""
+    """Return the spacing in mm that all cases are resampled to: the finer median, the same for rows and columns."""
     assert found.spacing_mm is not None
     finer = min(found.spacing_mm)
     return finer, finer
@@ -119,12 +124,12 @@ def choose_spacing(found: SegmentationSurvey) -> tuple[float, float]:
 def fit_preprocessing(dataset: SegmentationDataset, found: SegmentationSurvey, seed: int = 0) -> Preprocessing:
     """Return the steps from stored values to the network's input, fitted on the training split. Sizes are kept.
 
-    Where pixels lie at different distances from case to case, all are brought to one spacing. Values that share a
-    scale are standardized over the data set, others over the case or slice.
+    Cases of different spacing are resampled to one spacing. Values on a common scale are standardized over the data
+    set, others over the case or slice.
     """
     steps: list[object] = [Channels(found.channels)]
     if found.spacing_mm is not None:
-        # Kept where all training images agree too: an image of another hospital may not.
+        # Also where all training images agree: an image of another hospital may differ.
         wanted = choose_spacing(found) if found.spacings_differ else found.spacing_mm
         rows_mm, columns_mm = (round(mm, 6) for mm in wanted)
         steps.append(Respace(rows_mm, columns_mm, required=found.spacings_differ, tolerance=SPACINGS_AGREE))
@@ -132,9 +137,9 @@ def fit_preprocessing(dataset: SegmentationDataset, found: SegmentationSurvey, s
         over = "slice" if dataset.normalize == "slice" else "case"
         return Preprocessing((*steps, StandardizeEach(over)))
     if not found.low < found.high:
-        problem = f"all pixels that were looked at have the value {found.low:g}"
-        raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "look at the images")
-    # Hounsfield units mean the same whatever type holds them.
+        problem = f"all pixels of the sample have the value {found.low:g}"
+        raise GossamerError(ErrorCode.VALUE, dataset.source, problem, "check the images")
+    # Hounsfield units mean the same in every type.
     scale = ScaleIntensity(found.low, found.high, None if dataset.volumes else found.stored)
     count, total, squares = 0, 0.0, 0.0
     for sample in fitting_samples(dataset, seed, FITTING_CASES):
@@ -144,19 +149,19 @@ def fit_preprocessing(dataset: SegmentationDataset, found: SegmentationSurvey, s
     mean = total / count
     std = math.sqrt(max(squares / count - mean**2, 0.0))
     if std == 0:
-        raise GossamerError(ErrorCode.VALUE, dataset.source, "the prepared images are constant", "look at the images")
+        raise GossamerError(ErrorCode.VALUE, dataset.source, "the prepared images are constant", "check the images")
     return Preprocessing((steps[0], scale, *steps[1:], Standardize(round(mean, 6), round(std, 6))))
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """One case, ready for training.
+    """One case as the network's input.
 
     Attributes:
-        sample: what it is.
-        slices: float16 ``(slices, channels, rows, columns)``.
-        codes: uint8 or uint16 ``(slices, rows, columns)``: the number of the class, counted from 1; or, where classes
-            overlap, one bit a class.
+        sample: Sample.
+        slices: Prepared slices, float16 ``(slices, channels, rows, columns)``.
+        codes: Classes of the pixels, uint8 or uint16 ``(slices, rows, columns)``: the number of the class, counted from
+            1; or, for overlapping classes, one bit per class.
         fingerprint: SHA-256 of the stored pixels.
     """
 
@@ -168,14 +173,19 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class PreparedCases:
-    """The cases of one split."""
+    """The cases of one split.
+
+    Attributes:
+        cases: Prepared cases.
+        notes: Decisions that were made while reading.
+    """
 
     cases: tuple[PreparedCase, ...]
     notes: tuple[Note, ...]
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """What the cases are."""
+        """Samples of the cases."""
         return tuple(case.sample for case in self.cases)
 
     @property
@@ -190,20 +200,21 @@ def prepare_split(
     preprocessing: Preprocessing,
     progress: Progress = SILENT,
 ) -> PreparedCases:
-    """Decode and preprocess ``samples``; masks follow by the nearest pixel.
+    """Decode and preprocess ``samples``; masks are resampled to the nearest pixel.
 
     Args:
-        dataset: where they come from.
-        samples: which ones.
-        preprocessing: the steps.
+        dataset: Data set of the samples.
+        samples: Samples to prepare.
+        preprocessing: Steps from stored values to the network's input.
         progress: Receiver of the number of samples that were prepared.
 
     Raises:
-        GossamerError: a case cannot be read or used; ``E-UNSUPPORTED`` for more than 16 overlapping classes.
+        GossamerError: ``E-UNSUPPORTED`` for more than 16 overlapping classes, and the errors of reading and of the
+            steps.
     """
     if dataset.overlapping and len(dataset.classes) > MAX_CLASSES:
-        problem = f"{len(dataset.classes)} overlapping classes, at most {MAX_CLASSES} are trained"
-        raise GossamerError(ErrorCode.UNSUPPORTED, dataset.source, problem, "leave some out")
+        problem = f"has {len(dataset.classes)} overlapping classes, at most {MAX_CLASSES} are supported"
+        raise GossamerError(ErrorCode.UNSUPPORTED, dataset.source, problem, "remove some of them")
     cases: list[PreparedCase] = []
     notes: list[Note] = []
     with progress.track_steps(describe_reading(samples)) as update:
@@ -218,16 +229,16 @@ def prepare_split(
 
 
 def absent_classes(prepared: PreparedCases, classes: Sequence[str], *, overlapping: bool) -> list[str]:
-    """Return the classes that no case holds."""
-    held = 0
+    """Return the classes that are in no case."""
+    present = 0
     for case in prepared.cases:
         for code in np.unique(case.codes).tolist():
-            held |= code if overlapping else (1 << code >> 1)
-    return [name for number, name in enumerate(classes) if not held >> number & 1]
+            present |= code if overlapping else (1 << code >> 1)
+    return [name for number, name in enumerate(classes) if not present >> number & 1]
 
 
 def encode_labels(labels: LabelMap) -> np.ndarray:
-    """Return the codes ``(slices, rows, columns)`` of a label map: class numbers, or one bit a class."""
+    """Return the codes ``(slices, rows, columns)`` of a label map: class numbers, or one bit per class."""
     planes = labels.planes if labels.planes.ndim == 4 else labels.planes[:, None]
     if not labels.overlapping:
         return labels.indices().reshape(planes.shape[1:])
@@ -251,7 +262,7 @@ def _count_slices(image: Image) -> int:
 
 
 def _count_channels(images: Sequence[Image]) -> int:
-    """Return the channels of the images; 1 where all colours are grey."""
+    """Return the number of channels of the images; 1 if all colours are grey."""
     most = max(image.channels for image in images)
     grey = all(image.channels == 1 or np.all(image.array == image.array[..., :1]) for image in images)
     return 1 if grey and most == 3 else most

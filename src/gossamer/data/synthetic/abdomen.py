@@ -1,10 +1,10 @@
 """A phantom of abdominal magnetic resonance slices with three organs whose masks partly overlap.
 
-It exists so that the demo and the tests have data that anyone may have, in the layout of the UW-Madison GI Tract
-slices (``rle_csv``): 16 bits, several days a case, one row a class and slice. Organs are tubes and sacs that change
-smoothly over the slices and move from day to day. Liver, kidneys, spine and vessels have the brightness of organs, each
-case has a scale of its own and a bias field, so brightness alone tells little. Every slice is a function of the seed,
-its case, day and number.
+The demo and the tests use it as free data, in the layout of the UW-Madison GI Tract slices (``rle_csv``): 16 bits,
+several days per case, one row for each class and slice. Organs are tubes and sacs that change smoothly over the slices
+and move from day to day. Liver, kidneys, spine and vessels have the brightness of organs, and each case has its own
+scale and a bias field, so brightness alone tells little. Every slice is a function of the seed, its case, day and
+number.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ DAYS, SLICES = 2, 12
 
 _FAT, _SKIN, _MUSCLE, _WALL = 0.66, 0.85, 0.3, 0.38
 _LAST = 0.95
-"""Where the organs end, as a share of the slices."""
+"""End of the organs, as a share of the slices."""
 _WALL_DEPTH, _DRAWN_OUTSIDE, _NOISE = 0.03, 0.02, 0.025
 
 
 @dataclass(frozen=True)
 class AbdomenSlice:
-    """One slice: uint16 ``(rows, columns)``, and bool ``(3, rows, columns)`` in the order of ``CLASSES``."""
+    """One slice.
+
+    Attributes:
+        picture: Pixels, uint16 ``(rows, columns)``.
+        masks: Masks in the order of ``CLASSES``, bool ``(3, rows, columns)``.
+    """
 
     picture: np.ndarray
     masks: np.ndarray
@@ -43,11 +48,11 @@ def draw_study(seed: int, case: int, day: int, *, slices: int, size: tuple[int, 
     """Return the slices of one day of one case, from the dome of the liver down.
 
     Args:
-        seed: of the whole phantom.
-        case: equal cases have equal bodies.
-        day: contents and positions of the organs change with it.
-        slices: how many; the first and the last ones show no organ.
-        size: ``(rows, columns)``.
+        seed: Seed of the whole phantom.
+        case: Number of the case; equal numbers give equal bodies.
+        day: Number of the day; contents and positions of the organs change from day to day.
+        slices: Number of slices; the first and the last ones show no organ.
+        size: Size of a slice, ``(rows, columns)``.
     """
     rows, columns = size
     y, x = np.meshgrid(
@@ -87,12 +92,12 @@ def write_abdomen(
                     writer.writerow([f"{study}_slice_{number:04d}", label, rle.encode_rle(mask, "rows")])
     write_text(folder / "train.csv", table.getvalue())
     if size[0] == size[1]:
-        write_text(folder / "rle_order.txt", "rows\n")  # nothing in a square picture tells the order
+        write_text(folder / "rle_order.txt", "rows\n")  # a square picture does not tell the order
     return folder
 
 
 def _day_numbers(seed: int, case: int, days: int) -> list[int]:
-    """Return ascending numbers of days, 0 the first: visits are days apart."""
+    """Return ascending numbers of days from 0; visits are days apart."""
     gaps = np.random.default_rng([seed, case, 1]).integers(1, 9, days)
     return [int(day) for day in np.cumsum(gaps) - gaps[0]]
 
@@ -111,13 +116,13 @@ def _draw_slice(seed: int, case: int, day: int, number: int, z: float, y: np.nda
         for depth, value in ((0.0, _WALL), (_WALL_DEPTH, content)):
             there = soft_step(field - depth, 0.008)
             picture = picture * (1 - there) + there * value
-        # Who outlines an organ draws a little outside its wall, so that neighbours share pixels.
+        # Outlines are drawn slightly outside the wall of an organ, so that neighbours share pixels.
         masks.append(field > -_DRAWN_OUTSIDE)
     noise = np.random.default_rng([seed, case, 4, day, number])
     coarse = draw_texture(np.random.default_rng([seed, case, 5, day]), y.shape)
     picture = picture + 0.03 * outline * draw_texture(noise, y.shape)
     picture *= np.exp(0.18 * coarse / np.abs(coarse).max() + body.normal(0, 0.15) * x + body.normal(0, 0.15) * y)
-    real, imaginary = noise.normal(0, _NOISE, (2, *y.shape))  # the magnitude of two noisy channels, as a scanner's is
+    real, imaginary = noise.normal(0, _NOISE, (2, *y.shape))  # the magnitude of two noisy channels, as in a scanner
     picture = np.hypot(picture * outline + real, imaginary)
     scale = float(np.exp(np.random.default_rng([seed, case, 6, day]).uniform(np.log(600), np.log(6000))))
     return AbdomenSlice(np.round(np.clip(picture * scale, 0, 65535)).astype(np.uint16), np.stack(masks))
@@ -168,17 +173,17 @@ def _draw_bystanders(
 
 
 def _sac_width(z: float, low: float, high: float) -> float:
-    """Return how wide a sac that reaches from ``low`` to ``high`` is at ``z``: 1 in its middle, 0 outside."""
+    """Return the width at ``z`` of a sac that reaches from ``low`` to ``high``: 1 in its middle, 0 outside."""
     return float(np.sqrt(max(0.0, 1 - ((2 * z - low - high) / (high - low)) ** 2)))
 
 
 def _tube_field(y: np.ndarray, x: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
-    """Return the depth below the wall of a round tube cut across, in the unit of the grid; negative outside."""
+    """Return the depth below the wall of a round tube cut across, in units of the grid; negative outside."""
     return radius - np.hypot(y - centre[0], x - centre[1])
 
 
 def _draw_content(visit: np.random.Generator, y: np.ndarray, level: float, gas: float) -> np.ndarray:
-    """Return what an organ holds: fluid, and dark gas above its level, since the patient lies on the back."""
+    """Return the content of an organ: fluid, and dark gas above its level, since the patient is on the back."""
     fluid = visit.uniform(0.5, 0.95)
     return fluid + (gas - fluid) * soft_step(level - y, 0.02)
 
@@ -204,7 +209,7 @@ def _draw_stomach(
 def _draw_large_bowel(
     body: np.random.Generator, visit: np.random.Generator, y: np.ndarray, x: np.ndarray, z: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ascending and descending parts as tubes at the sides, joined by the transverse part in front."""
+    """Return the ascending and descending parts as tubes at the sides, and the transverse part in front."""
     radius, phase = 0.115 + body.normal(0, 0.01), visit.uniform(0, 2 * np.pi)
     top = 0.38 + visit.normal(0, 0.03)
     sag = 0.10 + abs(visit.normal(0, 0.03))

@@ -1,8 +1,7 @@
 """A phantom of chest radiographs: lung fields with ribs and vessels, half of them with a nodule.
 
-It exists so that the demo and the tests have data that anyone may have. The two classes have the same brightness,
-texture, ribs and vessels; only a faint round shadow inside a lung field tells them apart, so a network must look.
-Every image is a function of the seed and its number alone.
+The demo and the tests use it as free data. The two classes have the same brightness, texture, ribs and vessels; only a
+faint round shadow inside a lung field tells them apart. Every image is a function of the seed and its number alone.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gossamer.files import replace_atomically, write_text
 CLASSES = ("clear", "nodule")
 GREY_LEVELS = 4095
 NODULE_RADIUS = (0.05, 0.085)
-"""Least and largest, as a share of the side of an image."""
+"""Smallest and largest radius, as a share of the side of an image."""
 
 
 def draw_chest(
@@ -35,11 +34,11 @@ def draw_chest(
     """Return one radiograph as uint16 ``(rows, columns)`` with values of 12 bits.
 
     Args:
-        seed: of the whole phantom.
-        number: of the image; the same number gives the same anatomy with and without a nodule.
-        nodule: whether one of the lungs holds a nodule.
-        size: ``(rows, columns)``.
-        nodule_radius: least and largest, as a share of the side.
+        seed: Seed of the whole phantom.
+        number: Number of the image; equal numbers give equal anatomy with and without a nodule.
+        nodule: Whether one of the lungs has a nodule.
+        size: Size of the image, ``(rows, columns)``.
+        nodule_radius: Smallest and largest radius, as a share of the side of the image (default: 0.05 to 0.085).
     """
     anatomy, lesion = (np.random.default_rng([seed, number, part]) for part in (0, 1))
     rows, columns = size
@@ -71,7 +70,7 @@ def write_phantom(
 ) -> Path:
     """Write ``count`` 16-bit PNG images and a ``manifest.csv`` with patients and splits; return ``folder``.
 
-    A patient has one to three images, all of one class. Half of the patients have a nodule.
+    A patient has one to three images of one class. Half of the patients have a nodule.
 
     Raises:
         GossamerError: ``E-NOSPACE`` or ``E-OUTPUT``.
@@ -98,7 +97,7 @@ def write_phantom(
 
 
 def soft_step(value: np.ndarray, width: float) -> np.ndarray:
-    """Return 0 far below 0 and 1 far above it, with a slope of 1 / (4 ``width``) between."""
+    """Return 0 far below 0 and 1 far above it, with a slope of 1 / (4 ``width``) at 0."""
     return 1 / (1 + np.exp(-np.clip(value / width, -40, 40)))
 
 
@@ -127,7 +126,7 @@ def _draw_vessels(
 
 
 def draw_texture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Return noise whose power falls with the square of the frequency, of standard deviation 1."""
+    """Return noise of standard deviation 1 whose power falls with the square of the frequency."""
     rows, columns = size
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None] * rows, np.fft.fftfreq(columns)[None, :] * columns)
     spectrum = np.fft.fft2(generator.normal(size=size)) / np.maximum(frequency, 1.0)

@@ -1,6 +1,7 @@
-"""Image to ``Image``: the steps of a preprocessing, the same code in training and in deployment.
+"""Steps of a preprocessing, from ``Image`` to ``Image``: the same code in training and in deployment.
 
-``STEPS`` is the table that JSON is read with: a step is one frozen dataclass with a ``name`` and a ``__call__``.
+Owns the steps and the table ``STEPS`` that JSON is read with: a step is a frozen dataclass with a ``name`` and a
+``__call__``. Does not own the choice of steps, which is that of ``data.preparation``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ STEPS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps between a file's pixels and a network's input, in order."""
+    """The steps from the pixels of a file to the input of a network.
+
+    Attributes:
+        steps: Steps in order.
+    """
 
     steps: tuple[Any, ...]
 
@@ -64,7 +69,7 @@ class Preprocessing:
 
     @property
     def output_size(self) -> tuple[int, int] | None:
-        """Rows and columns that every image has after the steps; None where they depend on the image."""
+        """Rows and columns of every image after the steps, or None where they depend on the image."""
         size = None
         for step in self.steps:
             if isinstance(step, Resize | Pad):
@@ -82,14 +87,14 @@ class Preprocessing:
         """Return the preprocessing that ``to_json`` wrote.
 
         Raises:
-            GossamerError: ``E-CONFIG``, for a step or a key that does not exist, or a number that cannot be.
+            GossamerError: ``E-CONFIG`` for an unknown step or key, or a number out of range.
         """
         steps = []
         for entry in data:
             try:
                 kind = config.find_entry(STEPS, entry.get("name"), "preprocessing step")
                 steps.append(config.from_json(kind, entry, f"{where}: {entry['name']}"))
-            except GossamerError as error:  # a step that checks itself does not know what it is read from
+            except GossamerError as error:  # a step that checks itself does not know its file
                 if error.where.startswith(where):
                     raise
                 raise GossamerError(error.code, f"{where}: {error.where}", error.problem, error.remedy) from error

@@ -1,4 +1,4 @@
-"""Grey and colour brought to one number of channels."""
+"""Grey and colour images to one number of channels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from gossamer.errors import ErrorCode, GossamerError
 class Channels:
     """Give an image ``count`` channels: grey is repeated for colour, and colour with equal channels becomes grey.
 
+    Attributes:
+        count: Number of channels, 1 or more.
+
     Raises:
-        GossamerError: ``E-CONFIG`` for a count below 1, when it is made; ``E-UNSUPPORTED`` for a coloured image where
-            one channel is wanted, and for a grey one where two, or more than three, are: those are different
-            measurements.
+        GossamerError: ``E-CONFIG`` for a count below 1, when the step is made; ``E-UNSUPPORTED`` for a coloured image
+            if ``count`` is 1, and for a grey one if it is 2 or more than 3: those channels are different measurements.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""Stored values to the scale that a network is trained on."""
+"""Stored values to the scale of a network's training."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gossamer.errors import ErrorCode, GossamerError
 
 @dataclass(frozen=True)
 class ScaleIntensity:
-    """Map ``low``..``high`` to 0..1 and clip what lies beyond.
+    """Map ``low``..``high`` to 0..1 and clip values outside.
 
     Attributes:
-        low: stored value that becomes 0.
-        high: stored value that becomes 1.
-        stored: kind of the stored values, such as ``uint8``: an image of another kind is on another scale. None where
-            values mean the same in every kind, such as Hounsfield units.
+        low: Stored value that becomes 0.
+        high: Stored value that becomes 1.
+        stored: Type of the stored values, such as ``uint8``: an image of another type has another scale. None where
+            values mean the same in every type, such as Hounsfield units.
 
     Raises:
-        GossamerError: ``E-CONFIG`` unless ``low`` is below ``high``, when it is made; ``E-VALUE`` for NaN or infinite
-            values, or for values of another kind.
+        GossamerError: ``E-CONFIG`` unless ``low`` is below ``high``, when the step is made; ``E-VALUE`` for NaN or
+            infinite values, or for values of another type.
     """
 
     low: float
@@ -41,9 +41,9 @@ class ScaleIntensity:
     def __call__(self, image: Image) -> Image:
         """Return the image with float32 values in 0..1."""
         if self.stored is not None and image.array.dtype.name != self.stored:
-            problem = f"holds {image.array.dtype.name} values, the images of the training hold {self.stored}"
+            problem = f"holds {image.array.dtype.name} values, the training images hold {self.stored}"
             raise GossamerError(
-                ErrorCode.VALUE, image.source, problem, "convert it, so that the values share one scale"
+                ErrorCode.VALUE, image.source, problem, "convert it to the scale of the training images"
             )
         array = image.array.astype(np.float32)
         _require_finite(array, image.source)
@@ -52,10 +52,15 @@ class ScaleIntensity:
 
 @dataclass(frozen=True)
 class Standardize:
-    """Subtract ``mean`` and divide by ``std``, one number for all channels.
+    """Subtract ``mean`` and divide by ``std``.
+
+    Attributes:
+        mean: Mean of all channels.
+        std: Standard deviation of all channels, above 0.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a ``std`` that is not above 0, or a number that is not finite, when it is made.
+        GossamerError: ``E-CONFIG`` for a ``std`` that is not above 0, or a number that is not finite, when the step is
+            made.
     """
 
     mean: float
@@ -75,16 +80,17 @@ class Standardize:
 class StandardizeEach:
     """Give each image, or each slice, the mean 0 and the standard deviation 1, its extremes clipped.
 
-    For images whose values have no common scale, such as magnetic resonance. All channels share nothing: each has its
-    own mean. What is constant becomes 0.
+    For images whose values have no common scale, such as magnetic resonance. Each channel has its own mean. Constant
+    images become 0.
 
     Attributes:
-        over: ``case``, the whole image or volume; or ``slice``, every slice by itself.
-        percent: values below this percentile and above the opposite one are clipped first.
+        over: ``case`` for the whole image or volume, ``slice`` for every slice alone (default: ``case``).
+        percent: Percentile below which, and opposite percentile above which, values are clipped first; 0 to below 50
+            (default: 0.5).
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a percentile outside 0..50, when it is made; ``E-VALUE`` for NaN or infinite
-            values.
+        GossamerError: ``E-CONFIG`` for a percentile out of range, when the step is made; ``E-VALUE`` for NaN or
+            infinite values.
     """
 
     over: Literal["case", "slice"] = "case"
@@ -92,7 +98,7 @@ class StandardizeEach:
     name: ClassVar[str] = "standardize_each"
 
     def __post_init__(self) -> None:
-        problem = f"{self.percent} is not in [0, 50): two percentiles face each other"
+        problem = f"{self.percent} is not in [0, 50)"
         require(0 <= self.percent < 50, f"{self.name}.percent", problem, "use 0.5")
 
     def __call__(self, image: Image) -> Image:
@@ -114,4 +120,4 @@ class StandardizeEach:
 def _require_finite(array: np.ndarray, source: str) -> None:
     if not np.isfinite(array).all():
         problem = f"holds {int(np.sum(~np.isfinite(array)))} values that are NaN or infinite"
-        raise GossamerError(ErrorCode.VALUE, source, problem, "replace them or leave the image out")
+        raise GossamerError(ErrorCode.VALUE, source, problem, "replace them, or exclude the image")

@@ -1,7 +1,7 @@
-"""Resizing and padding on the pixel grid, in the plane of rows and columns; every slice of a volume alike.
+"""Resizing and padding in the plane of rows and columns, the same for every slice of a volume.
 
 Resampling is bilinear with a triangle filter that widens when an image shrinks, so that fine detail is averaged and
-not skipped. Samples are centres of equal cells, hence row ``i`` of ``n`` lies at ``(i + 0.5) / n`` of the extent.
+not skipped. Samples are the centres of equal cells: row ``i`` of ``n`` is at ``(i + 0.5) / n`` of the extent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from gossamer.data.transforms.step_checks import require_frame, require_number, 
 from gossamer.errors import ErrorCode, GossamerError
 
 _NEAR = 2**18
-"""Samples that are resampled together: those that stay near the processor."""
+"""Number of samples that are resampled together, which fit into the cache."""
 
 
 @dataclass(frozen=True)
 class Resize:
     """Resample an image to ``rows`` x ``columns``; proportions may change.
 
+    Attributes:
+        rows: Number of rows, 1 or more.
+        columns: Number of columns, 1 or more.
+
     Raises:
-        GossamerError: ``E-CONFIG`` for a size of no pixels, or too many, when it is made.
+        GossamerError: ``E-CONFIG`` for a size without pixels, or with too many, when the step is made.
     """
 
     rows: int
@@ -47,8 +51,12 @@ class Resize:
 class FitWithin:
     """Resample an image to the largest size within ``rows`` x ``columns`` that keeps its proportions.
 
+    Attributes:
+        rows: Largest number of rows, 1 or more.
+        columns: Largest number of columns, 1 or more.
+
     Raises:
-        GossamerError: ``E-CONFIG`` for a size of no pixels, or too many, when it is made.
+        GossamerError: ``E-CONFIG`` for a size without pixels, or with too many, when the step is made.
     """
 
     rows: int
@@ -66,11 +74,16 @@ class FitWithin:
 
 @dataclass(frozen=True)
 class Pad:
-    """Centre an image in ``rows`` x ``columns`` pixels, the border filled with ``value``.
+    """Centre an image in ``rows`` x ``columns`` pixels.
+
+    Attributes:
+        rows: Number of rows, 1 or more.
+        columns: Number of columns, 1 or more.
+        value: Value of the border (default: 0).
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a size of no pixels, or too many, or a ``value`` that is not finite, when it is
-            made; ``E-GEOMETRY`` for an image that is larger.
+        GossamerError: ``E-CONFIG`` for a size without pixels, or with too many, or a ``value`` that is not finite, when
+            the step is made; ``E-GEOMETRY`` for an image that is larger.
     """
 
     rows: int
@@ -100,19 +113,20 @@ class Pad:
 
 @dataclass(frozen=True)
 class Respace:
-    """Resample an image so that neighbouring pixels lie ``rows_mm`` and ``columns_mm`` apart; slices stay.
+    """Resample an image to a spacing of ``rows_mm`` and ``columns_mm``; slices stay.
 
     An image whose spacing is within ``tolerance`` of that stays as it is.
 
     Attributes:
-        rows_mm: wanted distance of rows.
-        columns_mm: wanted distance of columns.
-        required: whether an image must say how far its pixels lie apart; if not, one that does not stays as it is.
-        tolerance: largest ratio of two spacings that count as one.
+        rows_mm: Distance of rows in mm, above 0.
+        columns_mm: Distance of columns in mm, above 0.
+        required: Whether an image must state its spacing; otherwise an image without spacing stays as it is (default:
+            True).
+        tolerance: Largest ratio of two spacings that count as equal, 1 or more (default: 1.05).
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a distance that is not above 0, or a tolerance below 1, when it is made;
-            ``E-GEOMETRY`` for an image without spacing, where it is required; ``E-LIMIT`` for one of too many pixels.
+        GossamerError: ``E-CONFIG`` for a distance that is not above 0, or a tolerance below 1, when the step is made;
+            ``E-GEOMETRY`` for an image without a required spacing; ``E-LIMIT`` for too many pixels.
     """
 
     rows_mm: float
@@ -130,8 +144,8 @@ class Respace:
         if image.spacing_mm is None:
             if not self.required:
                 return image
-            problem = "does not say how many mm its pixels lie apart, which the model needs"
-            raise GossamerError(ErrorCode.GEOMETRY, image.source, problem, "use a format that holds it, such as NIfTI")
+            problem = "does not state the spacing of its pixels in mm, which the model needs"
+            raise GossamerError(ErrorCode.GEOMETRY, image.source, problem, "use a format that states it, such as NIfTI")
         ratios = (image.spacing_mm[-2] / self.rows_mm, image.spacing_mm[-1] / self.columns_mm)
         if all(1 / self.tolerance <= ratio <= self.tolerance for ratio in ratios):
             return image
@@ -139,7 +153,7 @@ class Respace:
             max(1, round(size * ratio)) for size, ratio in zip(image.spatial_shape[-2:], ratios, strict=True)
         )
         if rows * columns > MAX_FRAME_PIXELS:
-            problem = f"would have {rows}x{columns} pixels of {self.rows_mm}x{self.columns_mm} mm, too many"
+            problem = f"would have {rows}x{columns} pixels, too many, of {self.rows_mm}x{self.columns_mm} mm"
             raise GossamerError(ErrorCode.LIMIT, image.source, problem, "check its spacing, or cut it into tiles")
         return _resample_image(image, (rows, columns))
 
@@ -147,9 +161,9 @@ class Respace:
 def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return ``(..., rows, columns)`` resampled to ``shape``, float32; the inverse of resampling the same extent.
 
-    The filter is narrow, so that few products a sample are enough. They are added up in an order of their own, without
-    the threads of a linear algebra library: those would take every processor, whatever was asked for, and wait for each
-    other where another program uses one.
+    The filter is narrow, so that few products per sample suffice. They are added up in a fixed order, without the
+    threads of a linear algebra library: those would use every processor, whatever the limit is, and would wait for each
+    other while another program uses one.
     """
     if planes.shape[-2:] == shape:
         return planes.astype(np.float32, copy=False)
@@ -165,7 +179,7 @@ def resample_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def nearest_planes(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return ``(..., rows, columns)`` with the value of the nearest pixel, never a mixture: for labels."""
+    """Return ``(..., rows, columns)`` with the value of the nearest pixel, never a mixture, as labels need."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(planes.shape[-2:], shape, strict=True)
     )
@@ -196,7 +210,7 @@ def _sum_weighted_rows(planes: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) 
 
 @lru_cache(maxsize=256)
 def _filter_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the samples ``(taps, new_size)`` that the triangle filter reaches, and their weights, which sum to 1."""
+    """Return the samples ``(taps, new_size)`` that the triangle filter reaches, and their weights, of sum 1."""
     scale = size / new_size
     radius = max(scale, 1.0)
     centres = (np.arange(new_size) + 0.5) * scale
