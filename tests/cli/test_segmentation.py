@@ -264,7 +264,7 @@ def test_a_killed_run_resumes_bit_for_bit(segmented: Path, abdomen: Path, tmp_pa
 @pytest.mark.parametrize(
     ("data", "options", "status", "code", "text"),
     [
-        ("abdomen", ["--task", "classify"], 65, "E-FORMAT", "has masks, and no label of a whole image"),
+        ("abdomen", ["--task", "classify"], 65, "E-FORMAT", "rle_csv"),
         ("abdomen", ["--model", "vit_tiny"], 78, "E-CONFIG", "the data are labelled to segment"),
         ("abdomen", ["--model", "transunet_smal"], 78, "E-CONFIG", "did you mean transunet_small"),
         ("abdomen", ["--model", "monai_unet", "--attention", "kv"], 78, "E-CONFIG", "attention"),
