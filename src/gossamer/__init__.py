@@ -1,7 +1,7 @@
 """Gossamer: compute-efficient transformers for medical image analysis.
 
-The names here are the public interface; they are loaded when they are first used, so that ``import gossamer`` needs
-no torch.
+The names of this module are the public interface. Each is loaded on first use, so that ``import gossamer`` needs no
+PyTorch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from gossamer.api.attention import check_attention, create_attention
     from gossamer.api.check_data import check_data
     from gossamer.api.compare import ComparisonResults, compare, plan_comparison
+    from gossamer.api.demo import run_demo
+    from gossamer.api.doctor import check_environment
     from gossamer.api.draw_phantom import draw_phantom
     from gossamer.api.evaluate import evaluate
     from gossamer.api.export import ExportedBundle, export
     from gossamer.api.import_weights import import_weights
     from gossamer.api.load import load
+    from gossamer.api.models import describe_models
     from gossamer.api.plan import Plan, plan
     from gossamer.api.predict import predict
     from gossamer.api.profile import Profile, profile
@@ -33,35 +36,39 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "ComparisonResults": "gossamer.api.compare",
-    "compare": "gossamer.api.compare",
-    "plan_comparison": "gossamer.api.compare",
     "ExportedBundle": "gossamer.api.export",
-    "export": "gossamer.api.export",
-    "Profile": "gossamer.api.profile",
-    "profile": "gossamer.api.profile",
-    "LimitNotMetError": "gossamer.api.quantize",
-    "QuantizationResult": "gossamer.api.quantize",
-    "quantize": "gossamer.api.quantize",
-    "Plan": "gossamer.api.plan",
-    "plan": "gossamer.api.plan",
-    "Run": "gossamer.api.run",
-    "train": "gossamer.api.train",
     "GossamerError": "gossamer.errors",
-    "check_data": "gossamer.api.check_data",
-    "draw_phantom": "gossamer.api.draw_phantom",
+    "LimitNotMetError": "gossamer.api.quantize",
+    "Plan": "gossamer.api.plan",
+    "Profile": "gossamer.api.profile",
+    "QuantizationResult": "gossamer.api.quantize",
+    "Run": "gossamer.api.run",
     "check_attention": "gossamer.api.attention",
+    "check_data": "gossamer.api.check_data",
+    "check_environment": "gossamer.api.doctor",
+    "compare": "gossamer.api.compare",
     "convert_attention": "gossamer.nn.transfer",
     "create_attention": "gossamer.api.attention",
     "create_model": "gossamer.nn.models",
+    "describe_models": "gossamer.api.models",
+    "draw_phantom": "gossamer.api.draw_phantom",
     "evaluate": "gossamer.api.evaluate",
+    "export": "gossamer.api.export",
     "import_weights": "gossamer.api.import_weights",
     "list_models": "gossamer.nn.models",
     "load": "gossamer.api.load",
     "load_model": "gossamer.checkpoint",
     "open_dataset": "gossamer.data",
+    "plan": "gossamer.api.plan",
+    "plan_comparison": "gossamer.api.compare",
     "predict": "gossamer.api.predict",
+    "profile": "gossamer.api.profile",
+    "quantize": "gossamer.api.quantize",
     "read_image": "gossamer.data",
+    "run_demo": "gossamer.api.demo",
+    "train": "gossamer.api.train",
 }
+"""Module of each public name. A new name also needs an import for type checkers above and a place in ``__all__``."""
 
 __all__ = [
     "ComparisonResults",
@@ -75,10 +82,12 @@ __all__ = [
     "__version__",
     "check_attention",
     "check_data",
+    "check_environment",
     "compare",
     "convert_attention",
     "create_attention",
     "create_model",
+    "describe_models",
     "draw_phantom",
     "evaluate",
     "export",
@@ -93,6 +102,7 @@ __all__ = [
     "profile",
     "quantize",
     "read_image",
+    "run_demo",
     "train",
 ]
 

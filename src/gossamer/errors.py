@@ -1,22 +1,23 @@
-"""What can go wrong, in one line each.
+"""Errors and notes, each in one line.
 
-An error says the value that was met, the law that it breaks and the remedy::
+An error states its code, the place, the problem and a remedy::
 
     gossamer: E-TRUNCATED: ct/007.png: the file ends inside a chunk; copy the file again
 
-The code decides the exit status, so that a script can tell a full disk from a bad image.
+The code determines the exit status, so that a script can distinguish a full disk from a damaged image.
 """
 
 from __future__ import annotations
 
 import errno
+import shutil
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 
 class ErrorCode(Enum):
-    """A class of faults: its name in the message, and the exit status of the command."""
+    """Class of an error: its name in messages, and the exit status of a command that ends with it."""
 
     MISSING = ("E-MISSING", 66)
     FORMAT = ("E-FORMAT", 65)
@@ -38,23 +39,23 @@ class ErrorCode(Enum):
 
     @property
     def label(self) -> str:
-        """The code as it is printed, for instance ``E-TRUNCATED``."""
+        """Name of the code in messages, such as ``E-TRUNCATED``."""
         return self.value[0]
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a command that ends with this error."""
+        """Exit status of a command that ends with this error."""
         return self.value[1]
 
 
 class GossamerError(Exception):
-    """The one exception that Gossamer raises for a fault that a user can mend.
+    """An error that a user can fix, such as a damaged file or an invalid option.
 
     Args:
-        code: class of the fault.
-        where: file, key or option that is at fault.
-        problem: the value that was met and the law that it breaks.
-        remedy: what to do about it.
+        code: Class of the error.
+        where: File, key, parameter or option that caused the error.
+        problem: Offending value and the constraint that it violates.
+        remedy: Action that fixes the error.
     """
 
     def __init__(self, code: ErrorCode, where: str | Path, problem: str, remedy: str) -> None:
@@ -65,10 +66,10 @@ class GossamerError(Exception):
         super().__init__(code, self.where, problem, remedy)
 
     def __str__(self) -> str:
-        return _one_line(f"{self.code.label}: {self.where}: {self.problem}; {self.remedy}")
+        return _join_lines(f"{self.code.label}: {self.where}: {self.problem}; {self.remedy}")
 
     def to_json(self) -> dict[str, str]:
-        """Return the error as data, for ``--json`` and ``errors.jsonl``."""
+        """Return the error as data for ``--json`` and ``errors.jsonl``."""
         return {
             "code": self.code.label,
             "where": self.where,
@@ -79,12 +80,12 @@ class GossamerError(Exception):
 
 @dataclass(frozen=True)
 class Note:
-    """Something accepted that the reader of a result should know.
+    """An observation that does not stop the work, but that the reader of a result should know.
 
     Attributes:
-        code: class of the observation.
-        where: file, key or option that it concerns.
-        text: what was met and what was done about it.
+        code: Class of the observation.
+        where: File, key or option that it concerns.
+        text: Observation and its treatment.
     """
 
     code: ErrorCode
@@ -92,39 +93,51 @@ class Note:
     text: str
 
     def __str__(self) -> str:
-        return _one_line(f"{self.where}: {self.text}")
+        return _join_lines(f"{self.where}: {self.text}")
 
     def to_json(self) -> dict[str, str]:
         """Return the note as data."""
         return {"code": self.code.label, "where": self.where, "text": self.text}
 
 
+def install_hint(extra: str) -> str:
+    """Return the remedy for packages of an extra that are not installed.
+
+    Args:
+        extra: Name of the extra, such as ``train``.
+    """
+    return f'run pip install ".[{extra}]" in the folder of Gossamer\'s source'
+
+
 def from_os_error(error: OSError, where: str | Path) -> GossamerError:
-    """Translate a failed system call into our one line."""
+    """Return the error for a failed system call.
+
+    Args:
+        error: Error of the system call.
+        where: File or folder that it concerns.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return GossamerError(
             ErrorCode.NOSPACE,
             where,
-            f"the disk is full ({error.strerror}){_free_bytes(where)}",
-            "free some space and run again",
+            f"the disk is full ({error.strerror}){_describe_free_space(where)}",
+            "free space on the disk and run the command again",
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return GossamerError(ErrorCode.MISSING, where, "no such file or folder", "check the path")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return GossamerError(
-            ErrorCode.OUTPUT, where, f"not permitted ({error.strerror})", "check the owner and the rights"
+            ErrorCode.OUTPUT, where, f"access denied ({error.strerror})", "check the owner and the permissions"
         )
     return GossamerError(ErrorCode.OUTPUT, where, error.strerror or str(error), "check the path and the disk")
 
 
-def _free_bytes(where: str | Path) -> str:
-    import shutil
-
+def _describe_free_space(where: str | Path) -> str:
     for folder in (Path(where), *Path(where).absolute().parents):
         if folder.is_dir():
             return f", {shutil.disk_usage(folder).free} bytes free"
     return ""
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(text.split())

@@ -244,12 +244,12 @@ def test_weights_that_were_altered(
 def test_a_fault_of_ours_is_one_line_with_the_trace_in_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import gossamer.cli.doctor
+    import gossamer.api.doctor
 
     def fail() -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(gossamer.cli.doctor, "describe_machine", fail)
+    monkeypatch.setattr(gossamer.api.doctor, "describe_machine", fail)
     assert run(["doctor"]) == 70
     line = capsys.readouterr().err
     assert "E-BUG" in line

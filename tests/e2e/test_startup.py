@@ -1,4 +1,4 @@
-"""Help is quick, and neither it nor reading data needs torch."""
+"""Help is fast, and neither help nor reading data needs torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+from gossamer.errors import install_hint
 from made_bundles import contents, write_classifier, write_inputs, write_segmenter
 
-# An environment without torch: whatever tries to import one of these gets an ImportError.
+# An environment without torch: importing one of these raises an ImportError.
 WITHOUT = "import sys\nfor name in {names!r}: sys.modules[name] = None\n"
 HEAVY = (
     "torch",
@@ -46,8 +47,8 @@ def test_help_and_data_without_torch(phantom: Path, tmp_path: Path) -> None:
     assert finished.stdout.strip() == "('clear', 'nodule')", finished.stderr
 
 
-def test_a_bundle_answers_without_torch(tmp_path: Path) -> None:
-    """What the training environment says of the same files, byte for byte."""
+def test_bundle_predicts_without_torch(tmp_path: Path) -> None:
+    """The files are those of the training environment, byte for byte."""
     from gossamer.cli.main import run
 
     pictures, volumes = write_inputs(tmp_path)
@@ -63,13 +64,13 @@ def test_a_bundle_answers_without_torch(tmp_path: Path) -> None:
         finished = python(f"{block}from gossamer.cli.main import run\nsys.exit(run({[*options, str(there)]!r}))")
         assert finished.returncode == 0, finished.stderr
         assert contents(there) == contents(here)
-    asked = [str(tmp_path / "classifier"), str(pictures), "--engine", "openvino"]
-    finished = python(f"{block}from gossamer.cli.main import run\nsys.exit(run({['predict', *asked]!r}))")
+    arguments = [str(tmp_path / "classifier"), str(pictures), "--engine", "openvino"]
+    finished = python(f"{block}from gossamer.cli.main import run\nsys.exit(run({['predict', *arguments]!r}))")
     assert finished.returncode == 78
-    assert 'pip install "gossamer[openvino]"' in finished.stderr
+    assert install_hint("openvino") in finished.stderr
 
 
-def test_a_verb_that_needs_torch_says_how_to_get_it(phantom: Path) -> None:
+def test_verb_that_needs_torch_shows_the_install_command(phantom: Path) -> None:
     code = (
         "import importlib.util, sys\nfound = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *a: None if name == 'torch' else found(name, *a)\n"
@@ -77,16 +78,16 @@ def test_a_verb_that_needs_torch_says_how_to_get_it(phantom: Path) -> None:
     )
     finished = python(code)
     assert finished.returncode == 78
-    assert 'pip install "gossamer[train]"' in finished.stderr
+    assert install_hint("train") in finished.stderr
 
 
-def test_help_is_quick() -> None:
+def test_help_takes_less_than_half_a_second() -> None:
     times = []
     for _ in range(5):
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "gossamer", "--help"], capture_output=True, check=True)
         times.append(time.perf_counter() - began)
-    # The promise is half a second; the best of five leaves out what else the machine was doing.
+    # The best of five excludes the load of other processes.
     assert min(times) < 0.5
 
 

@@ -13,9 +13,11 @@ from typing import Any
 from gossamer.api.draw_phantom import draw_phantom
 from gossamer.api.environment import require_training_packages
 from gossamer.api.evaluate import evaluate
+from gossamer.api.export import export
 from gossamer.api.load import load
 from gossamer.api.predict import predict
 from gossamer.api.progress import choose_progress
+from gossamer.api.quantize import quantize
 from gossamer.api.train import train
 from gossamer.data import open_dataset
 from gossamer.data.label_map import LabelMap
@@ -163,9 +165,6 @@ def _clear_folder(folder: Path) -> None:
 
 def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: Progress) -> DemoPart:
     """Do every step of a part, and return what the page shows. The commands are those of a user in the folder."""
-    from gossamer.api.export import export  # type: ignore[reportMissingImports]
-    from gossamer.api.quantize import quantize  # type: ignore[reportMissingImports]
-
     name = recipe.name
     data, run, float32, int8 = f"data/{name}", f"runs/{name}", f"bundles/{name}", f"bundles/{name}-int8"
     images, predictions = f"{data}/{recipe.images}", f"predictions/{recipe.output}"

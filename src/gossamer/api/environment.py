@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, install_hint
 from gossamer.profiling.machine import usable_cpus
 
 TRAINING_PACKAGES = ("torch", "lightning", "monai", "matplotlib", "jinja2")
@@ -30,8 +30,7 @@ def require_training_packages(verb: str) -> None:
     missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
     if missing:
         problem = f"{', '.join(missing)} must be installed and is not part of the base installation"
-        remedy = 'run pip install ".[train]" in the folder of Gossamer\'s source'
-        raise GossamerError(ErrorCode.CODEC, f"gossamer {verb}", problem, remedy)
+        raise GossamerError(ErrorCode.CODEC, f"gossamer {verb}", problem, install_hint("train"))
 
 
 def choose_threads(threads: int | None, processes: int = 1) -> int:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, install_hint
 from gossamer.nn.attention import Attention
 from gossamer.nn.models import Network
 
@@ -232,6 +232,4 @@ def _require_packages() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         problem = f"{', '.join(missing)} must be installed and is not part of the base installation"
-        raise GossamerError(
-            ErrorCode.CODEC, "export", problem, 'run pip install ".[train]" in the folder of Gossamer\'s source'
-        )
+        raise GossamerError(ErrorCode.CODEC, "export", problem, install_hint("train"))

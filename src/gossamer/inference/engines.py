@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from gossamer import config
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, install_hint
 
 EngineName = Literal["onnxruntime", "openvino"]
 Shape = tuple[int | None, ...]
@@ -93,7 +93,7 @@ def _load_openvino(model: bytes, where: Path, threads: int | None) -> Engine:
         import openvino  # type: ignore[import-not-found]
     except ImportError as error:
         problem = "OpenVINO is not installed, or cannot be loaded"
-        raise GossamerError(ErrorCode.CODEC, "engine", problem, 'pip install "gossamer[openvino]"') from error
+        raise GossamerError(ErrorCode.CODEC, "engine", problem, install_hint("openvino")) from error
     # CPUs with bfloat16 would otherwise round every product to it, with other results than in training.
     properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
     if threads is not None:

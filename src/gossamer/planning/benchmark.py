@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, install_hint
 from gossamer.exporting.export_onnx import export_onnx
 from gossamer.inference.engines import ENGINES, EngineName, load_engine
 from gossamer.nn.models import Network
@@ -81,8 +81,7 @@ def find_engines(requested: Iterable[str] | None = None) -> list[EngineName]:
         except ImportError as error:
             if requested is not None:
                 problem = f"{name} is not installed, or cannot be loaded"
-                remedy = f'run pip install ".[{name}]" in the folder of Gossamer\'s source'
-                raise GossamerError(ErrorCode.CODEC, "engine", problem, remedy) from error
+                raise GossamerError(ErrorCode.CODEC, "engine", problem, install_hint(name)) from error
             continue
         found.append(name)  # type: ignore[arg-type]
     return found

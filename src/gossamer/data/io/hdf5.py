@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.data.io.limits import check_inflated
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, install_hint
 from gossamer.files import read_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -28,7 +28,7 @@ def read_hdf5(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
         import h5py
     except ImportError as error:
         raise GossamerError(
-            ErrorCode.CODEC, path, "HDF5 needs h5py, which is not installed", 'pip install "gossamer[hdf5]"'
+            ErrorCode.CODEC, path, "HDF5 needs h5py, which is not installed", install_hint("hdf5")
         ) from error
     data = read_bytes(path)
     if not data.startswith(SIGNATURE):

@@ -14,7 +14,7 @@ import numpy as np
 from gossamer.data.image import Image
 from gossamer.data.io.limits import check_frame, check_inflated
 from gossamer.data.io.pictures import make_picture
-from gossamer.errors import ErrorCode, GossamerError, Note
+from gossamer.errors import ErrorCode, GossamerError, Note, install_hint
 from gossamer.files import write_bytes
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -73,7 +73,7 @@ def _decode_tiff(data: bytes, where: str, *, keep_stored: bool) -> tuple[np.ndar
                 ErrorCode.CODEC,
                 where,
                 f"compression {page.compression.name} needs a decoder",
-                'pip install "gossamer[tiff]"',
+                install_hint("tiff"),
             ) from error
         raise _unreadable_error(where, error) from error
     except Exception as error:  # tifffile raises seven types of exceptions for damaged headers
