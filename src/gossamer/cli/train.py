@@ -50,6 +50,7 @@ def train(
     folder.
 
     Example: gossamer train chest/ --model vit_tiny --attention sequence_norm --out runs/chest
+
     Example: gossamer train Task04_Hippocampus/ --task segment --model transunet_small --out runs/hippocampus
 
     Args:

@@ -41,7 +41,7 @@ class TrainOptions:
             (default: chosen from the images).
         patch_size: Side of a patch in pixels (default: chosen from the image size).
         stem: Conversion of pixels into tokens, by the published patch embedding or by four convolutions (default:
-            convolutional for fewer than 100,000 training images).
+            convolutional in a Vision Transformer with fewer than 100,000 training images).
         epochs: Number of passes over the training split (default: chosen from its size).
         batch_size: Number of images in a step, over all processes (default: chosen by the recipe).
         learning_rate: Peak learning rate of AdamW (default: chosen by the recipe).
