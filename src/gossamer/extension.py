@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import sys
 from dataclasses import dataclass
@@ -60,6 +61,22 @@ def shorten_reference(text: str) -> str:
         return text
     file = Path(found["file"]).name
     return file if found["class"] is None else f"{file}:{found['class']}"
+
+
+def describe_reference(text: str) -> str:
+    """Return what people read in place of a mechanism's name or JSON: references without folders and digests.
+
+    Nothing is executed. Any other text stays as it is.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return shorten_reference(text)
+    if not isinstance(data, dict) or not is_reference(str(data.get("name"))):
+        return text
+    shown = {key: value for key, value in data.items() if key != "sha256"}
+    shown["name"] = shorten_reference(str(data["name"]))
+    return json.dumps(shown) if len(shown) > 1 else shown["name"]
 
 
 def load_class(

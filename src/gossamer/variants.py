@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from dataclasses import dataclass
 from typing import Literal
 
 from gossamer.checks import require
-from gossamer.extension import is_reference, shorten_reference
+from gossamer.extension import describe_reference
 
 RuntimePrecision = Literal["torch", "float32", "int8"]
 """PyTorch in float32, and an exported bundle in float32 or int8."""
@@ -26,7 +25,8 @@ class Variant:
 
     Attributes:
         model: Name of a preset.
-        attention: Attention mechanism, by name or as a JSON object; None for a network without one.
+        attention: Attention mechanism, by name or as a JSON object; None for a network without one. A mechanism of a
+            user's file is a JSON object with path and SHA-256.
     """
 
     model: str
@@ -40,25 +40,16 @@ class Variant:
     @property
     def mechanism_name(self) -> str:
         """Attention mechanism for people; a class of a user is named without the folders of its file."""
-        if self.attention is None:
-            return "no attention"
-        if not self.attention.lstrip().startswith("{"):
-            return shorten_reference(self.attention)
-        try:
-            data = dict(json.loads(self.attention))
-        except ValueError:
-            return self.attention
-        if not is_reference(str(data.get("name"))):
-            return self.attention
-        data.pop("sha256", None)
-        return json.dumps({**data, "name": shorten_reference(data["name"])})
+        return "no attention" if self.attention is None else describe_reference(self.attention)
 
     @property
     def key(self) -> str:
         """Name that is allowed for a file."""
         words = self.model if self.attention is None else f"{self.model}-{self.attention}"
-        kept = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in words)
-        return kept if len(kept) <= _LONGEST_KEY else f"{kept[:60]}-{zlib.crc32(words.encode()):08x}"
+        shown = self.model if self.attention is None else f"{self.model}-{self.mechanism_name}"
+        kept = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in shown)
+        unique = len(kept) <= _LONGEST_KEY and words == shown
+        return kept if unique else f"{kept[:60]}-{zlib.crc32(words.encode()):08x}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shlex
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from gossamer import config
 from gossamer.comparison.request import CompareRequest, name_mechanisms, parse_names
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.files import sha256_hexdigest
 from gossamer.nn.attention import SoftConfig, SoftmaxConfig
-from gossamer.variants import CostLimits
+from gossamer.variants import CostLimits, Variant
 
+LINEAR = Path(__file__).parents[1] / "made_mechanisms" / "linear.py"
 REQUEST = CompareRequest(data="chest", models=("vit_nano",), seeds=2, image_size=(24, 28), threads=1)
 
 
@@ -36,7 +39,30 @@ def test_mechanisms_are_named_as_text() -> None:
     named = name_mechanisms(("kv", SoftmaxConfig(), SoftmaxConfig, SoftConfig(inverse="cholesky")))
     assert named[:3] == ("kv", "softmax", "softmax")
     assert '"cholesky"' in named[3]
-    assert name_mechanisms("softmax,./mine.py:MyConfig") == ("softmax", "./mine.py:MyConfig")
+
+
+def test_mechanisms_of_users_are_named_by_path_and_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(LINEAR.parent)
+    softmax, linear = name_mechanisms("softmax,./linear.py:LinearConfig")
+    assert softmax == "softmax"
+    data = json.loads(linear)
+    assert data["name"] == f"{LINEAR.resolve()}:LinearConfig"
+    assert data["sha256"] == sha256_hexdigest(LINEAR.read_bytes())
+    assert name_mechanisms(linear) == (linear,)
+    with pytest.raises(GossamerError) as error:
+        name_mechanisms("softmax,./absent.py:LinearConfig")
+    assert error.value.code is ErrorCode.MISSING
+
+
+def test_variants_of_users_are_shown_without_folders() -> None:
+    (linear,) = name_mechanisms(f"{LINEAR}:LinearConfig")
+    variant = Variant(model="vit_nano", attention=linear)
+    assert variant.name == 'vit_nano with {"name": "linear.py:LinearConfig", "offset": 1.0}'
+    assert str(LINEAR.parent) not in variant.name + variant.key
+    other = Variant(model="vit_nano", attention=linear.replace(str(LINEAR.parent), "/elsewhere"))
+    assert other.name == variant.name
+    assert other.key != variant.key
+    assert Variant(model="vit_nano", attention="kv").key == "vit_nano-kv"
 
 
 @pytest.mark.parametrize("limit", [0.0, -3.0, math.nan, math.inf])

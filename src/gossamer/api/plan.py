@@ -130,7 +130,7 @@ class Plan(Result):
         precision = f"{row.precision} {row.engine}" if len(self.engines) > 1 else row.precision
         return (
             candidate.variant.model,
-            candidate.variant.attention or "–",
+            "–" if candidate.variant.attention is None else candidate.variant.mechanism_name,
             "x".join(map(str, candidate.image_size)),
             *((str(candidate.windows),) if self._has_windows else ()),
             "PyTorch" if row.engine == "torch" else precision,

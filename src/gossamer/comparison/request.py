@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gossamer import config
 from gossamer.checks import require, require_at_least, require_positive
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention import MECHANISMS as MECHANISM_CLASSES
-from gossamer.nn.attention import AttentionLike, attention_config
+from gossamer.nn.attention import AttentionLike, attention_text
 from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision
 
 MECHANISMS = ("softmax", "sequence_norm", "kv")
@@ -116,17 +113,16 @@ class CompareRequest:
 
 
 def name_mechanisms(attention: str | Iterable[AttentionLike]) -> tuple[str, ...]:
-    """Return attention mechanisms as text.
+    """Return attention mechanisms as text that has the same meaning in any working folder and at any later time.
 
     Args:
         attention: Names, references, JSON objects or configs; or one text with commas between them.
 
     Raises:
-        GossamerError: ``E-CONFIG`` for a value that is none of these.
+        GossamerError: ``E-CONFIG`` for a value that is none of these; the errors of ``gossamer.extension.load_class``.
     """
-    if isinstance(attention, str):
-        return parse_names(attention)
-    return tuple(_name_mechanism(each) for each in attention)
+    values = parse_names(attention) if isinstance(attention, str) else attention
+    return tuple(attention_text(each) for each in values)
 
 
 def parse_names(text: str, where: str = "") -> tuple[str, ...]:
@@ -154,16 +150,6 @@ def parse_names(text: str, where: str = "") -> tuple[str, ...]:
 def option_name(field_name: str) -> str:
     """Return the option of the command line that sets a field."""
     return "--" + field_name.replace("_", "-")
-
-
-def _name_mechanism(value: AttentionLike) -> str:
-    if isinstance(value, str):
-        return value
-    chosen = attention_config(value)
-    name = type(chosen).name
-    return (
-        name if name in MECHANISM_CLASSES and chosen == attention_config(name) else json.dumps(config.to_json(chosen))
-    )
 
 
 def _format_value(value: object) -> str:

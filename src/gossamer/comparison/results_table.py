@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.comparison.trial_results import TrialResult
-from gossamer.variants import MB, PRECISIONS, RuntimePrecision
+from gossamer.variants import MB, PRECISIONS, RuntimePrecision, Variant
 
 COSTS: dict[str, tuple[str, float, bool]] = {
     "parameters": ("parameters", 1.0, False),
@@ -37,10 +37,14 @@ def build_table(results: CollectedResults) -> list[list[str]]:
     head += ["int8_drop", "int8_drop_low", "int8_drop_high", "epochs", "best_epoch", "training_s", *COSTS]
     lines = [line for result in results.variants for line in _variant_lines(result)]
     refused = [
-        _pad_line([each.model, each.attention or "", "", "", "refused", each.reason], len(head))
+        _pad_line([each.model, _mechanism_cell(each.variant), "", "", "refused", each.reason], len(head))
         for each in results.plan.refused
     ]
     return [head, *lines, *refused]
+
+
+def _mechanism_cell(variant: Variant) -> str:
+    return "" if variant.attention is None else variant.mechanism_name
 
 
 def _variant_lines(result: VariantResult) -> Iterator[list[str]]:
@@ -48,7 +52,7 @@ def _variant_lines(result: VariantResult) -> Iterator[list[str]]:
         for precision in filter(trial.lists, PRECISIONS):
             yield [
                 result.variant.model,
-                result.variant.attention or "",
+                _mechanism_cell(result.variant),
                 str(trial.trial.seed),
                 precision,
                 *_state_values(trial, precision),

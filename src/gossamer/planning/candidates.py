@@ -9,7 +9,7 @@ from typing import Any
 
 from gossamer.data import Dataset
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.nn.attention import attention_config
+from gossamer.nn.attention import attention_text
 from gossamer.nn.models import PRESETS, NetworkConfig, list_models
 from gossamer.planning.tasks import TASKS
 from gossamer.task import TaskName
@@ -73,8 +73,8 @@ def list_candidates(
             data cannot be read.
     """
     names = list(models) if models is not None else _small_models(dataset.task)
-    mechanisms = None if attention is None else list(attention)
-    _require_known_names(names, mechanisms or [], dataset.task)  # before any image is read
+    mechanisms = None if attention is None else [_require_known_mechanism(each) for each in attention]
+    _require_known_models(names, dataset.task)  # before any image is read
     sizes = None if image_sizes is None else list(image_sizes)
     found = TASKS[dataset.task].survey_data(dataset, seed)
     candidates: dict[ModelCandidate, None] = {}
@@ -98,16 +98,18 @@ def _small_models(task: TaskName) -> list[str]:
     return [name for name in list_models(task=task) if name.endswith(SMALL_SUFFIXES)]
 
 
-def _require_known_names(models: Iterable[str], attention: Iterable[str], task: TaskName) -> None:
+def _require_known_models(models: Iterable[str], task: TaskName) -> None:
     for name in models:
         if name not in PRESETS:
             close = difflib.get_close_matches(name, list_models(task=task), n=4, cutoff=0.0)
             remedy = f"similar names are {', '.join(close)}; gossamer models lists all"
             raise GossamerError(ErrorCode.CONFIG, "models", f"there is no model {name!r}", remedy)
         choose_network(task, TrainOptions(model=name))
-    for mechanism in attention:
-        if not mechanism.lstrip().startswith("{"):
-            attention_config(mechanism)
+
+
+def _require_known_mechanism(text: str) -> str:
+    """Return the text of a mechanism whose name or file is known; JSON is checked with each network."""
+    return text if text.lstrip().startswith("{") else attention_text(text)
 
 
 def _list_mechanisms(model: str, requested: list[str] | None) -> list[str | None]:

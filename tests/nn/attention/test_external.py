@@ -15,12 +15,12 @@ import gossamer
 from gossamer import config
 from gossamer.checkpoint import load_model, save_model
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.extension import describe_reference
 from gossamer.nn.attention import (
     AttentionConfig,
     SoftConfig,
     attention_config,
     attention_text,
-    attention_title,
 )
 from gossamer.nn.models import config_from_json
 
@@ -68,12 +68,12 @@ def test_texts_of_our_mechanisms_stay_as_they_are() -> None:
 
 
 def test_titles_hide_folders_and_digests(linear: Path) -> None:
-    assert attention_title(attention_text({"name": str(linear), "offset": 2.0})) == (
+    assert describe_reference(attention_text({"name": str(linear), "offset": 2.0})) == (
         '{"name": "linear.py:LinearConfig", "offset": 2.0}'
     )
-    assert attention_title(f"{linear}:LinearConfig") == "linear.py:LinearConfig"
+    assert describe_reference(f"{linear}:LinearConfig") == "linear.py:LinearConfig"
     for text in ("kv", '{"name": "soft", "inverse": "cholesky"}'):
-        assert attention_title(text) == text
+        assert describe_reference(text) == text
 
 
 def test_unknown_parameters_are_refused(linear: Path) -> None:

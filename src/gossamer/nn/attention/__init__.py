@@ -14,7 +14,7 @@ from typing import Any
 
 from gossamer import config
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.extension import find_subclasses, is_reference, shorten_reference
+from gossamer.extension import find_subclasses, is_reference
 from gossamer.nn.attention.adaptive import AdaptiveConfig
 from gossamer.nn.attention.base import Attention, AttentionConfig
 from gossamer.nn.attention.external import load_external, require_complete
@@ -89,22 +89,6 @@ def attention_text(value: AttentionLike) -> str:
     return json.dumps(data)
 
 
-def attention_title(text: str) -> str:
-    """Return what people read in place of a text of ``attention_text``: without folders and digests.
-
-    No file is read or executed.
-    """
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return shorten_reference(text)
-    if not isinstance(data, dict) or not is_reference(str(data.get("name"))):
-        return text
-    shown = {key: value for key, value in data.items() if key != "sha256"}
-    shown["name"] = shorten_reference(str(data["name"]))
-    return json.dumps(shown) if len(shown) > 1 else shown["name"]
-
-
 def _require_known(kind: type) -> None:
     """Raise unless a class is one of our configs, or a complete config of a user.
 
@@ -135,5 +119,4 @@ __all__ = [
     "SoftmaxConfig",
     "attention_config",
     "attention_text",
-    "attention_title",
 ]
