@@ -144,5 +144,5 @@ def test_refuses_an_invalid_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = onnx_model(2, 3, pooled=True, sides=("rows", "columns"))
     del broken.graph.node[1]
     monkeypatch.setattr(gossamer.exporting.export_onnx, "_trace_network", lambda *_: broken)
-    with expect_error("resnet", "ONNX", code=ErrorCode.UNSUPPORTED):
+    with expect_error("export", "ONNX", code=ErrorCode.UNSUPPORTED):
         export_onnx(small("resnet"))
