@@ -1,8 +1,8 @@
-"""Hold two variants of a finished ``gossamer compare`` against each other; its page holds each against softmax alone.
+"""Compare two variants of a finished ``gossamer compare``, whose page compares each only with softmax.
 
 Example: python benchmarks/comparison_pair.py compared/breastmnist vit_tiny:sequence_norm vit_tiny:sima
 
-It prints how much better the first is than the second, mean over the seeds that both have, with a 95 % interval over
+It prints the difference of the first to the second, mean over the seeds that both have, with a 95 % interval over
 patients and the p of a paired permutation test, not corrected for other tests.
 """
 
@@ -18,8 +18,8 @@ from gossamer.comparison.results import collect_results
 from gossamer.variants import Variant
 
 
-def variant_of(text: str) -> Variant:
-    """Return the variant that ``model:attention`` names, or ``model`` where it has none."""
+def parse_variant(text: str) -> Variant:
+    """Return the variant that ``model:attention`` names, or ``model`` for one without attention."""
     model, _, attention = text.partition(":")
     return Variant(model=model, attention=attention or None)
 
@@ -28,7 +28,7 @@ def main() -> None:
     """Print the difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("variants", nargs=2, type=variant_of, metavar="MODEL:ATTENTION")
+    parser.add_argument("variants", nargs=2, type=parse_variant, metavar="MODEL:ATTENTION")
     options = parser.parse_args()
     folder = CompareFolder(options.folder)
     results = collect_results(folder, read_plan(folder.plan_path))

@@ -3,7 +3,7 @@
 Example: python benchmarks/comparison_table.py compared/chest/summary.json
 
 Quality is the mean over seeds with a 95 % interval over patients; "than softmax" is paired with the same network with
-softmax, with p corrected for the number of tests. Latency is the median of one image. What is not there is a dash.
+softmax, with p corrected for the number of tests. Latency is the median of one image. A missing value is a dash.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def row(kind: dict[str, Any]) -> list[str]:
+def build_row(variant: dict[str, Any]) -> list[str]:
     """Return the cells of a network with its mechanism."""
-    name = kind["model"] if kind["attention"] is None else f"{kind['model']}, {kind['attention']}"
-    seeds = [cell["quality"] for cell in kind["cells"] if cell["quality"]]
+    name = variant["model"] if variant["attention"] is None else f"{variant['model']}, {variant['attention']}"
+    seeds = [cell["quality"] for cell in variant["cells"] if cell["quality"]]
     each = ", ".join(f"{seed['value']:.3f}" for seed in seeds)
-    versus = kind["versus_twin"]
+    versus = variant["versus_twin"]
     against = "–"
     if versus is not None:
         p = "" if versus["p_holm"] is None else f"; p {max(versus['p_holm'], 0.001):.3f}"
@@ -32,25 +32,25 @@ def row(kind: dict[str, Any]) -> list[str]:
         against = f"{value} ({low} to {high}{p})"
     return [
         name,
-        with_interval(kind["quality"]),
-        *([each] if len(kind["cells"]) > 1 else []),
+        format_estimate(variant["quality"]),
+        *([each] if len(variant["cells"]) > 1 else []),
         against,
-        with_interval(kind["int8_drop"], 4),
-        *figures(kind["measured"]),
-        "–" if kind["training_seconds"] is None else f"{kind['training_seconds']:.0f}",
+        format_estimate(variant["int8_drop"], 4),
+        *format_costs(variant["measured"]),
+        "–" if variant["training_seconds"] is None else f"{variant['training_seconds']:.0f}",
     ]
 
 
-def with_interval(estimate: dict[str, float] | None, decimals: int = 3) -> str:
-    """Return an estimate as a reader would say it."""
+def format_estimate(estimate: dict[str, float] | None, decimals: int = 3) -> str:
+    """Return an estimate with its interval."""
     if estimate is None:
         return "–"
     value, low, high = (f"{estimate[key]:z.{decimals}f}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
-def figures(measured: dict[str, Any] | None) -> list[str]:
-    """Return the costs of a kind, each in the unit of its heading."""
+def format_costs(measured: dict[str, Any] | None) -> list[str]:
+    """Return the costs of a variant, each in the unit of its heading."""
     if measured is None:
         return ["–"] * 7
     network, precisions = measured["network"], measured["precisions"]
@@ -74,8 +74,8 @@ def main() -> None:
     headings = [HEADINGS[0], quality, *HEADINGS[1 if several else 2 :]]
     print(f"| {' | '.join(headings)} |")
     print("|" + "---|" * len(headings))
-    for kind in summary["kinds"]:
-        print(f"| {' | '.join(row(kind))} |")
+    for variant in summary["kinds"]:
+        print(f"| {' | '.join(build_row(variant))} |")
 
 
 if __name__ == "__main__":

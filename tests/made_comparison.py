@@ -1,4 +1,4 @@
-"""A comparison's folder made by hand: numbers as they could be, of networks that were never trained."""
+"""A hand-made folder of a comparison, with plausible numbers of networks that were never trained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def create_plan(
     epochs: int = 12,
     refused: Sequence[RefusedVariant] = (),
 ) -> ComparePlan:
-    """A plan, of a classification by default, whose bundles are of all seeds by default."""
+    """Return a plan: of a classification, with bundles of all seeds, by default."""
     forecast = TrainingForecast(step_s=0.1, epoch_s=2.0, train_s=1.0, memory_bytes=None, parameters=7)
     return ComparePlan(
         request=CompareRequest(
@@ -70,12 +70,12 @@ def create_plan(
 
 
 def variant(attention: str | None, model: str = "vit_tiny") -> Variant:
-    """A variant."""
+    """Return a variant."""
     return Variant(model=model, attention=attention)
 
 
 def write_states(folder: CompareFolder, trial: Trial, *stages: str, failed: str | None = None) -> None:
-    """Write that stages ended well; ``failed`` is ``"stage: reason"``."""
+    """Write that stages succeeded; ``failed`` is ``"stage: reason"``."""
     folder.trial_path(trial).mkdir(parents=True, exist_ok=True)
     for stage in stages:
         folder.write_state(trial, TrialState(stage=stage, failed=None, seconds=60.0))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def write_states(folder: CompareFolder, trial: Trial, *stages: str, failed: str 
 def write_run(
     folder: CompareFolder, trial: Trial, scores: np.ndarray, truth: np.ndarray, patients: Sequence[str], auroc: float
 ) -> None:
-    """Write what a trained trial leaves: the probability of the second class, and its AUROC."""
+    """Write the output of a trained trial: the probability of the second class, and its AUROC."""
     run = folder.run_path(trial)
     run.mkdir(parents=True)
     with (run / "predictions.csv").open("w", newline="") as file:
@@ -110,7 +110,7 @@ def write_run(
 
 
 def write_masks(folder: CompareFolder, trial: Trial, dice: np.ndarray, value: float) -> None:
-    """Write what a trained trial of segmentation leaves: the Dice of each case and class; NaN is undefined."""
+    """Write the output of a trained trial of segmentation: the Dice of each case and class; NaN is undefined."""
     run, classes = folder.run_path(trial), ("organ", "tumour", "vessel")[: dice.shape[1]]
     run.mkdir(parents=True)
     lines = ["id,patient,split,class,dice"]
@@ -129,7 +129,7 @@ def write_masks(folder: CompareFolder, trial: Trial, dice: np.ndarray, value: fl
 
 
 def write_int8(folder: CompareFolder, trial: Trial, drop: tuple[float, float, float], metric: str = "auroc") -> None:
-    """Write the manifest of a bundle in 8 bits, as far as it is read."""
+    """Write the part of a manifest of a bundle in int8 that is read."""
     bundle = folder.bundle_path(trial, "int8")
     bundle.mkdir(parents=True)
     found = {"metric": metric, "drop": dict(zip(("value", "low", "high"), drop, strict=True))}
@@ -138,7 +138,7 @@ def write_int8(folder: CompareFolder, trial: Trial, drop: tuple[float, float, fl
 
 
 def create_costs(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs: float = 4e7) -> VariantCosts:
-    """What a variant could cost; the precisions that ``latency_ms`` lacks are unavailable."""
+    """Return plausible costs of a variant; precisions that ``latency_ms`` lacks are unavailable."""
 
     def figure(value: float | None, unit: str) -> Figure:
         known = value is not None
@@ -177,7 +177,7 @@ def create_costs(latency_ms: Mapping[str, float], memory_mb: float = 150.0, macs
 
 
 def write_comparison(path: Path, *, limits: CostLimits = CostLimits(), images: int = 156) -> CompareFolder:
-    """Write a comparison of eight mechanisms of one network with three seeds, of which one failed and one waits."""
+    """Write a comparison of eight mechanisms with three seeds; one mechanism failed, and one seed waits."""
     folder = CompareFolder(path)
     names = ("softmax", "sequence_norm", "sima", "kv", "kv_pos", "soft", "adaptive", "local")
     variants = [variant(name) for name in names] + [variant(None, "resnet_18_small")]
