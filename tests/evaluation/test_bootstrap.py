@@ -10,7 +10,7 @@ import pytest
 from gossamer.evaluation.bootstrap import bootstrap_metrics
 
 
-def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+def test_the_interval_of_a_mean_agrees_with_theory() -> None:
     values = np.random.default_rng(0).normal(3.0, 1.0, 400)
     found = bootstrap_metrics(lambda rows: {"mean": float(values[rows].mean())}, [str(i) for i in range(400)])["mean"]
     assert found.value == pytest.approx(values.mean())

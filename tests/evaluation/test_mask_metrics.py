@@ -80,7 +80,7 @@ def test_all_slices_of_a_volume_are_pooled() -> None:
     assert one(prediction, truth)["dice"] == pytest.approx(2 * 8 / (12 + 16))
 
 
-def test_weighted_jaccard_counts_absent_classes_nowhere_and_missed_ones_as_zero() -> None:
+def test_weighted_jaccard_of_absent_and_missed_classes() -> None:
     common, predicted, wanted = np.array([5, 0, 0]), np.array([10, 7, 0]), np.array([5, 0, 15])
     found = overlap_metrics(common, predicted, wanted)
     np.testing.assert_allclose(found["jaccard"], [0.5, 0, 0])
@@ -140,7 +140,7 @@ def test_surfaces_against_every_pair_of_edges(
 
 
 @pytest.mark.parametrize("shape", [(11, 14), (5, 9, 7)])
-def test_what_lies_around_the_masks_changes_nothing(shape: tuple[int, ...]) -> None:
+def test_empty_margins_change_nothing(shape: tuple[int, ...]) -> None:
     spacing = (2.5, 0.8, 1.3)[-len(shape) :]
     touching = [box(shape, *[(0, size) for size in shape]), box(shape, *[(0, size // 2) for size in shape])]
     for prediction, truth in (blobs(4, shape), touching, touching[::-1]):

@@ -34,7 +34,7 @@ def test_a_hand_made_binary_case() -> None:
     assert metrics["brier"] == pytest.approx((0.01 + 0.16 + 0.65**2 + 0.04) / 4)
 
 
-def test_auroc_is_the_probability_of_ranking_a_pair_rightly() -> None:
+def test_auroc_is_the_share_of_correctly_ranked_pairs() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 60)
     scores = np.round(generator.random(60), 1)  # with ties
@@ -48,7 +48,7 @@ def test_auroc_is_the_probability_of_ranking_a_pair_rightly() -> None:
     assert found["auroc"] == pytest.approx(np.mean(pairs), abs=1e-6)
 
 
-def test_calibration_of_a_forecaster_that_is_always_ten_percent_too_sure() -> None:
+def test_calibration_error_of_ten_percent_overconfidence() -> None:
     labels = [1] * 80 + [0] * 20
     found = classification_metrics(binary([0.9] * 100), one_hot(labels, 2), multi_label=False)
     assert found["ece"] == pytest.approx(0.1, abs=1e-6)
@@ -105,7 +105,7 @@ def area_under_precision(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
-def test_each_label_is_what_its_definition_says(multi_label: bool) -> None:
+def test_each_label_follows_its_definition(multi_label: bool) -> None:
     generator = np.random.default_rng(5)
     probabilities = np.round(generator.dirichlet([1, 2, 3], 47), 2).astype(np.float32)  # with ties
     truth = generator.random((47, 3)) < (0.1, 0.3, 0.7) if multi_label else one_hot([k % 3 for k in range(47)], 3) > 0
@@ -132,7 +132,7 @@ def test_each_label_is_what_its_definition_says(multi_label: bool) -> None:
         assert whole["balanced_accuracy"] == pytest.approx(np.mean(both))
 
 
-def test_a_label_that_no_image_has_is_undefined_and_not_averaged() -> None:
+def test_an_absent_label_is_undefined_and_not_averaged() -> None:
     probabilities = np.array([[0.9, 0.8], [0.2, 0.7], [0.6, 0.1]], np.float32)
     truth = np.array([[1, 0], [0, 0], [1, 0]])
     whole, (present, absent) = metrics_and_labels(probabilities, truth, multi_label=True)
@@ -144,7 +144,7 @@ def test_a_label_that_no_image_has_is_undefined_and_not_averaged() -> None:
     assert nothing["accuracy"] == pytest.approx(1 - 2 / 6)
 
 
-def test_of_two_classes_the_threshold_moves_the_label_and_not_the_whole() -> None:
+def test_the_threshold_of_two_classes_moves_the_label_only() -> None:
     scores, truth = [0.1, 0.4, 0.35, 0.8], one_hot([0, 0, 1, 1], 2)
     whole, (label,) = metrics_and_labels(binary(scores), truth, multi_label=False, thresholds=np.array([0.2]))
     assert whole == classification_metrics(binary(scores), truth, multi_label=False)

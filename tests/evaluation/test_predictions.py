@@ -22,7 +22,7 @@ def predictions(*, multi_label: bool) -> Predictions:
     return Predictions(samples, ("a", "b"), multi_label, probabilities, targets)
 
 
-def test_one_row_a_case(tmp_path: Path) -> None:
+def test_the_table_has_one_row_for_each_sample(tmp_path: Path) -> None:
     predictions(multi_label=False).write_csv(tmp_path / "p.csv")
     with (tmp_path / "p.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -33,13 +33,13 @@ def test_one_row_a_case(tmp_path: Path) -> None:
     assert [row["correct"] for row in rows] == ["true", "false", "true", "true", "true", "false"]
 
 
-def test_the_largest_loss_is_the_surest_mistake() -> None:
+def test_the_most_confident_mistake_has_the_largest_loss() -> None:
     found = predictions(multi_label=False)
     assert int(np.argmax(found.loss())) == 5
     np.testing.assert_allclose(found.loss()[0], -np.log(0.9), rtol=1e-5)
 
 
-def test_patients_are_the_groups_and_unknown_ones_stand_alone() -> None:
+def test_groups_are_patients_or_single_samples() -> None:
     result = evaluate_predictions(predictions(multi_label=False), np.array([0.4, 0.6]), split="test", resamples=50)
     assert (result.samples, result.groups) == (6, 4)
     assert result.trivial["auroc"] == 0.5
@@ -66,7 +66,7 @@ def test_labels_are_decided_by_their_own_thresholds(tmp_path: Path) -> None:
     assert (single.predicted_classes() == predictions(multi_label=False).predicted_classes()).all()
 
 
-def test_each_label_stands_beside_its_trivial_value() -> None:
+def test_each_label_has_its_prevalence() -> None:
     cuts = Thresholds(rule="f1", labels=("a", "b"), values=(0.25, 0.5), kept=("b",))
     found = dataclasses.replace(predictions(multi_label=True), thresholds=cuts)
     found.targets[:, 1] = 0
@@ -85,7 +85,7 @@ def test_each_label_stands_beside_its_trivial_value() -> None:
     assert data["thresholds"] == cuts.to_json()
 
 
-def test_classes_are_measured_against_all_others_and_have_no_threshold() -> None:
+def test_several_classes_are_measured_without_thresholds() -> None:
     samples = tuple(Sample(f"{i}.png", (), "test") for i in range(6))
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 6).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]

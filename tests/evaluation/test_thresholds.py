@@ -55,7 +55,7 @@ def test_f1_and_youden_disagree_on_a_rare_label() -> None:
     assert find_best_threshold(scores, truth, "f1") > find_best_threshold(scores, truth, "youden")
 
 
-def test_a_label_that_validation_says_nothing_of_keeps_one_half() -> None:
+def test_a_label_without_validation_examples_keeps_one_half() -> None:
     generator = np.random.default_rng(3)
     probabilities = generator.random((31, 4)).astype(np.float32)
     targets = (generator.random((31, 4)) < 0.5).astype(np.float32)

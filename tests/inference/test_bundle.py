@@ -29,7 +29,7 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_a_classifier_says_what_numpy_says(classifier_bundle: Path, batch: int, threads: int | None) -> None:
+def test_logits_of_a_classifier_equal_numpy(classifier_bundle: Path, batch: int, threads: int | None) -> None:
     bundle = open_bundle(classifier_bundle, threads=threads)
     windows = images(batch, 1, *WINDOW)
     logits = bundle.compute_logits(windows)
@@ -38,7 +38,7 @@ def test_a_classifier_says_what_numpy_says(classifier_bundle: Path, batch: int, 
 
 
 @pytest.mark.parametrize("sides", [WINDOW, (8, 16), (56, 24)])
-def test_a_segmenter_takes_other_sizes(mask_bundle: Path, sides: tuple[int, int]) -> None:
+def test_logits_of_a_segmenter_equal_numpy_at_any_size(mask_bundle: Path, sides: tuple[int, int]) -> None:
     windows = images(3, 3, *sides)
     logits = open_bundle(mask_bundle, threads=1).compute_logits(windows)
     np.testing.assert_allclose(logits, numpy_logits(windows, 3, pooled=False), rtol=0, atol=2e-5)
@@ -53,13 +53,13 @@ def test_windows_of_another_shape_are_refused(classifier_bundle: Path, shape: tu
 
 
 @pytest.mark.parametrize("sides", [(24, 41), (7, 40), (0, 8)])
-def test_windows_that_are_no_multiple_are_refused(mask_bundle: Path, sides: tuple[int, int]) -> None:
+def test_sides_that_are_not_multiples_are_refused(mask_bundle: Path, sides: tuple[int, int]) -> None:
     with pytest.raises(GossamerError) as caught:
         open_bundle(mask_bundle).compute_logits(images(2, 3, *sides))
     assert caught.value.code is ErrorCode.GEOMETRY
 
 
-def test_what_a_bundle_is(classifier_bundle: Path, tmp_path: Path) -> None:
+def test_only_a_folder_with_a_manifest_is_a_bundle(classifier_bundle: Path, tmp_path: Path) -> None:
     assert is_bundle(classifier_bundle)
     assert not is_bundle(tmp_path)
     assert not is_bundle(classifier_bundle / MANIFEST)
@@ -361,7 +361,7 @@ def test_a_manifest_that_was_edited_is_refused(
     assert (caught.value.code, caught.value.where) == (ErrorCode.INTEGRITY, str(folder / MANIFEST))
 
 
-def test_the_digest_is_that_of_the_values_that_are_read(classifier_bundle: Path) -> None:
+def test_the_digest_covers_the_values_as_read(classifier_bundle: Path) -> None:
     manifest = replace(
         open_bundle(classifier_bundle).manifest,
         quality={"auroc": {"value": 0.1 + 0.2, "low": float("nan"), "trivial": 1e-17}, "dice": {"value": 3}},
@@ -373,7 +373,7 @@ def test_the_digest_is_that_of_the_values_that_are_read(classifier_bundle: Path)
 
 
 @pytest.mark.parametrize("value", [{"stack": 2}, {"overlap": 1.0}])
-def test_windows_that_make_no_sense_are_refused(value: dict[str, Any], mask_bundle: Path, tmp_path: Path) -> None:
+def test_windows_outside_of_their_range_are_refused(value: dict[str, Any], mask_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(mask_bundle, folder)
     manifest = json.loads((folder / MANIFEST).read_text())

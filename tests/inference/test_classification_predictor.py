@@ -35,7 +35,7 @@ def grey(*shape: int, kind: str = "int16", spacing: tuple[float, ...] | None = N
 
 
 @pytest.mark.parametrize(("channels", "multi_label"), [(1, False), (3, True)])
-def test_pictures_get_the_classes_that_numpy_gives(channels: int, multi_label: bool, tmp_path: Path) -> None:
+def test_classes_of_pictures_equal_numpy(channels: int, multi_label: bool, tmp_path: Path) -> None:
     labels = {"rule": "youden", "labels": ["a", "b", "c"], "values": [0.4, 0.9, 0.6]} if multi_label else None
     folder = write_classifier(
         tmp_path / "bundle", ("a", "b", "c"), channels=channels, multi_label=multi_label, thresholds=labels
@@ -61,7 +61,7 @@ def test_pictures_get_the_classes_that_numpy_gives(channels: int, multi_label: b
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("shape", [(4, 53, 70), (53, 70), (3, 9, 33)])
 @pytest.mark.parametrize("batch", [1, 5, 16])
-def test_masks_are_those_that_numpy_gives(
+def test_masks_equal_numpy(
     shape: tuple[int, ...], multi_label: bool, batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(windows, "BATCH", batch)
@@ -141,7 +141,7 @@ def test_images_that_a_bundle_does_not_take(
 
 @pytest.mark.parametrize(("multi_label", "bad"), [(False, np.nan), (False, np.inf), (True, np.nan)])
 @pytest.mark.parametrize("write", [write_classifier, write_segmenter])
-def test_probabilities_that_are_no_numbers_are_an_error_of_their_image(
+def test_probabilities_that_are_not_finite_are_an_error_of_their_image(
     write: Callable[..., Path], multi_label: bool, bad: float, tmp_path: Path
 ) -> None:
     pictures = [picture(tmp_path / f"{number}.png", (21, 33), number) for number in range(3)]
@@ -182,7 +182,7 @@ def test_a_bundle_opens_as_the_predictor_of_its_task(classifier_bundle: Path, ma
     assert type(open_predictor(mask_bundle)) is SegmentationPredictor
 
 
-def test_where_nothing_can_be_used_the_first_error_says_so(classifier_bundle: Path, tmp_path: Path) -> None:
+def test_the_first_error_is_raised_if_no_image_is_usable(classifier_bundle: Path, tmp_path: Path) -> None:
     model = bundle_predictor(open_bundle(classifier_bundle))
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no picture")

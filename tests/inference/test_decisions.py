@@ -17,7 +17,7 @@ def logits(*shape: int, scale: float = 6.0) -> np.ndarray:
 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("shape", [(5, 3), (2, 4, 7, 11)])
-def test_probabilities_are_those_of_the_training(shape: tuple[int, ...], multi_label: bool) -> None:
+def test_probabilities_equal_those_of_torch(shape: tuple[int, ...], multi_label: bool) -> None:
     values = logits(*shape)
     given = values.copy()
     found = compute_probabilities(values, multi_label=multi_label)
@@ -36,7 +36,7 @@ def test_large_logits_neither_overflow_nor_become_nan() -> None:
         np.testing.assert_array_equal(compute_probabilities(values, multi_label=True), [[0, 1, 1]])
 
 
-def test_of_one_label_the_largest_of_several_those_above_their_thresholds() -> None:
+def test_single_labels_take_the_largest_several_their_thresholds() -> None:
     values = np.array([[0.2, 0.5, 0.3], [0.7, 0.6, 0.1], [0.1, 0.2, 0.0]], dtype=np.float32)
     single = chosen_classes(values, multi_label=False)
     assert join_names(single, "abc") == ["b", "a", "b"]

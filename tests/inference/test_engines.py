@@ -40,7 +40,7 @@ def test_engines_agree_with_numpy_on_every_size(name: str) -> None:
 
 @pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not list threads")
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_onnxruntime_makes_the_threads_that_it_is_given(threads: int) -> None:
+def test_onnxruntime_starts_the_given_number_of_threads(threads: int) -> None:
     load_engine("onnxruntime", segmenter(), WHERE, 1)  # what it starts once stays
     before = len(list(TASKS.iterdir()))
     engine = load_engine("onnxruntime", segmenter(), WHERE, threads)
@@ -48,7 +48,7 @@ def test_onnxruntime_makes_the_threads_that_it_is_given(threads: int) -> None:
     del engine
 
 
-def test_what_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch, classifier_bundle: Path) -> None:
+def test_unknown_engines_and_threads_are_refused(monkeypatch: pytest.MonkeyPatch, classifier_bundle: Path) -> None:
     def code(name: str, threads: int | None = None) -> ErrorCode:
         with pytest.raises(GossamerError) as caught:
             open_bundle(classifier_bundle, engine=name, threads=threads)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def test_images_are_float32() -> None:
     assert "uint8" in caught.value.problem
 
 
-def test_what_fails_while_it_runs_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_while_running_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     wanted = helper.make_node("Constant", [], ["shape"], value_ints=[2, 7])
     nodes = [wanted, helper.make_node("Reshape", ["a", "shape"], ["b"])]
     data = graph(nodes, [info("a")], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["batch", 7])])

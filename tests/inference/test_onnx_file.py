@@ -74,7 +74,7 @@ def test_tensors_in_other_files_are_refused(put: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "number", "deep"])
-def test_what_is_no_model_is_refused(damage: str) -> None:
+def test_files_that_are_not_models_are_refused(damage: str) -> None:
     data, graph = made().SerializeToString(), b""
     for _ in range(2000):  # a graph in an attribute of a node of a graph, again and again
         graph = message(1, message(5, message(6, graph)))

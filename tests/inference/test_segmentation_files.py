@@ -210,7 +210,7 @@ def test_studies_come_back_as_run_lengths(order: rle.Order, tmp_path: Path) -> N
     assert float(sizes[0]["size"]) == pytest.approx(int((studies[1, 0] & 1).sum()) * 3 * 1.5 * 1.25 / 1000, rel=1e-5)
 
 
-def test_pictures_beside_studies_are_not_lost(tmp_path: Path) -> None:
+def test_pictures_next_to_studies_are_kept(tmp_path: Path) -> None:
     study(tmp_path / "data", 1, 0, values((4, 9, 13), 3))
     path = picture(tmp_path / "p.png", values((21, 34), 3))
     results = masks_of(tmp_path / "out", model(overlapping=True), tmp_path / "data", path)
@@ -252,7 +252,7 @@ def test_one_file_given_twice_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.OUTPUT
 
 
-def test_of_a_folder_with_masks_only_the_images_count(tmp_path: Path) -> None:
+def test_masks_inside_a_folder_of_images_are_skipped(tmp_path: Path) -> None:
     for name in ("images/x.png", "masks/x.png", "train/images/y.png", "train/labels/y.png"):
         picture(tmp_path / name, values((9, 14)))
     assert [entry.name for entry in find_inputs(model(), [tmp_path])] == ["images-x.png", "train-images-y.png"]
@@ -280,7 +280,7 @@ def test_numbered_channels_are_one_image(tmp_path: Path) -> None:
     assert [entry.name for entry in find_inputs(model(numbered=True), [single])] == ["r.nii.gz"]
 
 
-def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
+def test_paths_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for paths in ([tmp_path / "absent.nii"], [tmp_path], []):
         with pytest.raises(GossamerError) as caught:
@@ -288,7 +288,7 @@ def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
         assert caught.value.code is ErrorCode.MISSING
 
 
-def test_what_cannot_be_segmented_is_listed_and_the_others_go_on(tmp_path: Path) -> None:
+def test_unusable_inputs_are_listed_and_others_continue(tmp_path: Path) -> None:
     good = volume(tmp_path / "a.nii.gz", values(SHAPE))
     broken = tmp_path / "b.nii.gz"
     broken.write_bytes(good.read_bytes()[:-30])

@@ -100,7 +100,7 @@ def test_batches_and_overlap_do_not_matter(batch: int, overlap: float, monkeypat
 
 
 @pytest.mark.parametrize(("stack", "channel", "step"), [(3, 0, -1), (3, 2, 1), (5, 0, -2), (5, 3, 1)])
-def test_channels_are_the_neighbouring_slices_with_the_outermost_repeated(stack: int, channel: int, step: int) -> None:
+def test_channels_are_neighbouring_slices_with_repeated_ends(stack: int, channel: int, step: int) -> None:
     image = volume((6, 11, 13))
     found = model((16, 16), stack, channel=channel).predict(image)
     index = np.clip(np.arange(6) + step, 0, 5)
@@ -156,14 +156,14 @@ def test_every_slice_of_a_respaced_volume_goes_to_its_own_place(monkeypatch: pyt
     np.testing.assert_array_equal(agree[:, 4::8, 4::8], True)
 
 
-def test_an_image_without_spacing_is_refused_where_the_model_needs_one() -> None:
+def test_missing_spacing_is_refused_if_the_model_needs_it() -> None:
     with pytest.raises(GossamerError) as caught:
         model((16, 16), steps=(Respace(1.0, 1.0),)).predict(volume())
     assert caught.value.code is ErrorCode.GEOMETRY
 
 
 @pytest.mark.parametrize(("stack", "overlap"), [(0, 0.5), (2, 0.5), (-1, 0.5), (1, 1.0), (1, -0.1)])
-def test_an_inference_that_makes_no_sense_is_refused(stack: int, overlap: float) -> None:
+def test_window_settings_outside_of_their_range_are_refused(stack: int, overlap: float) -> None:
     with pytest.raises(GossamerError) as caught:
         SlidingWindow((16, 16), stack, overlap)
     assert caught.value.code is ErrorCode.CONFIG

@@ -25,7 +25,7 @@ def predict(
 ) -> Answer:
     """Predict the classes or the masks of images with a trained run or a bundle.
 
-    A bundle needs no PyTorch. A model of several labels predicts those whose probability lies above the threshold that
+    A bundle needs no PyTorch. A model of several labels predicts those whose probability is above the threshold that
     the run has chosen for them. Folders are searched for images. An image that cannot be read does not stop the
     others: it is listed in errors.jsonl next to OUT, and the command exits with status 65. Masks are written in the
     geometry and format of each image, with the size of each class in sizes.csv; a folder of studies in the UW-Madison

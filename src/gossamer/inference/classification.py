@@ -100,5 +100,5 @@ def bundle_predictor(bundle: Bundle) -> ClassificationPredictor:
 
 
 def missing_thresholds_note(where: str, lacks: str) -> Note:
-    """Return the note that the labels of a multi-label model are decided at 0.5, for want of thresholds."""
+    """Return the note that the labels of a multi-label model are decided at 0.5, since it has no thresholds."""
     return Note(ErrorCode.LABEL, where, f"has no {lacks}: a label is predicted above 0.5")

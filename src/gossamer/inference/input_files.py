@@ -1,4 +1,4 @@
-"""Rules that hold for the input files of every prediction: which paths are refused, and how errors are kept."""
+"""The input files of a prediction: which paths are refused, and how errors are kept."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def require_image_path(path: Path) -> None:
 
 
 def no_images(paths: Sequence[Path], suffixes: Sequence[str]) -> GossamerError:
-    """Return the error of paths that hold no image."""
+    """Return the error for paths without any image."""
     where = ", ".join(str(path) for path in paths) or "images"
     return GossamerError(ErrorCode.MISSING, where, "no images", f"name files or folders with {', '.join(suffixes)}")
 
 
 def none_usable(errors: InputErrors) -> GossamerError:
-    """Return the error of inputs that all failed: that of the first, with the number of inputs."""
+    """Return the error for inputs that all failed: that of the first, with the number of inputs."""
     error = errors[0][1]
     if len(errors) == 1:
         return error

@@ -99,7 +99,7 @@ class AcceptedImages(Preprocessing):
         """
         wanted = self.input.stored
         if wanted is not None and image.array.dtype.name != wanted:
-            problem = f"holds {image.array.dtype.name} values, the bundle takes {wanted}"
+            problem = f"has {image.array.dtype.name} values, the bundle takes {wanted}"
             remedy = f"convert it to {wanted} on the same scale as the training images"
             raise GossamerError(ErrorCode.VALUE, image.source, problem, remedy)
         prepared = super().__call__(image)

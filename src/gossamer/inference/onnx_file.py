@@ -1,4 +1,4 @@
-"""The check that a file is an ONNX model that holds all of its numbers, without the package ``onnx``.
+"""The check that a file is an ONNX model that contains all of its numbers, without the package ``onnx``.
 
 An ONNX file is a message of Protocol Buffers: a sequence of fields, each a number and a value whose length is known
 before it is read. Only fields that lead to a tensor are followed; the tensor's numbers are skipped. Names and numbers
@@ -37,7 +37,7 @@ DEEPEST = 32
 
 
 def require_complete(data: bytes, where: str | Path) -> None:
-    """Raise unless ``data`` is an ONNX model that holds all of its numbers itself.
+    """Raise unless ``data`` is an ONNX model that contains all of its numbers.
 
     Raises:
         GossamerError: ``E-SECURITY`` if a tensor is in another file, ``E-FORMAT`` if this is not an ONNX model.

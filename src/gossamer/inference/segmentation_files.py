@@ -110,16 +110,16 @@ class SegmentationResults(Result):
 def find_inputs(predictor: SegmentationPredictor, paths: Sequence[Path]) -> list[SegmentationInput]:
     """Return the images among ``paths`` and inside its folders, in order.
 
-    Of a folder with images and masks only the images count. A folder of studies gives its studies. Files named
-    ``<case>_0000``, ``<case>_0001``, ... are the channels of one image where the predictor says so, as nnU-Net names
-    them.
+    The masks in a folder with images and masks are skipped. A folder of studies gives its studies. Files named
+    ``<case>_0000``, ``<case>_0001``, ... as in nnU-Net are the channels of one image, if the model was trained on such
+    files.
 
     Args:
         predictor: Predictor of the images.
         paths: Files and folders.
 
     Raises:
-        GossamerError: ``E-MISSING`` where a path does not exist, holds no image, or lacks a channel of an image;
+        GossamerError: ``E-MISSING`` if a path does not exist, has no image, or lacks a channel of an image;
             ``E-UNSUPPORTED`` for a data set in one file; ``E-OUTPUT`` where two inputs would have masks of one name.
     """
     found: list[SegmentationInput] = []
@@ -141,7 +141,7 @@ def find_inputs(predictor: SegmentationPredictor, paths: Sequence[Path]) -> list
 
 
 def _images_inside(folder: Path) -> list[Path]:
-    """Return the images below a folder, without the masks of a data set that holds both."""
+    """Return the images below a folder, without the masks of a data set with both."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
     files = [file for file in files if has_suffix(file)]
     parts = {part.lower() for file in files for part in file.relative_to(folder).parts[:-1]}
