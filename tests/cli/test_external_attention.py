@@ -12,6 +12,7 @@ import pytest
 from gossamer.cli.main import run
 from gossamer.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
 LINEAR = Path(__file__).parents[1] / "made_mechanisms" / "linear.py"
 
 

@@ -57,7 +57,7 @@ def test_mechanisms_of_users_are_named_by_path_and_digest(monkeypatch: pytest.Mo
 def test_variants_of_users_are_shown_without_folders() -> None:
     (linear,) = name_mechanisms(f"{LINEAR}:LinearConfig")
     variant = Variant(model="vit_nano", attention=linear)
-    assert variant.name == 'vit_nano with {"name": "linear.py:LinearConfig", "offset": 1.0}'
+    assert variant.name == "vit_nano with linear.py:LinearConfig"
     assert str(LINEAR.parent) not in variant.name + variant.key
     other = Variant(model="vit_nano", attention=linear.replace(str(LINEAR.parent), "/elsewhere"))
     assert other.name == variant.name

@@ -7,6 +7,7 @@ outside of the package needs no change here: ``attention_config("./mine.py:MyCon
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib import import_module
 from pathlib import Path
@@ -83,10 +84,12 @@ def attention_text(value: AttentionLike) -> str:
     described = attention_config(value)
     if isinstance(value, str) and type(described) in MECHANISMS.values():
         return value
-    data = config.to_json(described)
     if type(described) in MECHANISMS.values() and described == type(described)():
         return described.name
-    return json.dumps(data)
+    fields = {field.name: field.default for field in dataclasses.fields(described)}
+    given = {name: getattr(described, name) for name, default in fields.items()}
+    given = {name: value for name, value in given.items() if value != fields[name]}
+    return json.dumps(described.json_header() | config.to_json(given))
 
 
 def _require_known(kind: type) -> None:
