@@ -1,4 +1,4 @@
-"""Bundles made by hand: a convolution of known weights, in ONNX and in numpy."""
+"""Bundles for tests: a convolution with known weights, in ONNX and in numpy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image as PillowImage
 
 from gossamer.data.transforms import Channels, FitWithin, Pad, Preprocessing, ScaleIntensity, Standardize
 from gossamer.files import sha256_hexdigest
@@ -21,14 +23,14 @@ WINDOW = (24, 40)
 
 
 def kernel(outputs: int, channels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Weights ``(outputs, channels, 3, 3)`` and bias of a convolution, float32."""
+    """Return weights ``(outputs, channels, 3, 3)`` and bias of a convolution, float32."""
     generator = np.random.default_rng(seed)
     weights = generator.normal(size=(outputs, channels, 3, 3)).astype(np.float32)
     return weights, generator.normal(size=outputs).astype(np.float32)
 
 
 def numpy_logits(images: np.ndarray, outputs: int, *, pooled: bool, seed: int = 0) -> np.ndarray:
-    """What the network of a bundle says of ``images``, in float64."""
+    """Return the logits of the network of a bundle for ``images``, in float64."""
     weights, bias = (part.astype(np.float64) for part in kernel(outputs, images.shape[1], seed))
     around = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
     found = np.einsum("bcyxij,ocij->boyx", sliding_window_view(around, (3, 3), axis=(2, 3)), weights)
@@ -39,7 +41,7 @@ def numpy_logits(images: np.ndarray, outputs: int, *, pooled: bool, seed: int = 
 def onnx_model(
     channels: int, outputs: int, *, pooled: bool, sides: Sequence[int | str], seed: int = 0, batch: int | str = "batch"
 ) -> Any:
-    """The same network as a model of the package ``onnx``."""
+    """Return the same network as a model of the package ``onnx``."""
     weights, bias = kernel(outputs, channels, seed)
     nodes = [helper.make_node("Conv", ["images", "weights", "bias"], ["maps"], pads=[1, 1, 1, 1])]
     if pooled:
@@ -61,7 +63,7 @@ def onnx_model(
 
 
 def write_bundle(folder: Path, manifest: Manifest, model: bytes) -> Path:
-    """Write a bundle whose manifest lists its members."""
+    """Write a bundle with its members listed in the manifest, and return its folder."""
     folder.mkdir(parents=True)
     contents = {MODEL: model, CARD: b"# Made by hand\n"}
     for name, data in contents.items():
@@ -81,7 +83,7 @@ def write_classifier(
     stored: str | None = "uint8",
     high: float = 255,
 ) -> Path:
-    """A bundle that classifies pictures of any size."""
+    """Write a bundle that classifies images of any size, and return its folder."""
     rows, columns = WINDOW
     steps = (
         Channels(channels), ScaleIntensity(0, high, stored), FitWithin(rows, columns), Standardize(0.4, 0.2),
@@ -107,7 +109,7 @@ def write_segmenter(
     stored: str | None = None,
     layout: str = "paired_folders",
 ) -> Path:
-    """A bundle that segments pictures or volumes, with windows of any multiple of 8."""
+    """Write a bundle that segments images or volumes, with windows of any multiple of 8, and return its folder."""
     manifest = Manifest(
         gossamer="0", created="2025-01-01T00:00:00Z", task="segment", preset="by_hand", attention=None,
         input=InputSpec(
@@ -122,10 +124,7 @@ def write_segmenter(
 
 
 def write_inputs(folder: Path) -> tuple[Path, Path]:
-    """Write a folder of pictures and one of volumes into ``folder``."""
-    import nibabel
-    from PIL import Image as PillowImage
-
+    """Write a folder of images and one of volumes into ``folder``, and return both."""
     pictures, volumes = folder / "pictures", folder / "volumes"
     for path in (pictures, volumes):
         path.mkdir()
@@ -141,7 +140,7 @@ def write_inputs(folder: Path) -> tuple[Path, Path]:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The bytes of a file, or of all files of a folder, unzipped."""
+    """Return the bytes of a file, or of all files of a folder, by name; gzip files are decompressed."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return {
         file.name if path.is_dir() else "": gzip.decompress(file.read_bytes())

@@ -65,9 +65,9 @@ def test_predictions_follow_from_the_weights(
     steps = Preprocessing.from_json(read_json(chest / "manifest.json")["preprocessing"])
     inputs = np.stack([steps.network_input(read_image(row["path"])) for row in table])
     logits = numpy_logits(inputs, 2, pooled=True)
-    wanted = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    np.testing.assert_allclose([float(row["p(nodule)"]) for row in table], wanted, rtol=0, atol=2e-6)
-    assert [row["prediction"] for row in table] == ["nodule" if p > 0.5 else "clear" for p in wanted]
+    expected = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    np.testing.assert_allclose([float(row["p(nodule)"]) for row in table], expected, rtol=0, atol=2e-6)
+    assert [row["prediction"] for row in table] == ["nodule" if p > 0.5 else "clear" for p in expected]
     capsys.readouterr()
     assert run(["predict", str(chest), table[7]["path"], *THREADS]) == 0
     assert capsys.readouterr().out.splitlines()[1] == ",".join(table[7].values())
@@ -79,14 +79,14 @@ def test_evaluate_measures_the_predictions_of_predict(
     found = answer(capsys, "evaluate", str(chest), str(phantom), "--split", "all", "--out", str(tmp_path / "e.csv"))
     assert (found["bundle"], found["samples"], found["thresholds"]["values"]) == (str(chest), 60, [0.3])
     answer(capsys, "predict", str(chest), str(phantom / "images"), "--out", str(tmp_path / "p.csv"))
-    said = {Path(row["path"]).name: row for row in rows(tmp_path / "p.csv")}
+    predicted = {Path(row["path"]).name: row for row in rows(tmp_path / "p.csv")}
     measured = rows(tmp_path / "e.csv")
     assert len(measured) == 60
     for row in measured:
-        same = said[Path(row["id"]).name]
+        same = predicted[Path(row["id"]).name]
         assert row["prediction"] == same["prediction"]
         assert float(row["p(nodule)"]) == pytest.approx(float(same["p(nodule)"]), abs=2e-6)
-    right = np.mean([row["truth"] == said[Path(row["id"]).name]["prediction"] for row in measured])
+    right = np.mean([row["truth"] == predicted[Path(row["id"]).name]["prediction"] for row in measured])
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(right, abs=1e-6)
 
 

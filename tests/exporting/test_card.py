@@ -56,8 +56,8 @@ def test_every_step_is_described_with_its_numbers(name: str) -> None:
     assert words.endswith(".")
     assert type(step).__name__ not in words
     for value in EXAMPLES[name].values():
-        said = {3: "three"}.get(value, value) if name == "channels" else value
-        assert str(said) in words.lower()
+        expected = {3: "three"}.get(value, value) if name == "channels" else value
+        assert str(expected) in words.lower()
 
 
 def test_the_card_has_the_facts_of_the_manifest(manifest: Manifest) -> None:

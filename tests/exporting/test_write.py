@@ -104,8 +104,8 @@ def test_a_segmenter_of_volumes(untrained_segmenter: Path, tmp_path: Path) -> No
     assert len(messages.texts) == 3
     windows = np.random.default_rng(0).normal(size=(2, 3, 32, 48)).astype(np.float32)
     with torch.no_grad():
-        wanted = load_model(untrained_segmenter)(torch.from_numpy(windows)).numpy()
-    assert_allclose(bundle.compute_logits(windows), wanted, atol=1e-4)
+        expected = load_model(untrained_segmenter)(torch.from_numpy(windows)).numpy()
+    assert_allclose(bundle.compute_logits(windows), expected, atol=1e-4)
 
 
 @pytest.mark.usefixtures("traceable")

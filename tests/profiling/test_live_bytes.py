@@ -58,7 +58,7 @@ def test_the_peak_holds_a_workspace_only_where_asked_for() -> None:
     assert peaks == [out, 2 * out]
 
 
-def test_questions_about_contents_are_answered_with_yes_where_asked_for() -> None:
+def test_questions_about_content_are_answered_on_request() -> None:
     with FakeTensorMode(), torch.no_grad():
         kept = torch.zeros(2, 5, dtype=torch.bool)
         with LiveBytes(assume_dense=True):

@@ -55,7 +55,7 @@ def test_the_inverse_of_soft_is_counted() -> None:
     assert total / 1e9 == pytest.approx(1.8610 + 0.3388, rel=5e-3)
 
 
-def test_attention_is_counted_where_pytorchs_counter_reports_nothing() -> None:
+def test_attention_is_counted_unlike_in_pytorch() -> None:
     network = gossamer.create_model("vit_small", attention="softmax").eval()
     images = torch.zeros(1, 3, 224, 224)
     counter = FlopCounterMode(display=False)

@@ -35,13 +35,13 @@ def test_old_classifiers_predict_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_old_segmenters_predict_the_same(name: str, tmp_path: Path) -> None:
-    wanted = EXPECTED[name]["predict"]
-    paths = list(dict.fromkeys(OLD / row["path"] for row in wanted["sizes"]))
+    expected = EXPECTED[name]["predict"]
+    paths = list(dict.fromkeys(OLD / row["path"] for row in expected["sizes"]))
     found = gossamer.predict(OLD / name, paths, out=tmp_path / "masks", threads=1).to_dict()
     sizes = {(Path(row["path"]).name, row["class"]): (row["size"], row["unit"]) for row in found["sizes"]}
     assert sizes == {
         (Path(row["path"]).name, row["class"]): (pytest.approx(row["size"], rel=1e-3, abs=1), row["unit"])
-        for row in wanted["sizes"]
+        for row in expected["sizes"]
     }
 
 

@@ -55,18 +55,18 @@ def test_a_float32_bundle_becomes_an_int8_bundle(
     answer = json.loads(capsys.readouterr().out)
     bundle = open_bundle(out, threads=1)
     manifest, before = bundle.manifest, open_bundle(float_bundle, threads=1).manifest
-    said = manifest.quantization
-    assert said is not None
-    assert (manifest.precision, said["rung"]) == ("int8", "dynamic")
-    assert said["products_in_int8"] == {"MatMul": 2, "Gemm": 1}
-    assert said["products_in_float32"] == ["stem"]
-    assert sum(said["executed_by_onnxruntime_here"].values()) == 3
-    assert said["validation"]["drop"]["value"] <= 0.2
-    assert said["test"]["split"] == "test"
-    assert said["bytes"]["int8"] == manifest.members["model.onnx"].bytes
-    assert "float32" in said["speed"][0]
+    record = manifest.quantization
+    assert record is not None
+    assert (manifest.precision, record["rung"]) == ("int8", "dynamic")
+    assert record["products_in_int8"] == {"MatMul": 2, "Gemm": 1}
+    assert record["products_in_float32"] == ["stem"]
+    assert sum(record["executed_by_onnxruntime_here"].values()) == 3
+    assert record["validation"]["drop"]["value"] <= 0.2
+    assert record["test"]["split"] == "test"
+    assert record["bytes"]["int8"] == manifest.members["model.onnx"].bytes
+    assert "float32" in record["speed"][0]
     assert (manifest.output, manifest.source, manifest.licence) == (before.output, before.source, before.licence)
-    assert manifest.quality["auroc"]["value"] == pytest.approx(said["test"]["int8"], abs=1e-5)
+    assert manifest.quality["auroc"]["value"] == pytest.approx(record["test"]["int8"], abs=1e-5)
     assert manifest.parity is not None
     assert manifest.parity.tolerance is None
     assert 0 < manifest.parity.probabilities < 0.1
@@ -92,11 +92,11 @@ def test_the_next_scheme_is_tried_and_the_ends_are_kept(
     losing(monkeypatch, 0.3, 0.1)
     out = tmp_path / "int8"
     assert run([*options(float_bundle, phantom, out), "--max-drop", "0.1", "--keep-ends", "--metric", "accuracy"]) == 0
-    said = open_bundle(out, threads=1).manifest.quantization
-    assert said is not None
-    assert said["rung"] == "static"
-    assert said["products_in_float32"] == ["stem", "head"]
-    assert said["validation"]["metric"] == "accuracy"
+    record = open_bundle(out, threads=1).manifest.quantization
+    assert record is not None
+    assert record["rung"] == "static"
+    assert record["products_in_float32"] == ["stem", "head"]
+    assert record["validation"]["metric"] == "accuracy"
     kinds = [node.op_type for node in onnx.load(out / "model.onnx").graph.node]
     assert "DynamicQuantizeLinear" not in kinds
 
@@ -109,9 +109,11 @@ def test_only_the_report_is_written_if_no_scheme_fits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     losing(monkeypatch, 0.3)
-    asked: list[str] = []
+    measured: list[str] = []
     measure = classification.measure_reference
-    monkeypatch.setattr(classification, "measure_reference", lambda *given: asked.append(given[2]) or measure(*given))
+    monkeypatch.setattr(
+        classification, "measure_reference", lambda *given: measured.append(given[2]) or measure(*given)
+    )
     out = tmp_path / "deep" / "int8"
     assert run(options(float_bundle, phantom, out)) == ErrorCode.VALUE.exit_status
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "E-VALUE" in line]
@@ -124,7 +126,7 @@ def test_only_the_report_is_written_if_no_scheme_fits(
     assert report["steps"][-1]["kept"]
     assert len(report["sensitivities"]) == 4
     # The test split is used for a chosen network only.
-    assert asked == ["val"]
+    assert measured == ["val"]
 
 
 def test_splits_are_read_in_the_order_train_val_test(
@@ -187,14 +189,14 @@ def test_a_metric_of_another_task_is_refused_before_any_work(
         monkeypatch.setattr(source, work, never)
     any_folder_is_a_run(monkeypatch)
     for given in ([str(float_bundle), "--data", "nowhere"], ["a/run"]):
-        wanted = ["quantize", *given, "--out", str(tmp_path / "out"), "--metric", name]
-        assert run(wanted) == ErrorCode.CONFIG.exit_status
-        said = capsys.readouterr().err
-        assert f"--metric: {name!r}" in said
+        arguments = ["quantize", *given, "--out", str(tmp_path / "out"), "--metric", name]
+        assert run(arguments) == ErrorCode.CONFIG.exit_status
+        stderr = capsys.readouterr().err
+        assert f"--metric: {name!r}" in stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_rung_that_does_not_apply_is_refused_without_a_judgement(
+def test_a_scheme_that_does_not_apply_is_refused_early(
     phantom: Path,
     chest: ClassificationDataset,
     tmp_path: Path,
@@ -227,9 +229,9 @@ def test_where_smaller_is_better_it_worsens(
     losing(monkeypatch, 0.3)
     given = [*options(float_bundle, phantom, tmp_path / "int8"), "--metric", "brier", "--rung", "static"]
     assert run(given) == ErrorCode.VALUE.exit_status
-    said = capsys.readouterr().err
-    assert "brier worsens by 0.3000" in said
-    assert "drop" not in said.replace("max_drop", "")
+    stderr = capsys.readouterr().err
+    assert "brier worsens by 0.3000" in stderr
+    assert "drop" not in stderr.replace("max_drop", "")
 
 
 def test_an_export_that_fails_says_that_it_is_one(
@@ -241,10 +243,10 @@ def test_an_export_that_fails_says_that_it_is_one(
     any_folder_is_a_run(monkeypatch)
     monkeypatch.setattr(source, "write_bundle", fails)
     assert run(["quantize", "a/run", "--out", str(tmp_path / "out")]) == ErrorCode.INTEGRITY.exit_status
-    said = capsys.readouterr().err
-    assert "E-INTEGRITY: a.png: " in said
-    assert "export" in said
-    assert "1 of 9 decisions differ" in said
+    stderr = capsys.readouterr().err
+    assert "E-INTEGRITY: a.png: " in stderr
+    assert "export" in stderr
+    assert "1 of 9 decisions differ" in stderr
 
 
 def test_every_stage_is_said_before_it_begins(
@@ -257,13 +259,13 @@ def test_every_stage_is_said_before_it_begins(
         "validation split in int8", "static, ", "test split in float32 and", "all metrics of the test split",
         "timing calls", "comparing the bundle", "measuring the cost",
     )  # fmt: skip
-    said = capsys.readouterr().err.replace("static: auroc", "static, auroc")
-    found = [said.find(stage) for stage in stages]
+    stderr = capsys.readouterr().err.replace("static: auroc", "static, auroc")
+    found = [stderr.find(stage) for stage in stages]
     assert -1 not in found, dict(zip(stages, found, strict=True))
     assert found == sorted(found)
 
 
-def test_a_folder_that_holds_something_is_refused_at_once(float_bundle: Path, phantom: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(float_bundle: Path, phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     assert run(options(float_bundle, phantom, tmp_path)) == ErrorCode.OUTPUT.exit_status
 

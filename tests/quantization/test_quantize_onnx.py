@@ -42,7 +42,7 @@ def activations(data: bytes) -> dict[str, tuple[float, int]]:
     return {node.input[0]: (float(held[node.input[1]]), int(held[node.input[2]])) for node in nodes}
 
 
-def test_products_are_those_with_a_constant_weight_and_more_than_one_output(graph: bytes) -> None:
+def test_products_have_a_constant_weight_and_several_outputs(graph: bytes) -> None:
     model = prepare_graph(graph)
     assert {product.label: product.kind for product in find_products(model)} == PRODUCTS
     dim = 48
@@ -57,7 +57,7 @@ def test_work_of_products_is_that_of_their_shapes(graph: bytes, windows: np.ndar
     assert counted == [tokens * dim * 16, tokens * dim * 3 * dim, tokens * dim * dim, 2 * dim]
 
 
-def test_a_prepared_graph_is_the_same_function_without_what_it_folded(graph: bytes, windows: np.ndarray) -> None:
+def test_a_prepared_graph_computes_the_same_function(graph: bytes, windows: np.ndarray) -> None:
     model = prepare_graph(graph)
     np.testing.assert_allclose(run(model.SerializeToString(), windows)[0], run(graph, windows)[0], atol=1e-6)
     names = {tensor.name for tensor in model.graph.initializer}
@@ -131,7 +131,7 @@ def test_seven_bits_leave_room_for_sums(graph: bytes, windows: np.ndarray) -> No
         assert largest - 1 <= found <= largest
 
 
-def test_percentiles_cut_outliers_off(graph: bytes, windows: np.ndarray) -> None:
+def test_percentiles_clip_outliers(graph: bytes, windows: np.ndarray) -> None:
     odd = np.concatenate([windows] * 7)
     odd[33, 0, 2, 5] = 400.0  # 1 of 26,880 values
     scales = [
@@ -141,7 +141,7 @@ def test_percentiles_cut_outliers_off(graph: bytes, windows: np.ndarray) -> None
     assert scales[1] < 0.1
 
 
-def test_a_range_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_range_is_refused() -> None:
     with pytest.raises(GossamerError) as caught:
         QuantizerSettings(range="entropy")  # type: ignore[arg-type]
     assert caught.value.code is ErrorCode.CONFIG
@@ -154,6 +154,6 @@ def test_files_of_weights_shrink_to_a_quarter(windows: np.ndarray) -> None:
         assert 0.25 <= len(data) / len(before) <= 0.40
 
 
-def test_the_quantizer_says_nothing(graph: bytes, windows: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_quantizer_prints_nothing(graph: bytes, windows: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
     static(graph, windows, QuantizerSettings(range="percentile"))
     assert capfd.readouterr() == ("", "")

@@ -72,16 +72,16 @@ def test_products_that_are_always_kept_are_added() -> None:
 
 def test_many_layers_are_measured_with_their_neighbours() -> None:
     products = [Product(f"n{number}", f"block.{number}", "Conv", 4, 4) for number in range(150)]
-    asked: list[list[Product]] = []
+    calls: list[list[Product]] = []
 
     def quantize(group) -> bytes:
-        asked.append(list(group))
-        return bytes([len(asked)])
+        calls.append(list(group))
+        return bytes([len(calls)])
 
     reference = np.array([[1.0, 2.0]])
     found = measure_sensitivities(products, quantize, lambda made: reference + 0.01 * made[0], reference)
     assert len(found) <= MAX_GROUPS
-    assert [product for group in asked for product in group] == products
-    assert {len(group) for group in asked} == {3}
+    assert [product for group in calls for product in group] == products
+    assert {len(group) for group in calls} == {3}
     assert found[0].label == "block.0 … block.2"
     assert [one.sqnr_db for one in found] == sorted((one.sqnr_db for one in found), reverse=True)

@@ -18,7 +18,7 @@ from gossamer.data.transforms import (
 )
 from gossamer.evaluation.classification_metrics import METRICS
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS
-from gossamer.exporting.tasks import TASKS
+from gossamer.exporting.tasks import EXPORT_TASKS
 from gossamer.inference.manifest import Manifest
 from gossamer.profiling.figure import FIGURE_LABELS, format_quantity
 
@@ -82,7 +82,7 @@ def describe_step(step: Any) -> str:
 
 
 def _render_opening(manifest: Manifest) -> Iterator[str]:
-    task = TASKS[manifest.task]
+    task = EXPORT_TASKS[manifest.task]
     attention = f" with {manifest.attention} attention" if manifest.attention else ""
     yield f"# {manifest.preset}{attention}, {manifest.precision}"
     yield ""
@@ -111,7 +111,7 @@ def _render_input(manifest: Manifest) -> Iterator[str]:
     yield ""
     yield f"- {channels}, stored as {spec.stored}" if spec.stored else f"- {channels}, of any stored type"
     window = f"{spec.window[0]}x{spec.window[1]} pixels (rows x columns)"
-    yield from TASKS[manifest.task].describe_input(spec, window)
+    yield from EXPORT_TASKS[manifest.task].describe_input(spec, window)
     sides = f"any multiple of {spec.multiple} for rows and columns" if spec.dynamic else "rows and columns of that size"
     yield f"- `model.onnx` takes `images` (batch, {spec.channels * spec.stack}, rows, columns): {sides}, float32"
     yield ""
@@ -125,12 +125,12 @@ def _render_input(manifest: Manifest) -> Iterator[str]:
 def _render_output(manifest: Manifest) -> Iterator[str]:
     yield "## Output"
     yield ""
-    yield from TASKS[manifest.task].describe_output(manifest.output)
+    yield from EXPORT_TASKS[manifest.task].describe_output(manifest.output)
     yield ""
 
 
 def _render_quality(manifest: Manifest) -> Iterator[str]:
-    source, baseline = manifest.source, TASKS[manifest.task].TRIVIAL_BASELINE
+    source, baseline = manifest.source, EXPORT_TASKS[manifest.task].TRIVIAL_BASELINE
     split = source.get("evaluated", "test")
     yield "## Quality"
     yield ""

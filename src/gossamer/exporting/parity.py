@@ -14,7 +14,7 @@ import numpy as np
 from gossamer.data import Dataset, Sample
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.exporting.difference import ImageDifference
-from gossamer.exporting.tasks import TASKS
+from gossamer.exporting.tasks import EXPORT_TASKS
 from gossamer.inference.manifest import Parity
 from gossamer.inference.predictor import Predictor
 
@@ -26,7 +26,7 @@ def choose_parity_samples(dataset: Dataset) -> list[Sample]:
         GossamerError: ``E-MISSING`` without a validation split.
     """
     samples = dataset.split("val")
-    count = min(TASKS[dataset.task].count_parity_samples(dataset), len(samples))
+    count = min(EXPORT_TASKS[dataset.task].count_parity_samples(dataset), len(samples))
     return [samples[place] for place in np.linspace(0, len(samples) - 1, count).round().astype(int)]
 
 
@@ -52,7 +52,7 @@ def measure_parity(
     Raises:
         GossamerError: ``E-INTEGRITY`` for a difference beyond the tolerance, with the image and the stage.
     """
-    task = TASKS[reference.task]
+    task = EXPORT_TASKS[reference.task]
     tolerance = task.PARITY_TOLERANCE if strict else 0.0
     logits = probabilities = 0.0
     same = decisions = 0

@@ -59,4 +59,4 @@ class ExportTask(Protocol):
 
 _CLASSIFICATION: ExportTask = classification
 _SEGMENTATION: ExportTask = segmentation
-TASKS: dict[TaskName, ExportTask] = {"classify": _CLASSIFICATION, "segment": _SEGMENTATION}
+EXPORT_TASKS: dict[TaskName, ExportTask] = {"classify": _CLASSIFICATION, "segment": _SEGMENTATION}

@@ -16,7 +16,7 @@ from gossamer.errors import ErrorCode, GossamerError
 from gossamer.exporting.card import render_card
 from gossamer.exporting.export_onnx import export_onnx, is_dynamic
 from gossamer.exporting.parity import choose_parity_samples, measure_parity
-from gossamer.exporting.tasks import TASKS
+from gossamer.exporting.tasks import EXPORT_TASKS
 from gossamer.files import (
     new_folder,
     read_bytes,
@@ -162,7 +162,7 @@ def _draft_manifest(
         task=run.task,
         preset=run.preset,
         attention=None if attention is None else attention.name,
-        input=TASKS[run.task].make_input_spec(run, dynamic=dynamic, stored=stored),
+        input=EXPORT_TASKS[run.task].make_input_spec(run, dynamic=dynamic, stored=stored),
         output=OutputSpec(
             classes=run.classes,
             multi_label=run.multi_label,

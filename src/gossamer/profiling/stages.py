@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +15,8 @@ from gossamer.errors import GossamerError
 from gossamer.inference.predictor import Predictor
 from gossamer.inference.stage_timer import STAGES, Stage, StageClock
 from gossamer.inference.tasks import PREDICTION_TASKS
+from gossamer.progress import Update
 from gossamer.summary import SummaryTable
-
-Update = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

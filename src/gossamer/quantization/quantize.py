@@ -31,7 +31,7 @@ from gossamer.quantization.quantize_onnx import StaticQuantizer, quantize_dynami
 from gossamer.quantization.schemes import Int8Candidate, SchemeName, TriedCandidate, first_within_drop
 from gossamer.quantization.sensitivity import LayerSensitivity, keep_sensitive, measure_sensitivities
 from gossamer.quantization.source import QuantizationSource
-from gossamer.quantization.tasks import TASKS, QuantizationTask, choose_metric
+from gossamer.quantization.tasks import QUANTIZATION_TASKS, QuantizationTask, choose_metric
 from gossamer.quantization.verify import Int8Verification, verify_int8_graph
 
 PROBES = 16
@@ -58,7 +58,7 @@ def quantize_source(
             have weights, or for a scheme that does not apply, and the errors of calibration.
     """
     bundle, dataset, predictor = source.bundle, source.dataset, bundle_predictor(source.bundle)
-    task, metric = TASKS[bundle.manifest.task], choose_metric(bundle.manifest.task, options.metric)
+    task, metric = QUANTIZATION_TASKS[bundle.manifest.task], choose_metric(bundle.manifest.task, options.metric)
     progress.show_message(f"preparing {options.images} {task.INPUT_NOUN} of the training split for calibration")
     calibration = draw_calibration_data(task, predictor, dataset, options.images, options.seed)
     model = prepare_graph(source.quantizable)

@@ -52,7 +52,7 @@ class QuantizationTask(Protocol):
 
 _CLASSIFICATION: QuantizationTask = classification
 _SEGMENTATION: QuantizationTask = segmentation
-TASKS: dict[TaskName, QuantizationTask] = {"classify": _CLASSIFICATION, "segment": _SEGMENTATION}
+QUANTIZATION_TASKS: dict[TaskName, QuantizationTask] = {"classify": _CLASSIFICATION, "segment": _SEGMENTATION}
 
 
 def choose_metric(task: TaskName, metric: str | None) -> str:
@@ -65,10 +65,10 @@ def choose_metric(task: TaskName, metric: str | None) -> str:
     Raises:
         GossamerError: ``E-CONFIG`` for a metric that is not one of the task.
     """
-    allowed = TASKS[task].LIMITED_METRICS
+    allowed = QUANTIZATION_TASKS[task].LIMITED_METRICS
     if metric is None:
-        return TASKS[task].DEFAULT_METRIC
+        return QUANTIZATION_TASKS[task].DEFAULT_METRIC
     if metric not in allowed:
-        problem = f"{metric!r} is not a metric of {TASKS[task].LABEL} whose loss can be limited"
+        problem = f"{metric!r} is not a metric of {QUANTIZATION_TASKS[task].LABEL} whose loss can be limited"
         raise GossamerError(ErrorCode.CONFIG, "metric", problem, f"use one of {', '.join(allowed)}")
     return metric
