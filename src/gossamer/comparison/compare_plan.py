@@ -254,7 +254,7 @@ def read_plan(path: Path) -> ComparePlan:
     try:
         return _restore_plan(config.from_json(_StoredPlan, read_json(path), str(path)))
     except GossamerError as error:
-        remedy = "give another --out, or restore the file from a backup"
+        remedy = "use another folder, or restore the file from a backup"
         raise GossamerError(error.code, path, error.problem, remedy) from error
 
 

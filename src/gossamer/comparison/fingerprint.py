@@ -69,10 +69,10 @@ def resume_plan(plan: ComparePlan, request: CompareRequest, command: str, folder
     for variant in plan.variants:
         if variant.attention is not None and variant.attention not in request.attention:
             problem = f"plan.json holds the mechanism {variant.attention}, which was not requested"
-            raise GossamerError(ErrorCode.SECURITY, folder, problem, "use another out")
+            raise GossamerError(ErrorCode.SECURITY, folder, problem, "use another folder")
     if hash_mechanisms(request) != plan.mechanism_hashes:
         problem = "the file of a mechanism has changed since the comparison was started"
-        raise GossamerError(ErrorCode.INTEGRITY, folder, problem, "restore the file, or use another out")
+        raise GossamerError(ErrorCode.INTEGRITY, folder, problem, "restore the file, or use another folder")
     require_same_data(plan, request.data)
     return dataclasses.replace(
         plan, request=request, data=dataclasses.replace(plan.data, source=request.data), command=command
@@ -90,7 +90,7 @@ def require_same_data(plan: ComparePlan, data: str) -> None:
         GossamerError: ``E-INTEGRITY``.
     """
     dataset = open_dataset(Path(data), seed=0)
-    remedy = "restore the data, or use another out"
+    remedy = "restore the data, or use another folder"
     if dataset.fingerprint() != plan.data.fingerprint:
         problem = "samples, labels or splits differ from those that the comparison was started with"
         raise GossamerError(ErrorCode.INTEGRITY, data, problem, remedy)

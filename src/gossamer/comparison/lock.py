@@ -32,7 +32,7 @@ def lock_folder(folder: CompareFolder) -> Iterator[IO[str] | None]:
     path = folder.path
     require_place(path, parents=True)
     if path.is_dir() and not folder.plan_path.exists() and any(each.name != _LOCK_NAME for each in path.iterdir()):
-        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not a comparison", "give another --out")
+        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not a comparison", "use another folder")
     created = [each for each in (path, *path.parents) if not each.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def lock_folder(folder: CompareFolder) -> Iterator[IO[str] | None]:
         found = from_os_error(error, path)
         code = ErrorCode.NOSPACE if found.code is ErrorCode.NOSPACE else ErrorCode.OUTPUT
         problem = f"cannot be created ({error.strerror or error})"
-        raise GossamerError(code, path, problem, "give another --out") from error
+        raise GossamerError(code, path, problem, "use another folder") from error
     with lock_file(path / _LOCK_NAME) as lock:
         try:
             yield lock

@@ -89,7 +89,7 @@ class CompareRequest:
         ]
         if differing:
             problem = f"was started with {'; '.join(differing)}"
-            raise GossamerError(ErrorCode.CONFIG, where, problem, "give the same options, or another --out")
+            raise GossamerError(ErrorCode.CONFIG, where, problem, "give the same options, or use another folder")
 
     def to_command(self, out: Path) -> str:
         """Return the command line that starts or resumes the comparison.
