@@ -79,7 +79,7 @@ def certain(targets: np.ndarray, several: bool) -> np.ndarray:
     return np.where(truth(targets, several), 30.0, -30.0)
 
 
-def test_every_loss_stands_here_and_on_the_command_line() -> None:
+def test_command_line_names_every_loss() -> None:
     assert set(LOSSES) == set(BY_HAND)
     option = get_type_hints(TrainArguments)["loss"]
     assert {name for part in get_args(option) for name in get_args(part)} == set(LOSSES)
@@ -98,7 +98,7 @@ def test_the_formula(name: str, several: bool) -> None:
 
 @every_loss
 @both_kinds
-def test_a_perfect_prediction_costs_nothing_and_its_opposite_much(name: str, several: bool) -> None:
+def test_perfect_predictions_have_no_loss(name: str, several: bool) -> None:
     _, targets = overlapping() if several else exclusive()
     right = certain(targets, several)
     assert value(LOSSES[name], right, targets, several) == pytest.approx(0, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Training: killed and resumed, on two processes, with a poisoned image, and on a full disk."""
+"""The training loop: killed and resumed, on two processes, with a poisoned image, and on a full disk."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_killed_run_resumes_bit_for_bit(phantom: Path, tmp_path: Path, uninter
     assert metrics[0] == metrics[1]
 
 
-def test_a_signal_leaves_a_run_that_can_go_on(phantom: Path, tmp_path: Path, uninterrupted: Path) -> None:
+def test_stopped_run_resumes(phantom: Path, tmp_path: Path, uninterrupted: Path) -> None:
     folder = tmp_path / "stopped"
     process = start("train", str(phantom), "--out", str(folder), *OPTIONS)
     while not (folder / "metrics.csv").exists():

@@ -116,7 +116,7 @@ def test_windows_reach_every_corner_and_never_leave_the_slice() -> None:
 
 
 @pytest.mark.parametrize("size", [(13, 20), (16, 19), (13, 60), (40, 19), (15, 11), (6, 17)])
-def test_a_slice_smaller_than_the_window_lies_where_evaluation_puts_it(size: tuple[int, int]) -> None:
+def test_small_slices_are_centred_as_in_evaluation(size: tuple[int, int]) -> None:
     (given,) = prepared([(2, *size)]).cases
     ones = dataclasses.replace(given, slices=np.ones_like(given.slices))
     seen: list[np.ndarray] = []
@@ -249,7 +249,7 @@ def test_brightness_changes_the_image_alone() -> None:
     assert max(apart) == pytest.approx(0.5, rel=0.3)
 
 
-def test_an_epoch_draws_as_many_slices_as_asked_and_other_ones_each_time() -> None:
+def test_epochs_draw_the_given_number_of_different_slices() -> None:
     seen: list[list[int]] = []
     for epoch in range(3):
         ranks = [EpochBatches(50, 8, 5, rank, 2, draws=21) for rank in range(2)]

@@ -47,7 +47,7 @@ def test_a_run_starts_where_another_ended_with_another_mechanism(
     assert kept["value"] == pytest.approx(first["value"], abs=1e-3), "a rate of nearly 0 leaves the weights as they are"
 
 
-def test_what_the_weights_have_decided_is_not_decided_again(trained: Path, phantom: Path) -> None:
+def test_initial_weights_define_the_network(trained: Path, phantom: Path) -> None:
     for wish in ({"model": "vit_tiny"}, {"patch_size": 4}, {"stem": "patch"}):
         with pytest.raises(GossamerError) as caught:
             TrainOptions(init=trained, **wish)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def test_what_the_weights_have_decided_is_not_decided_again(trained: Path, phant
     assert name_run(open_dataset(phantom), choice, 3) == f"{phantom.name}-vit_nano-kv-3"
 
 
-def test_a_choice_of_queries_that_would_change_nothing_is_refused(trained: Path, phantom: Path) -> None:
+def test_query_without_effect_is_refused(trained: Path, phantom: Path) -> None:
     for wanted in ("sima", "softmax"):
         with pytest.raises(GossamerError) as caught:
             choose_network("classify", TrainOptions(init=trained, attention=wanted, query="mean"))
