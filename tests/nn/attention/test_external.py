@@ -173,7 +173,7 @@ def test_a_class_that_is_not_a_config_is_refused(monkeypatch: pytest.MonkeyPatch
     assert caught.value.code is ErrorCode.CONFIG
 
 
-def test_a_config_of_a_notebook_builds_but_is_not_saved(linear: Path) -> None:
+def test_a_config_of_a_notebook_builds_but_is_not_saved(linear: Path, phantom: Path, tmp_path: Path) -> None:
     kind = type(attention_config(str(linear)))
     local = dataclass(frozen=True)(type("LocalConfig", (kind,), {"__module__": "__main__"}))
     assert issubclass(local, AttentionConfig)
@@ -181,3 +181,8 @@ def test_a_config_of_a_notebook_builds_but_is_not_saved(linear: Path) -> None:
     with pytest.raises(GossamerError) as caught:
         config.to_json(model.config)
     assert caught.value.code is ErrorCode.UNSUPPORTED
+    # A run with it is refused before anything is written.
+    with pytest.raises(GossamerError) as caught:
+        gossamer.train(phantom, model="vit_nano", attention=local(), epochs=1, threads=1, out=tmp_path / "run")
+    assert caught.value.code is ErrorCode.UNSUPPORTED
+    assert not (tmp_path / "run").exists()
