@@ -107,8 +107,8 @@ def run_demo(
     *,
     count: int = 600,
     epochs: int = 8,
-    cases: int = 10,
-    mask_epochs: int = 8,
+    cases: int = 16,
+    mask_epochs: int = 7,
     threads: int | None = None,
     progress: bool | Progress | None = None,
 ) -> DemoResults:
@@ -122,8 +122,8 @@ def run_demo(
         out: Folder to write; the results of an earlier demo in it are replaced (default: ``demo``).
         count: Number of radiographs, at least 220, so that 128 are left to calibrate int8 with (default: 600).
         epochs: Number of epochs of the classifier (default: 8).
-        cases: Number of patients with 24 slices of the abdomen each, at least 9 (default: 10).
-        mask_epochs: Number of epochs of the segmenter (default: 8).
+        cases: Number of patients with 24 slices of the abdomen each, at least 9 (default: 16).
+        mask_epochs: Number of epochs of the segmenter (default: 7).
         threads: Number of CPU threads (default: all available).
         progress: True to show progress, or an object to report to (default: silent).
 
@@ -235,14 +235,14 @@ CHEST = DemoRecipe(
     task="Half of the patients have a nodule, a faint round shadow in a lung. The network decides whether a radiograph "
     "shows one.",
     metric=("auroc", "AUROC"),
-    drawing={"kind": "chest", "image_size": (48, 48)},
+    drawing={"kind": "chest", "image_size": (48, 48), "nodule_radius": (0.1, 0.15)},
     # Few images: the number of steps matters more than the number of images, so that batches are small.
     training={
         "model": "vit_nano",
         "attention": "sequence_norm",
         "patch_size": 8,
         "batch_size": 16,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
     },
     images="images",
     output="chest.csv",

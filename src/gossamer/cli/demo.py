@@ -13,8 +13,8 @@ def demo(
     out: Path = Path("demo"),
     count: int = 600,
     epochs: int = 8,
-    cases: int = 10,
-    mask_epochs: int = 8,
+    cases: int = 16,
+    mask_epochs: int = 7,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Result:
