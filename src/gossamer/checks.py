@@ -23,7 +23,7 @@ def require(holds: bool, where: str, problem: str, remedy: str) -> None:
         holds: Result of the check.
         where: Field or option that was checked.
         problem: Offending value and the constraint that it breaks.
-        remedy: How to fix it.
+        remedy: Instruction to fix it.
 
     Raises:
         GossamerError: ``E-CONFIG``.

@@ -43,6 +43,16 @@ class MaskSummary:
     shared: float
     spacing_mm: tuple[tuple[float, float], ...] | None
 
+    def summary_rows(self) -> list[tuple[str, str]]:
+        """Return the rows of a table that show the masks to people, without the shares of the classes."""
+        rows = [("slices", str(self.slices))]
+        if self.shared:
+            rows.append(("pixels of several classes", f"{self.shared:.2%}"))
+        if self.spacing_mm:
+            ranges = (f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in self.spacing_mm)
+            rows.append(("spacing", f"{' x '.join(ranges)} mm"))
+        return rows
+
 
 @dataclass(frozen=True, repr=False)
 class DatasetCheck(Result):
@@ -117,9 +127,9 @@ class DatasetCheck(Result):
             )
             for name, split in self.splits.items()
         ]
-        if self.masks is not None:
+        if self.masks:
             rows.append(("pixels", "", "", *(f"{share:.2%}" for share in self.masks.pixel_shares.values())))
-        headings = ("split", "images" if self.masks is None else "cases", "patients", *classes)
+        headings = ("split", "cases" if self.masks else "images", "patients", *classes)
         return SummaryTable(f"{self.source}: {self.layout} layout, {self.task}", headings, tuple(rows))
 
     def _property_table(self) -> SummaryTable:
@@ -131,18 +141,7 @@ class DatasetCheck(Result):
             ("equal images across splits", str(len(self.duplicates_across))),
             *(("", " = ".join(group)) for group in self.duplicates_across[:_MOST_LISTED]),
         ]
-        return SummaryTable("", ("", ""), (*self._mask_rows(), *rows))
-
-    def _mask_rows(self) -> list[tuple[str, str]]:
-        if self.masks is None:
-            return []
-        rows = [("slices", str(self.masks.slices))]
-        if self.masks.shared:
-            rows.append(("pixels of several classes", f"{self.masks.shared:.2%}"))
-        if self.masks.spacing_mm is not None:
-            ranges = (f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in self.masks.spacing_mm)
-            rows.append(("spacing", f"{' x '.join(ranges)} mm"))
-        return rows
+        return SummaryTable("", ("", ""), (*(self.masks.summary_rows() if self.masks else ()), *rows))
 
     def _finding_table(self) -> SummaryTable:
         rows = (*_list_findings("note", self.notes), *_list_findings("fault", self.faults))
