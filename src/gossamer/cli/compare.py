@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from gossamer.api.environment import require_training_packages
 from gossamer.cli.numbers import Whole
-from gossamer.cli.output import Common, say
+from gossamer.cli.output import Common, print_message
 from gossamer.summary import Result
 
 
@@ -88,5 +88,5 @@ def compare(
     try:
         return api.compare(data, out, retry=retry, threads=threads, progress=True, **given)
     except api.ComparisonInterrupted as stop:
-        say(f"gossamer: {stop}")
+        print_message(f"gossamer: {stop}")
         sys.exit(128 + stop.signal_number)

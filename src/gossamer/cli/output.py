@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.checks import parse_size  # noqa: F401
 from gossamer.files import replace_nonfinite
 from gossamer.summary import SummaryTable
 
@@ -85,21 +82,6 @@ def rich_table(table: SummaryTable) -> Table:
     return drawn
 
 
-def say(text: str) -> None:
-    """Print a line of progress on standard error."""
+def print_message(text: str) -> None:
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function of done and total that draws a bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

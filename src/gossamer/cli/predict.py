@@ -8,7 +8,7 @@ from typing import Literal
 
 from rich.text import Text
 
-from gossamer.cli.output import Answer, Common, say
+from gossamer.cli.output import Answer, Common, print_message
 from gossamer.errors import ErrorCode
 
 
@@ -50,7 +50,7 @@ def predict(
         run, paths, out=out, strict=strict, rle_order=rle_order, engine=engine, threads=threads, progress=True
     )
     for _, error in results.errors:
-        say(f"gossamer: {error}")
+        print_message(f"gossamer: {error}")
     status = ErrorCode.FORMAT.exit_status if results.errors else 0
     if out is not None:
         return Answer(results.to_dict(), Text(repr(results)), status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gossamer.cli.output import Answer, Common, say
+from gossamer.cli.output import Answer, Common, print_message
 from gossamer.errors import ErrorCode
 
 
@@ -71,6 +71,6 @@ def profile(
     )
     errors = () if result.prediction is None else result.prediction.errors
     for _, error in errors:
-        say(f"gossamer: {error}")
+        print_message(f"gossamer: {error}")
     status = ErrorCode.FORMAT.exit_status if errors else 0
     return Answer(result.to_dict(), result.summary_tables(), status)

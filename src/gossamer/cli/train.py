@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import Parameter
 
 from gossamer.api.environment import require_training_packages
-from gossamer.cli.output import Answer, Common, say
+from gossamer.cli.output import Answer, Common, print_message
 from gossamer.training.options import TrainOptions
 
 
@@ -71,6 +71,6 @@ def train(
             data, out=out, config=config, resume=resume, threads=threads, progress=True, **options.typed_options()
         )
     except api.TrainingInterrupted as stop:
-        say(f"gossamer: {stop}")
+        print_message(f"gossamer: {stop}")
         sys.exit(128 + stop.signal_number)
     return Answer(run.to_dict(), run.summary_tables())

@@ -22,7 +22,7 @@ def render_run(conclusion: ClassificationConclusion, origin: PageOrigin | None =
 
     Args:
         conclusion: Finished run.
-        origin: When and how the page is written (default: today, without a command).
+        origin: Date, version and command of the page (default: today, without a command).
     """
     c = conclusion
     several = len(c.evaluation.labels) > 1

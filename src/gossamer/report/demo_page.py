@@ -97,7 +97,7 @@ def render_demo(parts: Sequence[DemoPart], origin: PageOrigin | None = None) -> 
 
     Args:
         parts: One part for each task.
-        origin: When and how the page is written (default: today, without a command).
+        origin: Date, version and command of the page (default: today, without a command).
     """
     return render_page("demo.html.j2", origin, parts=parts)
 

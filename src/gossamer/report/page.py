@@ -23,7 +23,7 @@ MOST_NOTES = 20
 
 @dataclass(frozen=True)
 class PageOrigin:
-    """When and how a page was written, which it states at its end.
+    """Date, version and command of a page, which it shows.
 
     Attributes:
         command: Command that repeats the work (default: none is shown).
@@ -41,7 +41,7 @@ def render_page(template: str, origin: PageOrigin | None, **values: Any) -> str:
 
     Args:
         template: Name of the template.
-        origin: When and how the page is written (default: today, without a command).
+        origin: Date, version and command of the page (default: today, without a command).
         **values: Values that the template shows.
     """
     return _load_templates().get_template(template).render(origin=origin or PageOrigin(), **values)
