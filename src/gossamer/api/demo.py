@@ -48,6 +48,7 @@ class DemoRecipe:
         name: Name of its folders.
         title: Title on the page.
         task: Description of the task.
+        unit: Name of the images of the data set, in the plural.
         metric: Name of the metric that the page shows, and its label.
         drawing: Arguments of ``gossamer.draw_phantom``.
         training: Options of ``gossamer.train``.
@@ -60,6 +61,7 @@ class DemoRecipe:
     name: str
     title: str
     task: str
+    unit: str
     metric: tuple[str, str]
     drawing: dict[str, Any]
     training: dict[str, Any]
@@ -172,7 +174,8 @@ def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: P
     draw_phantom(folder / data, **recipe.drawing)
     trained = train(folder / data, out=folder / run, threads=threads, progress=progress, **recipe.training)
     export(folder / run, folder / float32, threads=threads, progress=progress)
-    quantize(folder / run, folder / int8, max_drop=MAX_DROP, threads=threads, progress=progress)
+    # From the bundle: a run would be exported once more.
+    quantize(folder / float32, folder / int8, data=folder / data, max_drop=MAX_DROP, threads=threads, progress=progress)
     evaluated = evaluate(folder / int8, folder / data, threads=threads, progress=progress)
     predicted = predict(folder / int8, folder / images, out=folder / predictions, threads=threads, progress=progress)
     dataset = open_dataset(folder / data, seed=trained.config.seed, task=trained.config.task)
@@ -184,10 +187,11 @@ def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: P
             "draw": format_command("data phantom", data, **recipe.drawing),
             "train": format_command("train", data, **recipe.training, out=run),
             "export": format_command("export", run, out=float32),
-            "quantize": format_command("quantize", run, max_drop=MAX_DROP, out=int8),
+            "quantize": format_command("quantize", float32, data=data, max_drop=MAX_DROP, out=int8),
             "evaluate": format_command("evaluate", int8, data),
             "predict": format_command("predict", int8, images, out=predictions),
         },
+        unit=recipe.unit,
         images=Counter(sample.split for sample in dataset.samples),
         conclusion=trained.conclusion,
         report=f"{run}/report.html",
@@ -234,6 +238,7 @@ CHEST = DemoRecipe(
     title="Classification of chest radiographs",
     task="Half of the patients have a nodule, a faint round shadow in a lung. The network decides whether a radiograph "
     "shows one.",
+    unit="radiographs",
     metric=("auroc", "AUROC"),
     drawing={"kind": "chest", "image_size": (48, 48), "nodule_radius": (0.1, 0.15)},
     # Few images: the number of steps matters more than the number of images, so that batches are small.
@@ -252,6 +257,7 @@ ABDOMEN = DemoRecipe(
     name="abdomen",
     title="Segmentation of abdominal slices",
     task="A slice shows up to three organs, which partly overlap. The network outlines each of them.",
+    unit="volumes",
     metric=("dice", "Dice"),
     drawing={"kind": "abdomen", "image_size": (48, 64)},
     training={"model": "transunet_small", "attention": "kv", "batch_size": 4, "learning_rate": 3e-3},

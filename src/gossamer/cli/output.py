@@ -58,7 +58,8 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if isinstance(answer.text, tuple):
         for number, table in enumerate(answer.text):
-            console.print(*([""] if number else []), rich_table(table), sep="\n")
+            shown = rich_table(table) if table.headings else Text(table.to_text())
+            console.print(*([""] if number else []), shown, sep="\n")
     elif answer.text is not None:
         console.print(answer.text)
 

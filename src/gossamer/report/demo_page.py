@@ -41,7 +41,8 @@ class DemoPart:
         title: Title of the part.
         task: Description of the task.
         commands: Command line of each step: ``draw``, ``train``, ``export``, ``quantize``, ``evaluate``, ``predict``.
-        images: Numbers of images of each split.
+        images: Number of images or volumes of each split.
+        unit: Name of what ``images`` counts, in the plural.
         inputs: Pictures of the drawn images.
         conclusion: Conclusion of the training run.
         report: Link to the report of the run.
@@ -58,6 +59,7 @@ class DemoPart:
     task: str
     commands: Mapping[str, str]
     images: Mapping[str, int]
+    unit: str
     inputs: Sequence[DemoPicture]
     conclusion: Any
     report: str
