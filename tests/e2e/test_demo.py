@@ -40,14 +40,13 @@ def test_demo_leads_through_every_step(
     for part, metric in (("chest", "auroc"), ("abdomen", "dice")):
         assert f"{answer[part]['metrics'][metric]['value']:.3f}" in page
         assert f"{answer[part]['int8'][metric]['value']:.3f}" in page
-    commands = [line for line in unescape(page).splitlines() if line.lstrip("<pre> ").startswith("gossamer ")]
-    assert {command.split("gossamer ")[1].split()[0] for command in commands} >= {
+    commands = re.findall(r"<code>gossamer ([^<]+)</code>", unescape(page))
+    assert {command.split()[0] for command in commands} >= {
         "data", "train", "export", "quantize", "evaluate", "predict",
     }  # fmt: skip
     app = build_app()
     for command in commands:  # every command of the page is one that the parser takes
-        words = re.sub(r"<[^>]*>", "", command).split()[1:]
-        app.parse_args(words, print_error=False, exit_on_error=False)
+        app.parse_args(command.split(), print_error=False, exit_on_error=False)
 
 
 def test_demo_replaces_nothing_but_a_demo(tmp_path: Path) -> None:
