@@ -2,7 +2,7 @@
 
 Loading runs the file, so a reference is only followed where a user typed it, or where a configuration that Gossamer
 wrote names the file by its absolute path and its SHA-256. The file is read once: what is hashed is what is executed,
-and no bytecode is written beside it. ``docs/decisions/0015-mechanisms-of-users.md`` has the reasons.
+and no bytecode is written next to it. ``docs/decisions/0015-mechanisms-of-users.md`` has the reasons.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def import_weights(
     with an account of every tensor. Train from it with ``gossamer.train(data, init=out)``.
 
     Args:
-        source: safetensors file, or a pickled state dict with ``trust_pickle``.
+        source: Safetensors file, or a pickled state dict with ``trust_pickle``.
         out: New or empty folder.
         model: Name of the preset that the weights are for (default: the one preset that fits).
         attention: Name of the preset's own mechanism; convert to another one after the import.

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
 from gossamer.progress import SILENT, Progress, Update
 
 
@@ -43,10 +47,6 @@ class BarProgress(LineProgress):
     @contextmanager
     def track_steps(self, label: str) -> Iterator[Update]:
         """Yield a function that moves the bar; the bar disappears at the end."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
         console = Console(force_jupyter=True) if self._notebook else Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Bars(*columns, console=console, transient=True) as bars:

@@ -34,7 +34,7 @@ def import_weights(
     Example: gossamer import-weights model.safetensors --model vit_small --out vit_small_imagenet/
 
     Args:
-        file: safetensors file, or a pickled state dict with --trust-pickle.
+        file: Safetensors file, or a pickled state dict with --trust-pickle.
         out: New or empty folder.
         model: Network that the weights are for, listed by gossamer models (default: the one preset that fits).
         attention: The network's own mechanism; convert to another one after the import.

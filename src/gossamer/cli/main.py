@@ -20,6 +20,7 @@ from cyclopts import App, CycloptsError
 from gossamer import __version__
 from gossamer.cli.output import Answer, print_answer
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.profiling.machine import available_memory_bytes
 from gossamer.summary import Result
 
 USAGE_STATUS = 2
@@ -172,8 +173,6 @@ def print_failure(kind: str | None, message: str, status: int, data: dict[str, A
 
 def memory_error(error: Exception, verb: str) -> GossamerError:
     """Return the error for an allocation that failed: its size, the free memory and what to make smaller."""
-    from gossamer.profiling.machine import available_memory_bytes
-
     in_bytes = re.search(r"allocate (\d+) bytes", str(error))  # torch's message; numpy's has a unit
     in_words = re.search(r"allocate ([\d.]+ [KMGTPE]iB)", str(error))
     size = f"{int(in_bytes[1]) / 2**30:.1f} GiB" if in_bytes else in_words[1] if in_words else "more than there is"

@@ -55,8 +55,11 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(replace_nonfinite(answer.data), allow_nan=False))
         return
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    if isinstance(answer.text, tuple):
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, soft_wrap=not terminal)
+    if isinstance(answer.text, tuple) and not terminal:
+        print("\n\n".join(table.to_text() for table in answer.text))  # a pipe has no width to wrap at
+    elif isinstance(answer.text, tuple):
         for number, table in enumerate(answer.text):
             shown = rich_table(table) if table.headings else Text(table.to_text())
             console.print(*([""] if number else []), shown, sep="\n")

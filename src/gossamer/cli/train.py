@@ -56,8 +56,8 @@ def train(
     Args:
         data: Labelled images.
         out: Run folder, which must not exist (default: runs/<data>-<model>-<attention>-<seed>).
-        config: config.yaml of another run, or its folder, whose network, recipe and seed are taken; options replace
-            single values (default: everything is chosen from the data).
+        config: File config.yaml of another run, or its folder, whose network, recipe and seed are taken; options
+            replace single values (default: everything is chosen from the data).
         resume: Folder of a stopped run to finish, with its own data and options.
         threads: Number of CPU threads (default: all available, or as many as the resumed run had).
         options: Options of training.

@@ -7,6 +7,7 @@ module as ``python -m`` does. If the comparison is killed, the system sends the 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import runpy
 import signal
@@ -132,8 +133,6 @@ def _end_with_parent(parent: int) -> None:
     """Ask the system to send this process SIGTERM when its parent ends."""
     if not sys.platform.startswith("linux"):
         return
-    import ctypes
-
     libc: Any = ctypes.CDLL(None)
     libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:  # it has already ended

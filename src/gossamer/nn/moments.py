@@ -134,7 +134,7 @@ def _whole_moments(tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> 
 
 
 class _Moments(Function):
-    """Mean and scatter by chunks; the backward pass visits the chunks once more."""
+    """Mean and scatter by chunks; the backward pass visits the chunks again."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, token_mask: Tensor | None, count: Tensor) -> tuple[Tensor, Tensor]:

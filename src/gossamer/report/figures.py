@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image as PillowImage
 
 from gossamer.evaluation.classification_metrics import CALIBRATION_BINS
 from gossamer.evaluation.predictions import Predictions
@@ -96,8 +97,6 @@ def encode_picture(array: np.ndarray, side: int = 168) -> str:
         array: Greyscale ``(rows, columns)`` or RGB ``(rows, columns, 3)`` picture with values 0 to 1.
         side: Height of the enlarged picture in pixels.
     """
-    from PIL import Image as PillowImage
-
     picture = PillowImage.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
     scale = side / picture.height
     enlarged = picture.resize((max(1, round(picture.width * scale)), side), PillowImage.Resampling.BICUBIC)

@@ -1,5 +1,5 @@
 """Fit a network to labelled data.
 
 Owns the training options, the recipe, the training loop and the run folder. Does not own metrics, pages or the command
-line. `classification` and `segmentation` are twins: they hold what the tasks do differently, under the same names.
+line. `classification` and `segmentation` hold what the tasks do differently, under the same names.
 """

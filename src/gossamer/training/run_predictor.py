@@ -28,7 +28,9 @@ def wrap_network(module: nn.Module) -> Network:
 
     def compute_logits(inputs: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return module(torch.from_numpy(inputs)).float().numpy()
+            # Images are read-only, and PyTorch warns about memory that it could write to.
+            owned = inputs if inputs.flags.writeable else inputs.copy()
+            return module(torch.from_numpy(owned)).float().numpy()
 
     return compute_logits
 

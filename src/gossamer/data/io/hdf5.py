@@ -37,7 +37,7 @@ def read_hdf5(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
         )
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return {key: _read_member(file, key, f"{path}:{key}") for key in wanted if key in set(file)}
+            return {key: _read_member(h5py, file, key, f"{path}:{key}") for key in wanted if key in set(file)}
     except GossamerError:
         raise
     except MemoryError as error:
@@ -51,9 +51,7 @@ def read_hdf5(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
         raise GossamerError(code, path, problem, remedy) from error
 
 
-def _read_member(file: Any, key: str, where: str) -> np.ndarray:
-    import h5py
-
+def _read_member(h5py: Any, file: Any, key: str, where: str) -> np.ndarray:
     link = file.get(key, getlink=True)
     member = file[key] if isinstance(link, h5py.HardLink) else None
     if member is None or (isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)):

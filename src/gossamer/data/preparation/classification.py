@@ -1,7 +1,7 @@
 """Labelled images of any size to arrays of one size, for training and evaluation.
 
 Planning decodes up to 256 training images twice, for the survey and to fit the steps; preparation decodes every image
-once more. The steps are fitted on the training split alone.
+again. The steps are fitted on the training split alone.
 """
 
 from __future__ import annotations

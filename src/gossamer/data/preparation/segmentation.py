@@ -1,7 +1,7 @@
 """Images with masks to slices that a segmentation network is trained on.
 
 Planning decodes up to 64 training cases twice, for the survey and to fit the steps; preparation decodes every case
-once more and keeps it as float16, on the grid that the network sees. Evaluation and prediction read the files again and
+again and keeps it as float16, on the grid that the network sees. Evaluation and prediction read the files again and
 keep float32.
 """
 

@@ -99,8 +99,8 @@ class MechanismNote:
 class AttentionConfig(ABC):
     """Parameters that belong to one mechanism alone; values that a network chooses are given to ``build``.
 
-    A mechanism is a frozen dataclass that inherits this class, with a ``name`` and ``make``. The name stands in tables,
-    names of folders and bundles. ``note`` describes our own mechanisms.
+    A mechanism is a frozen dataclass that inherits this class, with a ``name`` and ``make``. The name appears in
+    tables, names of folders and bundles. ``note`` describes our own mechanisms.
     """
 
     name: ClassVar[str]

@@ -1,1 +1,1 @@
-"""Training of classification: the twin of ``gossamer.training.segmentation``, with the same modules and functions."""
+"""Training of classification: the same modules and functions as ``gossamer.training.segmentation``."""

@@ -1,1 +1,1 @@
-"""Training of segmentation: the twin of ``gossamer.training.classification``, with the same modules and functions."""
+"""Training of segmentation: the same modules and functions as ``gossamer.training.classification``."""
