@@ -15,6 +15,7 @@ from gossamer.data.transforms import STEPS
 from gossamer.errors import ErrorCode
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import MODELS, PRESETS
+from tested_by import TESTED_BY
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "gossamer"
@@ -172,3 +173,11 @@ def test_the_lock_pins_what_the_metadata_allow() -> None:
     wanted = re.findall(r'^\s+"([a-z-]+)>=', metadata, re.MULTILINE) + re.findall(r'\["([a-z-]+)>=', metadata)
     # The second engine of bundles is large and never needed; nothing that make does installs it.
     assert set(wanted) - {"openvino"} <= set(lock)
+
+
+def test_every_module_has_a_test_file() -> None:
+    tests = ROOT / "tests"
+    modules = {path.relative_to(SOURCE).as_posix() for path in FILES if path.name not in ("__init__.py", "__main__.py")}
+    mirrored = {name for name in modules if (tests / name).with_name(f"test_{Path(name).name}").is_file()}
+    assert modules - mirrored == set(TESTED_BY)
+    assert [name for name in set(TESTED_BY.values()) if not (tests / name).is_file()] == []
