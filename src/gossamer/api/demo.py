@@ -107,10 +107,10 @@ class DemoResults(Result):
 def run_demo(
     out: str | Path = "demo",
     *,
-    count: int = 520,
+    count: int = 440,
     epochs: int = 6,
-    cases: int = 14,
-    mask_epochs: int = 5,
+    cases: int = 16,
+    mask_epochs: int = 6,
     threads: int | None = None,
     progress: bool | Progress | None = None,
 ) -> DemoResults:
@@ -122,10 +122,10 @@ def run_demo(
 
     Args:
         out: Folder to write; the results of an earlier demo in it are replaced (default: ``demo``).
-        count: Number of radiographs, at least 220, so that 128 are left to calibrate int8 with (default: 520).
+        count: Number of radiographs, at least 220, so that 128 are left to calibrate int8 with (default: 440).
         epochs: Number of epochs of the classifier (default: 6).
-        cases: Number of patients with 24 slices of the abdomen each, at least 9 (default: 14).
-        mask_epochs: Number of epochs of the segmenter (default: 5).
+        cases: Number of patients with 24 slices of the abdomen each, at least 9 (default: 16).
+        mask_epochs: Number of epochs of the segmenter (default: 6).
         threads: Number of CPU threads (default: all available).
         progress: True to show progress, or an object to report to (default: silent).
 

@@ -11,10 +11,10 @@ from gossamer.summary import Result
 def demo(
     *,
     out: Path = Path("demo"),
-    count: int = 520,
+    count: int = 440,
     epochs: int = 6,
-    cases: int = 14,
-    mask_epochs: int = 5,
+    cases: int = 16,
+    mask_epochs: int = 6,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Result:
