@@ -110,7 +110,7 @@ def run_demo(
     count: int = 440,
     epochs: int = 6,
     cases: int = 16,
-    mask_epochs: int = 6,
+    mask_epochs: int = 7,
     threads: int | None = None,
     progress: bool | Progress | None = None,
 ) -> DemoResults:
@@ -125,7 +125,7 @@ def run_demo(
         count: Number of radiographs, at least 220, so that 128 are left to calibrate int8 with (default: 440).
         epochs: Number of epochs of the classifier (default: 6).
         cases: Number of patients with 24 slices of the abdomen each, at least 9 (default: 16).
-        mask_epochs: Number of epochs of the segmenter (default: 6).
+        mask_epochs: Number of epochs of the segmenter (default: 7).
         threads: Number of CPU threads (default: all available).
         progress: True to show progress, or an object to report to (default: silent).
 

@@ -14,7 +14,7 @@ def demo(
     count: int = 440,
     epochs: int = 6,
     cases: int = 16,
-    mask_epochs: int = 6,
+    mask_epochs: int = 7,
     threads: int | None = None,
     common: Common = Common(),
 ) -> Result:
