@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gossamer import __version__, config
+from gossamer.checks import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes, read_json, write_bytes, write_json
 from gossamer.nn.models import Network, config_from_json
@@ -45,6 +46,7 @@ def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
     write_tensors(folder / WEIGHTS, state, {})
 
 
+@checked_arguments
 def load_model(folder: Path | str) -> Network:
     """Return the network of a folder, in evaluation mode.
 

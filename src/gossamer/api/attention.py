@@ -13,6 +13,7 @@ import torch
 from gossamer.api import attention_checks as checks
 from gossamer.api.attention_samples import CheckError, CheckSize, RefusalError
 from gossamer.api.progress import choose_progress
+from gossamer.checks import checked_arguments, require
 from gossamer.exporting.export_onnx import describe_cause
 from gossamer.extension import is_reference, load_classes
 from gossamer.nn.attention import Attention, AttentionConfig, AttentionLike, attention_config
@@ -93,6 +94,7 @@ class AttentionReport(Result):
         return SummaryTable(f"{name}: {counts}", ("check", "outcome", "detail"), rows, text_columns=(0, 1, 2))
 
 
+@checked_arguments
 def create_attention(
     attention: AttentionLike,
     dim: int,
@@ -129,11 +131,22 @@ def create_attention(
         GossamerError: ``E-CONFIG``, for a mechanism that does not exist, a number that does not fit, or a missing grid;
             ``E-UNSUPPORTED``, where the mechanism refuses such a layer.
     """
+    for name, number, least in (
+        ("dim", dim, 1),
+        ("num_heads", num_heads, 1),
+        ("num_prefix_tokens", num_prefix_tokens, 0),
+    ):
+        require(number >= least, name, f"{number} is less than {least}", f"use {least} or more")
+    require(0 <= dropout < 1, "dropout", f"{dropout} is not in [0, 1)", "use a fraction, such as 0.1")
+    if grid is not None:
+        fits = len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)
+        require(fits, "grid", f"{grid} is not a grid", "give (rows, columns), each 1 or more")
     return attention_config(attention).build(
         dim, num_heads, grid=grid, num_prefix_tokens=num_prefix_tokens, qkv_bias=qkv_bias, dropout=dropout
     )
 
 
+@checked_arguments
 def check_attention(attention: AttentionLike | Path, *, progress: bool | Progress | None = None) -> AttentionReport:
     """Check that an attention mechanism keeps what Gossamer expects of one.
 

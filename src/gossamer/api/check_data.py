@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gossamer.api.progress import choose_progress
+from gossamer.checks import checked_arguments
 from gossamer.data import open_dataset
 from gossamer.data.checking.check import check_dataset
 from gossamer.data.checking.result import DatasetCheck
 from gossamer.progress import Progress
 
 
+@checked_arguments
 def check_data(
     path: str | Path, *, seed: int = 0, strict: bool = False, progress: bool | Progress | None = None
 ) -> DatasetCheck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from gossamer.api.environment import choose_threads, require_training_packages
 from gossamer.api.progress import choose_progress
-from gossamer.checks import parse_size
+from gossamer.checks import checked_arguments, parse_size, require
 from gossamer.comparison.compare_plan import ComparePlan, read_plan, write_plan
 from gossamer.comparison.fingerprint import resume_plan, start_plan
 from gossamer.comparison.folder import CompareFolder
@@ -22,6 +23,7 @@ from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.comparison.runner import ComparisonRunner, format_duration
 from gossamer.comparison.stages import list_stages
 from gossamer.comparison.worker import ComparisonInterrupted, StageProcesses
+from gossamer.config import suggest_nearest
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_json
 from gossamer.nn.attention import AttentionLike
@@ -134,6 +136,7 @@ class ComparisonPlan(Result):
         return table, SummaryTable(title="", headings=("", ""), rows=(*lines, (trainings, total)))
 
 
+@checked_arguments
 def compare(
     data: str | Path,
     out: str | Path | None = None,
@@ -226,6 +229,7 @@ def compare(
     return ComparisonResults(folder.path, results, read_json(folder.summary_path))
 
 
+@checked_arguments
 def plan_comparison(data: str | Path, *, progress: bool | Progress | None = None, **options: Any) -> ComparisonPlan:
     """Return what ``compare`` would train, and how long it would take. A few steps of each variant are timed.
 
@@ -240,20 +244,28 @@ def plan_comparison(data: str | Path, *, progress: bool | Progress | None = None
         GossamerError: The data or an option cannot be used.
     """
     require_training_packages("compare")
+    known = [name for name in inspect.signature(compare).parameters if name not in ("data", "out", "retry", "progress")]
+    for name in options:
+        require(name in known, name, "is not an option of a comparison", suggest_nearest(name, known))
     return ComparisonPlan(make_plan(_make_request(data, **options), progress=choose_progress(progress)))
 
 
+@checked_arguments
 def _make_request(
     data: str | Path,
     *,
     models: str | Sequence[str] = (),
     attention: str | Iterable[AttentionLike] = MECHANISMS,
+    seeds: int = 3,
+    budget_minutes: float | None = None,
+    epochs: int | None = None,
     image_size: str | tuple[int, int] | None = None,
+    batch_size: int | None = None,
     precisions: str | Sequence[str] = PRECISIONS,
+    max_drop: float = 0.005,
     max_latency_ms: float | None = None,
     max_memory_mb: float | None = None,
     threads: int | None = None,
-    **options: Any,
 ) -> CompareRequest:
     return CompareRequest(
         data=str(data),
@@ -263,7 +275,11 @@ def _make_request(
         precisions=parse_names(precisions) if isinstance(precisions, str) else tuple(precisions),  # type: ignore[arg-type]
         threads=choose_threads(threads),
         limits=CostLimits(latency_ms=max_latency_ms, memory_mb=max_memory_mb),
-        **options,
+        seeds=seeds,
+        budget_minutes=budget_minutes,
+        epochs=epochs,
+        batch_size=batch_size,
+        max_drop=max_drop,
     )
 
 

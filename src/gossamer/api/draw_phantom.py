@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gossamer.checks import parse_size, require
+from gossamer.checks import checked_arguments, parse_size, require
 from gossamer.data.synthetic.abdomen import DAYS, SLICES, write_abdomen
 from gossamer.data.synthetic.phantom import NODULE_RADIUS, write_phantom
 from gossamer.files import require_free_folder
@@ -37,6 +37,7 @@ class DrawnPhantom(Result):
         return (SummaryTable("", ("", ""), (("images", str(self.images)), ("folder", str(self.folder)))),)
 
 
+@checked_arguments
 def draw_phantom(
     out: str | Path,
     *,
@@ -69,10 +70,14 @@ def draw_phantom(
     require(kind in _FEWEST, "kind", f"{kind!r} is not a phantom", f"use one of {', '.join(_FEWEST)}")
     fewest = _FEWEST[kind]
     require(count >= fewest, "count", f"{count} is too few for three splits", f"use {fewest} or more")
+    require(seed >= 0, "seed", f"{seed} is negative", "use 0 or more")
+    numbers = len(nodule_radius) == 2 and all(isinstance(radius, int | float) for radius in nodule_radius)
+    require(numbers, "nodule_radius", f"{nodule_radius} is not a range", "use two numbers, such as (0.05, 0.085)")
     least, most = nodule_radius
     require(0 < least <= most < 0.5, "nodule_radius", f"{least:g} to {most:g} is not in (0, 0.5)", "use 0.05 and 0.085")
     require_free_folder(out)
     size = parse_size(image_size) or _SIZES[kind]
+    require(min(size) >= 8, "image_size", f"{size[0]}x{size[1]} is too small", "use 8x8 or more")
     if kind == "chest":
         write_phantom(out, count=count, size=size, seed=seed, nodule_radius=nodule_radius)
     else:

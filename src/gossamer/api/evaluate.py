@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gossamer.api.load import as_predictor
 from gossamer.api.progress import choose_progress
+from gossamer.checks import checked_arguments
 from gossamer.evaluation.results import EvaluationResults, require_options
 from gossamer.evaluation.tasks import EVALUATION_TASKS
 from gossamer.inference.engines import EngineName
@@ -13,6 +14,7 @@ from gossamer.inference.predictor import Predictor
 from gossamer.progress import Progress
 
 
+@checked_arguments
 def evaluate(
     model: Path | str | Predictor,
     data: Path | str,

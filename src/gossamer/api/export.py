@@ -8,6 +8,7 @@ from typing import Any
 
 from gossamer.api.environment import torch_threads
 from gossamer.api.progress import choose_progress
+from gossamer.checks import checked_arguments
 from gossamer.exporting.write import write_bundle
 from gossamer.inference.manifest import Manifest
 from gossamer.profiling.figure import format_quantity
@@ -54,6 +55,7 @@ class ExportedBundle(Result):
         return (SummaryTable(f"wrote {self.path}", ("", ""), tuple(rows), caption),)
 
 
+@checked_arguments
 def export(
     run: str | Path,
     out: str | Path,

@@ -10,7 +10,7 @@ from typing import Any
 from gossamer import __version__
 from gossamer.api.environment import require_training_packages
 from gossamer.checkpoint import save_model
-from gossamer.checks import parse_size
+from gossamer.checks import checked_arguments, parse_size
 from gossamer.files import new_folder, require_free_folder, require_place, write_json
 from gossamer.nn.models import NetworkConfig
 from gossamer.pretrained.import_account import REPORT, ImportAccount
@@ -62,6 +62,7 @@ class ImportReport(Result):
         return (SummaryTable(title, ("fate", "tensors", "names"), tuple(rows), caption, text_columns=(0, 2)),)
 
 
+@checked_arguments
 def import_weights(
     source: str | Path,
     out: str | Path,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gossamer.api.environment import choose_threads, require_training_packages, set_torch_threads
+from gossamer.api.environment import choose_threads, require_training_packages
+from gossamer.checks import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle_files import is_bundle
 from gossamer.inference.engines import EngineName
@@ -12,6 +13,7 @@ from gossamer.inference.predictor import Predictor
 from gossamer.inference.tasks import open_predictor
 
 
+@checked_arguments
 def load(path: Path | str, *, engine: EngineName | None = None, threads: int | None = None) -> Predictor:
     """Return a trained model that is ready to predict. A bundle needs no PyTorch, a run does.
 
@@ -34,10 +36,9 @@ def load(path: Path | str, *, engine: EngineName | None = None, threads: int | N
         problem = f"{path} is not a bundle; {engine} computes bundles only"
         raise GossamerError(ErrorCode.CONFIG, "engine", problem, "leave it out, or export the run first")
     require_training_packages("predict")
-    set_torch_threads(threads)
     from gossamer.training.run_predictor import load_run_predictor
 
-    return load_run_predictor(path)
+    return load_run_predictor(path, choose_threads(threads))
 
 
 def as_predictor(model: Path | str | Predictor, engine: EngineName | None, threads: int | None) -> Predictor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gossamer.checks import checked_arguments
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import PRESETS, create_model, list_models
 from gossamer.summary import Result, SummaryTable
@@ -68,6 +69,7 @@ class ModelList(Result):
         return (SummaryTable("", ("model", "task", "input", "parameters", "GMACs"), rows, caption),)
 
 
+@checked_arguments
 def describe_models(pattern: str = "*") -> ModelList:
     """Return the presets of networks with their size and work, and the attention mechanisms.
 

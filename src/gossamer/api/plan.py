@@ -9,7 +9,7 @@ from typing import Any
 
 from gossamer.api.environment import require_training_packages, torch_threads
 from gossamer.api.progress import choose_progress
-from gossamer.checks import parse_size, require
+from gossamer.checks import checked_arguments, parse_size, require
 from gossamer.comparison.request import name_mechanisms, parse_names
 from gossamer.data import open_dataset
 from gossamer.inference.engines import EngineName
@@ -140,6 +140,7 @@ class Plan(Result):
         )
 
 
+@checked_arguments
 def plan(
     data: str | Path,
     *,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gossamer.api.load import as_predictor
 from gossamer.api.progress import choose_progress
+from gossamer.checks import checked_arguments
 from gossamer.data.io.rle import Order
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.engines import EngineName
@@ -15,6 +16,7 @@ from gossamer.inference.tasks import PREDICTION_TASKS, PredictionResults
 from gossamer.progress import Progress
 
 
+@checked_arguments
 def predict(
     model: Path | str | Predictor,
     images: Path | str | Iterable[Path | str],

@@ -14,7 +14,7 @@ from typing import Any
 from gossamer.api.environment import choose_threads, require_training_packages
 from gossamer.api.load import load
 from gossamer.api.progress import choose_progress
-from gossamer.checks import require
+from gossamer.checks import checked_arguments, require
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle, open_bundle
 from gossamer.inference.bundle_files import is_bundle
@@ -96,6 +96,7 @@ class Profile(Result):
         return f"median latency in turns: {times}; {self.faster} is {slow / fast:.2f} times faster here"
 
 
+@checked_arguments
 def profile(
     model: str | Path,
     images: str | Path | Iterable[str | Path] = (),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from gossamer.checks import require
 from gossamer.progress import SILENT, Progress, Update
 
 
@@ -64,6 +65,8 @@ def choose_progress(value: bool | Progress | None = None) -> Progress:
     if value is None or value is False:
         return SILENT
     if value is not True:
+        fits = hasattr(value, "show_message") and hasattr(value, "track_steps")
+        require(fits, "progress", f"{value!r} is not allowed", "use True, or an object like gossamer.progress.Progress")
         return value
     if is_notebook():
         return BarProgress(notebook=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gossamer.api.environment import torch_threads
 from gossamer.api.progress import choose_progress
-from gossamer.checks import require
+from gossamer.checks import checked_arguments, require
 from gossamer.files import require_free_folder
 from gossamer.inference.manifest import Manifest
 from gossamer.profiling.machine import instruction_sets
@@ -71,6 +71,7 @@ class QuantizationResult(Result):
         return (SummaryTable(f"wrote {self.path}", ("", ""), rows, caption),)
 
 
+@checked_arguments
 def quantize(
     source: str | Path,
     out: str | Path,

@@ -15,6 +15,7 @@ from gossamer.api.environment import require_training_packages, torch_threads
 from gossamer.api.progress import choose_progress
 from gossamer.api.run import Run
 from gossamer.api.tasks import task_of
+from gossamer.checks import checked_arguments
 from gossamer.data import SPLITS, Dataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.profiling.machine import describe_machine
@@ -35,6 +36,7 @@ from gossamer.training.tasks import training_task
 __all__ = ["TrainingInterrupted", "train"]
 
 
+@checked_arguments
 def train(
     data: str | Path | None = None,
     *,
@@ -81,7 +83,7 @@ def train(
             problem = "a resumed run keeps its own options"
             raise GossamerError(ErrorCode.CONFIG, "resume", problem, "omit the other options, or start a new run")
         origin = PageOrigin(format_command("train", resume=resume))
-        return _resume_run(RunFolder(Path(resume)), threads, shown, origin)
+        return _resume_run(RunFolder(Path(resume)), out, threads, shown, origin)
     assert data is not None
     origin = PageOrigin(format_command("train", data, config=config, **options, out=out))
     base = None if config is None else read_base_config(Path(config))
@@ -127,8 +129,13 @@ def _start_run(
         return _fit_and_conclude(run, dataset, splits, folder, notes, progress, origin, initial=choice.initial)
 
 
-def _resume_run(folder: RunFolder, threads: int | None, progress: Progress, origin: PageOrigin) -> Run:
+def _resume_run(
+    folder: RunFolder, out: str | Path | None, threads: int | None, progress: Progress, origin: PageOrigin
+) -> Run:
     run = folder.read_config()
+    if out is not None:
+        problem = "has no effect on a resumed run, which stays in its folder"
+        raise GossamerError(ErrorCode.CONFIG, "out", problem, "omit out, or start a new run")
     with torch_threads(folder.read_threads() if threads is None else threads, count_processes()), fork_rng():
         dataset = open_dataset(Path(run.data), seed=run.seed, task=run.task)
         if dataset.fingerprint() != run.data_fingerprint:

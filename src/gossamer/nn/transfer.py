@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gossamer.checks import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import Attention, AttentionLike, attention_config
 from gossamer.nn.layers.position import LearnedPosition
@@ -50,6 +51,7 @@ class WeightTransfer:
         return ", ".join(parts)
 
 
+@checked_arguments
 def convert_attention(model: Network, attention: AttentionLike, query: Query = "key") -> Network:
     """Return a copy of a network with another attention mechanism, with the weights that both can use.
 

@@ -101,7 +101,7 @@ def _small_models(task: TaskName) -> list[str]:
 def _require_known_models(models: Iterable[str], task: TaskName) -> None:
     for name in models:
         if name not in PRESETS:
-            close = difflib.get_close_matches(name, list_models(task=task), n=4, cutoff=0.0)
+            close = difflib.get_close_matches(str(name), list_models(task=task), n=4, cutoff=0.0)
             remedy = f"similar names are {', '.join(close)}; gossamer models lists all"
             raise GossamerError(ErrorCode.CONFIG, "models", f"there is no model {name!r}", remedy)
         choose_network(task, TrainOptions(model=name))

@@ -89,6 +89,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.seed is not None and self.seed < 0:  # None: not typed on the command line
             raise GossamerError(ErrorCode.CONFIG, "seed", f"{self.seed} is negative", "use 0 or more")
+        if self.seed is not None and self.seed >= 2**63:
+            raise GossamerError(ErrorCode.CONFIG, "seed", f"{self.seed} is too large", "use less than 2**63")
         for key in ("model", "patch_size", "stem"):
             if self.init is not None and getattr(self, key) is not None:
                 problem = f"{getattr(self, key)} contradicts {self.init}, which defines the network"

@@ -45,7 +45,7 @@ class NetworkChoice:
     @property
     def mechanism(self) -> AttentionConfig | None:
         """Mechanism that the network will have; None for a network without attention."""
-        return self.attention or self.described.attention
+        return self.described.attention if self.attention is None else self.attention
 
     def build_config(self, **changes: Any) -> NetworkConfig:
         """Return the config with the given values; None keeps the network's own.
@@ -101,7 +101,7 @@ def choose_network(task: TaskName, options: TrainOptions, base: RunConfig | None
         fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
         raise GossamerError(ErrorCode.CONFIG, "model", problem, f"use one of {fitting}, ...")
     default = DEFAULT_ATTENTION if not choice.is_settled and isinstance(choice.described, ViTConfig) else None
-    attention = options.attention or default
+    attention = default if options.attention is None else options.attention
     if attention is not None:
         choice = dataclasses.replace(choice, attention=attention_config(attention))
         assert choice.attention is not None

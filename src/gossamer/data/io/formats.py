@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gossamer.checks import checked_arguments
 from gossamer.data.image import Image
 from gossamer.data.io import jpeg, nifti, png, tiff
 from gossamer.errors import ErrorCode, GossamerError, Note
@@ -93,6 +94,7 @@ PICTURES = tuple(format for format in FORMATS if not format.is_volume)
 VOLUMES = tuple(format for format in FORMATS if format.is_volume)
 
 
+@checked_arguments
 def read_image(path: Path | str, *, channels: bool = False) -> Image:
     """Read a picture or a volume in any supported format.
 

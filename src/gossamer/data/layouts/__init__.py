@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
+from gossamer.checks import checked_arguments, require
 from gossamer.data.classification import ClassificationDataset
 from gossamer.data.layouts import (
     class_folders,
@@ -104,6 +105,7 @@ def open_dataset(path: Path | str, *, seed: int = 0, task: Literal["segment"]) -
 def open_dataset(
     path: Path | str, *, seed: int = 0, task: None = None
 ) -> ClassificationDataset | SegmentationDataset: ...
+@checked_arguments
 def open_dataset(
     path: Path | str, *, seed: int = 0, task: TaskName | None = None
 ) -> ClassificationDataset | SegmentationDataset:
@@ -120,6 +122,7 @@ def open_dataset(
             task, and the errors of the layout.
     """
     path = Path(path)
+    require(seed >= 0, "seed", f"{seed} is negative", "use 0 or more")
     if not path.exists():
         raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
     if path.is_dir() and not any(path.iterdir()):

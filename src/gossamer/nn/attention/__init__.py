@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def attention_config(value: AttentionLike, *, opened_folder: Path | None = None)
         except ValueError as error:
             remedy = """write it like '{"name": "soft", "inverse": "cholesky"}'"""
             raise GossamerError(ErrorCode.CONFIG, "attention", f"is not JSON: {error}", remedy) from error
+    if not isinstance(value, str | Mapping):
+        remedy = "give a name, a JSON object with a name, or a config"
+        raise GossamerError(ErrorCode.CONFIG, "attention", f"{value!r} is not a mechanism", remedy)
     data = {"name": value} if isinstance(value, str) else dict(value)
     name = data.get("name")
     if isinstance(name, str) and is_reference(name):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer import config
+from gossamer.checks import checked_arguments
 from gossamer.nn.attention import AttentionLike, attention_config
 from gossamer.nn.models.base import (
     AuxiliaryHead,
@@ -56,6 +57,7 @@ SMALL: dict[str, NetworkConfig] = {name: small for module in _MODULES for name, 
 """Small forms of every network, for tests: one named like the network, and others where forms differ in kind."""
 
 
+@checked_arguments
 def list_models(pattern: str = "*", *, task: TaskName | None = None) -> list[str]:
     """Return the sorted names of the presets that match a shell pattern.
 
@@ -91,6 +93,7 @@ def model_config(
     return changed if "pooling" in changes else changed.with_supported_readout()
 
 
+@checked_arguments
 def create_model(
     name: str,
     *,
