@@ -28,6 +28,7 @@ REASONS: dict[str, str] = {
     "cli/evaluate.py: gossamer.api.evaluate": VERB,
     "cli/export.py: gossamer.api.export": VERB,
     "cli/import_weights.py: gossamer.api.import_weights": VERB,
+    "cli/main.py: gossamer.profiling.machine": "slow to load, and only one error needs it",
     "cli/models.py: gossamer.api.models": VERB,
     "cli/plan.py: gossamer.api.plan": VERB,
     "cli/predict.py: gossamer.api.predict": VERB,

@@ -20,7 +20,6 @@ from cyclopts import App, CycloptsError
 from gossamer import __version__
 from gossamer.cli.output import Answer, print_answer
 from gossamer.errors import ErrorCode, GossamerError
-from gossamer.profiling.machine import available_memory_bytes
 from gossamer.summary import Result
 
 USAGE_STATUS = 2
@@ -66,11 +65,12 @@ def build_app(verb: str | None = None) -> App:
         name="gossamer",
         version=f"gossamer {__version__}",
         help="Compute-efficient transformers for medical images.\n\nStart with: gossamer train DATA",
-        help_format="rst",
+        help_format="plaintext",
     )
     for name, path in VERBS.items():
         if name == verb:
-            app.command(path, name=name)
+            format_of_help = {} if path.endswith(":app") else {"help_format": "rst"}  # an App has its own
+            app.command(path, name=name, **format_of_help)
         else:
             app.command(path, name=name, help="" if verb in VERBS else read_summary(path))
     app.register_install_completion_command(help="Install completion of verbs and options for this shell.")
@@ -173,6 +173,8 @@ def print_failure(kind: str | None, message: str, status: int, data: dict[str, A
 
 def memory_error(error: Exception, verb: str) -> GossamerError:
     """Return the error for an allocation that failed: its size, the free memory and what to make smaller."""
+    from gossamer.profiling.machine import available_memory_bytes
+
     in_bytes = re.search(r"allocate (\d+) bytes", str(error))  # torch's message; numpy's has a unit
     in_words = re.search(r"allocate ([\d.]+ [KMGTPE]iB)", str(error))
     size = f"{int(in_bytes[1]) / 2**30:.1f} GiB" if in_bytes else in_words[1] if in_words else "more than there is"
