@@ -111,7 +111,7 @@ def seed(root: Path) -> tuple[Path, list[str]]:
         (text_named_png, 65, "E-FORMAT", "a/2.png"),
         (one_class, 65, "E-LABEL", "only one class"),
         (unknown_label, 65, "E-LABEL", "'c'"),
-        (patch, 78, "E-CONFIG", "image 97x64 is not a multiple of patch 16; pad to 112x64"),
+        (patch, 78, "E-CONFIG", "112x64"),
         (keys, 65, "E-LABEL", "train_images"),
         (objects, 77, "E-SECURITY", "train_images"),
         (not_an_archive, 65, "E-FORMAT", "not an npz archive"),
