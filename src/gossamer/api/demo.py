@@ -176,7 +176,7 @@ def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: P
     draw_phantom(folder / data, **recipe.drawing)
     trained = train(folder / data, out=folder / run, threads=threads, progress=progress, **recipe.training)
     export(folder / run, folder / float32, threads=threads, progress=progress)
-    # From the bundle: a run would be exported once more.
+    # From the bundle: a run would be exported again.
     quantize(folder / float32, folder / int8, data=folder / data, max_drop=MAX_DROP, threads=threads, progress=progress)
     evaluated = evaluate(folder / int8, folder / data, threads=threads, progress=progress)
     predicted = predict(folder / int8, folder / images, out=folder / predictions, threads=threads, progress=progress)
