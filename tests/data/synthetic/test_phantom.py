@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.cli.demo import NODULE_RADIUS as DEMO_RADIUS
+from gossamer.api.demo import CHEST
 from gossamer.data import open_dataset
 from gossamer.data.synthetic.phantom import NODULE_RADIUS, draw_chest, write_phantom
 
@@ -38,7 +38,7 @@ def test_a_larger_nodule_covers_more_and_leaves_the_anatomy_as_it_is() -> None:
     assert 1.5 * usual_pixels < large_pixels < 0.1 * clear.size
 
 
-@pytest.mark.parametrize("radius", [NODULE_RADIUS, DEMO_RADIUS])
+@pytest.mark.parametrize("radius", [NODULE_RADIUS, CHEST.drawing["nodule_radius"]])
 def test_brightness_alone_does_not_tell_them_apart(radius: tuple[float, float]) -> None:
     import torch
     from torchmetrics.functional.classification import binary_auroc
