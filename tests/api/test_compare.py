@@ -14,6 +14,8 @@ from gossamer.comparison.fingerprint import resume_plan
 from gossamer.comparison.folder import CompareFolder
 from gossamer.comparison.forecast import TimedSteps
 from gossamer.errors import ErrorCode
+from gossamer.files import sha256_hexdigest
+from gossamer.nn.attention import attention_text
 
 MECHANISM = """
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ def test_plan_of_a_comparison_shows_itself(phantom: Path, quick: None, capsys: p
 def test_mechanism_of_a_user_is_compared(phantom: Path, quick: None, mechanism: Path, tmp_path: Path) -> None:
     plan = create_plan(phantom, mechanism)
     assert [variant.name for variant in plan.variants] == ["vit_nano with softmax", "vit_nano with mine.py:MyConfig"]
-    assert list(plan.mechanism_hashes) == [f"{mechanism}:MyConfig"]
+    assert plan.mechanism_hashes == {attention_text(f"{mechanism}:MyConfig"): sha256_hexdigest(mechanism.read_bytes())}
     folder = CompareFolder(tmp_path / "out")
     folder.path.mkdir()
     write_plan(folder, plan)
