@@ -26,6 +26,7 @@ TESTED_BY: dict[str, str] = {
     "api/profile.py": "test_imports.py",
     "api/quantize.py": "test_imports.py",
     "api/run.py": "api/test_train.py",
+    "api/read_image.py": "api/test_arguments.py",
     "api/tasks.py": "api/test_train.py",
     "checkpoint.py": "cli/test_segmentation.py",
     "checks.py": "api/test_arguments.py",

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from gossamer.api.predict import predict
     from gossamer.api.profile import Profile, profile
     from gossamer.api.quantize import LimitNotMetError, QuantizationResult, quantize
+    from gossamer.api.read_image import read_image
     from gossamer.api.run import Run
     from gossamer.api.train import train
     from gossamer.checkpoint import load_model
-    from gossamer.data import open_dataset, read_image
+    from gossamer.data import open_dataset
     from gossamer.errors import GossamerError
     from gossamer.nn.models import create_model, list_models
     from gossamer.nn.transfer import convert_attention
@@ -64,7 +65,7 @@ _PUBLIC = {
     "predict": "gossamer.api.predict",
     "profile": "gossamer.api.profile",
     "quantize": "gossamer.api.quantize",
-    "read_image": "gossamer.data",
+    "read_image": "gossamer.api.read_image",
     "run_demo": "gossamer.api.demo",
     "train": "gossamer.api.train",
 }

@@ -17,7 +17,6 @@ from typing import Protocol
 
 import numpy as np
 
-from gossamer.checks import checked_arguments
 from gossamer.data.image import Image
 from gossamer.data.io import jpeg, nifti, png, tiff
 from gossamer.errors import ErrorCode, GossamerError, Note
@@ -94,14 +93,10 @@ PICTURES = tuple(format for format in FORMATS if not format.is_volume)
 VOLUMES = tuple(format for format in FORMATS if format.is_volume)
 
 
-@checked_arguments
 def read_image(path: Path | str, *, channels: bool = False) -> Image:
     """Read a picture or a volume in any supported format.
 
-    The file is read once. Pictures have axes ``(rows, columns)`` or, with three channels, ``(rows, columns,
-    channels)``; volumes ``(slices, rows, columns)``. The type is the file's own, so 16 bits stay 16 bits. Opacity is
-    dropped and an orientation tag applied, each with a note. Pictures have no spacing: the resolution that a picture
-    file states is that of a print.
+    Layouts call this for every image of a data set; ``gossamer.read_image`` also checks the types of its arguments.
 
     Args:
         path: PNG, JPEG, TIFF or NIfTI file.
