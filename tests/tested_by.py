@@ -29,6 +29,7 @@ TESTED_BY: dict[str, str] = {
     "api/read_image.py": "api/test_arguments.py",
     "api/tasks.py": "api/test_train.py",
     "checkpoint.py": "cli/test_segmentation.py",
+    "arguments.py": "api/test_arguments.py",
     "checks.py": "api/test_arguments.py",
     "cli/check_attention.py": "cli/test_external_attention.py",
     "cli/compare.py": "cli/test_compare_verb.py",

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gossamer import __version__, config
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import read_bytes, read_json, write_bytes, write_json
 from gossamer.nn.models import Network, config_from_json

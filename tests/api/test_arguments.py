@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gossamer
-from gossamer.checks import checked_arguments, parse_size
+from gossamer.arguments import checked_arguments, parse_size
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.training.run_predictor import wrap_network
 

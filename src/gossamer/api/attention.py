@@ -13,7 +13,8 @@ import torch
 from gossamer.api import attention_checks as checks
 from gossamer.api.attention_samples import CheckError, CheckSize, RefusalError
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments, require
+from gossamer.arguments import checked_arguments
+from gossamer.checks import require
 from gossamer.exporting.export_onnx import describe_cause
 from gossamer.extension import is_reference, load_classes
 from gossamer.nn.attention import Attention, AttentionConfig, AttentionLike, attention_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.data import open_dataset
 from gossamer.data.checking.check import check_dataset
 from gossamer.data.checking.result import DatasetCheck

@@ -12,7 +12,8 @@ from typing import Any
 
 from gossamer.api.environment import choose_threads, require_training_packages
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments, parse_size, require
+from gossamer.arguments import checked_arguments, parse_size
+from gossamer.checks import require
 from gossamer.comparison.compare_plan import ComparePlan, read_plan, write_plan
 from gossamer.comparison.fingerprint import resume_plan, start_plan
 from gossamer.comparison.folder import CompareFolder
@@ -244,7 +245,7 @@ def plan_comparison(data: str | Path, *, progress: bool | Progress | None = None
         GossamerError: The data or an option cannot be used.
     """
     require_training_packages("compare")
-    known = [name for name in inspect.signature(compare).parameters if name not in ("data", "out", "retry", "progress")]
+    known = [name for name in inspect.signature(_make_request).parameters if name != "data"]
     for name in options:
         require(name in known, name, "is not an option of a comparison", suggest_nearest(name, known))
     return ComparisonPlan(make_plan(_make_request(data, **options), progress=choose_progress(progress)))

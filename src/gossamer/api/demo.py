@@ -19,7 +19,7 @@ from gossamer.api.predict import predict
 from gossamer.api.progress import choose_progress
 from gossamer.api.quantize import quantize
 from gossamer.api.train import train
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.data import open_dataset
 from gossamer.data.label_map import LabelMap
 from gossamer.data.synthetic.abdomen import DAYS, SLICES

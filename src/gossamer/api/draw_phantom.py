@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gossamer.checks import checked_arguments, parse_size, require
+from gossamer.arguments import checked_arguments, parse_size
+from gossamer.checks import require
 from gossamer.data.synthetic.abdomen import DAYS, SLICES, write_abdomen
 from gossamer.data.synthetic.phantom import NODULE_RADIUS, write_phantom
 from gossamer.files import require_free_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gossamer.api.load import as_predictor
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.evaluation.results import EvaluationResults, require_options
 from gossamer.evaluation.tasks import EVALUATION_TASKS
 from gossamer.inference.engines import EngineName

@@ -8,7 +8,7 @@ from typing import Any
 
 from gossamer.api.environment import torch_threads
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.exporting.write import write_bundle
 from gossamer.inference.manifest import Manifest
 from gossamer.profiling.figure import format_quantity

@@ -9,8 +9,8 @@ from typing import Any
 
 from gossamer import __version__
 from gossamer.api.environment import require_training_packages
+from gossamer.arguments import checked_arguments, parse_size
 from gossamer.checkpoint import save_model
-from gossamer.checks import checked_arguments, parse_size
 from gossamer.files import new_folder, require_free_folder, require_place, write_json
 from gossamer.nn.models import NetworkConfig
 from gossamer.pretrained.import_account import REPORT, ImportAccount

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gossamer.api.environment import choose_threads, require_training_packages
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle_files import is_bundle
 from gossamer.inference.engines import EngineName

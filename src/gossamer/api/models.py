@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.nn.attention import MECHANISMS
 from gossamer.nn.models import PRESETS, create_model, list_models
 from gossamer.summary import Result, SummaryTable

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.api.environment import torch_threads
+from gossamer.arguments import parse_size
 from gossamer.checkpoint import load_model
-from gossamer.checks import parse_size
 from gossamer.nn.models import create_model
 from gossamer.profiling.figure import Costs
 from gossamer.profiling.growth import Growth

@@ -9,7 +9,8 @@ from typing import Any
 
 from gossamer.api.environment import require_training_packages, torch_threads
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments, parse_size, require
+from gossamer.arguments import checked_arguments, parse_size
+from gossamer.checks import require
 from gossamer.comparison.request import name_mechanisms, parse_names
 from gossamer.data import open_dataset
 from gossamer.inference.engines import EngineName

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gossamer.api.load import as_predictor
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.data.io.rle import Order
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.engines import EngineName

@@ -14,7 +14,8 @@ from typing import Any
 from gossamer.api.environment import choose_threads, require_training_packages
 from gossamer.api.load import load
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments, require
+from gossamer.arguments import checked_arguments
+from gossamer.checks import require
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.bundle import Bundle, open_bundle
 from gossamer.inference.bundle_files import is_bundle

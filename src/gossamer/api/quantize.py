@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from gossamer.api.environment import torch_threads
 from gossamer.api.progress import choose_progress
-from gossamer.checks import checked_arguments, require
+from gossamer.arguments import checked_arguments
+from gossamer.checks import require
 from gossamer.files import require_free_folder
 from gossamer.inference.manifest import Manifest
 from gossamer.profiling.machine import instruction_sets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.data.image import Image
 from gossamer.data.io import formats
 

@@ -15,7 +15,7 @@ from gossamer.api.environment import require_training_packages, torch_threads
 from gossamer.api.progress import choose_progress
 from gossamer.api.run import Run
 from gossamer.api.tasks import task_of
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.data import SPLITS, Dataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.profiling.machine import describe_machine

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import Attention, AttentionLike, attention_config
 from gossamer.nn.layers.position import LearnedPosition

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from gossamer.checks import parse_size
+from gossamer.arguments import parse_size
 from gossamer.config import suggest_nearest
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.decisions import Rule

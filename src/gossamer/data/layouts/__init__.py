@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
-from gossamer.checks import checked_arguments, require
+from gossamer.arguments import checked_arguments
+from gossamer.checks import require
 from gossamer.data.classification import ClassificationDataset
 from gossamer.data.layouts import (
     class_folders,

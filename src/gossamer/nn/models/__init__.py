@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer import config
-from gossamer.checks import checked_arguments
+from gossamer.arguments import checked_arguments
 from gossamer.nn.attention import AttentionLike, attention_config
 from gossamer.nn.models.base import (
     AuxiliaryHead,
