@@ -97,6 +97,17 @@ def require_free_folder(path: Path) -> None:
         raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", "choose another folder")
 
 
+def require_new_file(path: Path) -> None:
+    """Raise unless ``path`` does not exist and can be created.
+
+    Raises:
+        GossamerError: ``E-OUTPUT``.
+    """
+    if path.exists():
+        raise GossamerError(ErrorCode.OUTPUT, path, "exists already", "choose another path, or remove it")
+    require_place(path)
+
+
 def require_place(path: Path, *, parents: bool = False) -> None:
     """Raise unless a file or folder can be created at ``path``.
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from gossamer.data import SPLITS
 from gossamer.errors import ErrorCode, GossamerError, Note
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.files import require_place
+from gossamer.files import require_new_file
 from gossamer.summary import Result, SummaryTable
 
 
@@ -73,9 +73,7 @@ def require_options(split: str, out: Path | None) -> None:
         problem = f"there is no split {split!r}"
         raise GossamerError(ErrorCode.CONFIG, "split", problem, f"use {', '.join(SPLITS)} or all")
     if out is not None:
-        if out.exists():
-            raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "choose another path, or remove it")
-        require_place(out)
+        require_new_file(out)
 
 
 def format_value(value: float) -> str:

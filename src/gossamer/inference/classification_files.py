@@ -10,7 +10,7 @@ from typing import Any
 from gossamer.data.io.formats import PICTURES, has_suffix, list_suffixes
 from gossamer.data.io.rle import Order
 from gossamer.errors import ErrorCode, GossamerError, Note
-from gossamer.files import require_place, write_text
+from gossamer.files import require_new_file, write_text
 from gossamer.inference.classification import ClassificationPredictor, ClassPrediction
 from gossamer.inference.decisions import Thresholds, to_csv
 from gossamer.inference.input_files import (
@@ -171,9 +171,7 @@ def predict_paths(
         problem = "is an option of segmentation, this model classifies"
         raise GossamerError(ErrorCode.CONFIG, "rle_order", problem, "leave it out")
     if out is not None:
-        if out.exists():
-            raise GossamerError(ErrorCode.OUTPUT, out, "exists already", "choose another path, or remove it")
-        require_place(out)
+        require_new_file(out)
     for note in predictor.notes:
         progress.show_message(f"note: {note}")
     inputs = find_inputs(predictor, paths)
