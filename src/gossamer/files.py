@@ -94,7 +94,8 @@ def require_free_folder(path: Path) -> None:
         GossamerError: ``E-OUTPUT``.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", "choose another folder")
+        remedy = "choose another folder, or empty it"
+        raise GossamerError(ErrorCode.OUTPUT, path, "exists and is not an empty folder", remedy)
 
 
 def require_new_file(path: Path) -> None:

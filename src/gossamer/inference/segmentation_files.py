@@ -18,7 +18,7 @@ from gossamer.data.io.rle import Order
 from gossamer.data.label_map import LabelMap
 from gossamer.data.layouts.rle_csv import write_run_lengths
 from gossamer.errors import ErrorCode, GossamerError, Note, from_os_error
-from gossamer.files import require_place, write_text
+from gossamer.files import require_free_folder, require_place, write_text
 from gossamer.inference.decisions import to_csv
 from gossamer.inference.input_files import (
     InputErrors,
@@ -296,9 +296,7 @@ def predict_paths(
     """
     if out is None:
         raise GossamerError(ErrorCode.CONFIG, "out", "is missing: masks need a folder", "name a new or empty folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        remedy = "choose another folder, or empty it"
-        raise GossamerError(ErrorCode.OUTPUT, out, "exists and is not an empty folder", remedy)
+    require_free_folder(out)
     require_place(out, parents=True)
     inputs = find_inputs(predictor, paths)
     with progress.track_steps("segmenting") as update:
