@@ -142,14 +142,14 @@ def find_inputs(predictor: SegmentationPredictor, paths: Sequence[Path]) -> list
 
 def _images_inside(folder: Path) -> list[Path]:
     """Return the images below a folder, without the masks of a data set with both."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    files = [file for file in files if has_suffix(file)]
-    parts = {part.lower() for file in files for part in file.relative_to(folder).parts[:-1]}
-    if not parts & _IMAGE_FOLDERS:
-        return files
-    return [
-        file for file in files if not {part.lower() for part in file.relative_to(folder).parts[:-1]} & _MASK_FOLDERS
-    ]
+    above = {
+        file: {part.lower() for part in file.relative_to(folder).parts[:-1]}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not file.name.startswith(".") and has_suffix(file)
+    }
+    if not any(names & _IMAGE_FOLDERS for names in above.values()):
+        return list(above)
+    return [file for file, names in above.items() if not names & _MASK_FOLDERS]
 
 
 def _join_channels(inputs: Sequence[SegmentationInput], channels: int) -> list[SegmentationInput]:
