@@ -91,10 +91,7 @@ class Predictor(ABC):
             return image
         if isinstance(image, np.ndarray):
             return self._image_of_array(image)
-        path = Path(image)
-        if not path.exists():
-            raise GossamerError(ErrorCode.MISSING, path, "no such file or folder", "check the path")
-        return self.read_image(path)
+        return self.read_image(Path(image))
 
     def _image_of_array(self, array: np.ndarray) -> Image:
         """Return an array as an image without spacing; three axes are a picture with channels."""
