@@ -52,9 +52,8 @@ def choose_thresholds(
         positives, negatives = int(truth.sum()), int((~truth).sum())
         if positives and negatives:
             values.append(find_best_threshold(probabilities[:, k], truth, rule))
-            uncertain += (
-                [f"{label} ({positives} with, {negatives} without)"] if min(positives, negatives) < FEW_IMAGES else []
-            )
+            if min(positives, negatives) < FEW_IMAGES:
+                uncertain.append(f"{label} ({positives} with, {negatives} without)")
         else:
             values.append(HALF)
             (always if positives else never).append(label)
