@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gossamer.data.dataset import Sample
-from gossamer.data.io.formats import has_suffix, split_suffix
+from gossamer.data.io.formats import drop_suffix
 from gossamer.data.io.table import CsvRow, read_table
 from gossamer.data.split import SPLIT_NAMES
 from gossamer.errors import ErrorCode, GossamerError, Note
@@ -63,7 +63,7 @@ def read_case_table(folder: Path, samples: Sequence[Sample]) -> CaseTable:
     rows: dict[str, CsvRow] = {}
     faults = list(table.faults)
     for row in table.rows:
-        found = known.get(_drop_suffix(row.cells[name]))
+        found = known.get(drop_suffix(row.cells[name]))
         if found is None:
             problem = f"row {row.number}: {row.cells[name]!r} is not one of the images"
             faults.append(GossamerError(ErrorCode.MISSING, path, problem, "add the image, or remove the row"))
@@ -130,11 +130,7 @@ def _index_by_name(samples: Sequence[Sample]) -> dict[str, str]:
     """Return the sample id of each name: the path, or its last parts where no other path ends with them."""
     ids: dict[str, set[str]] = {}
     for sample in samples:
-        parts = PurePosixPath(_drop_suffix(sample.id)).parts
+        parts = PurePosixPath(drop_suffix(sample.id)).parts
         for start in range(len(parts)):
             ids.setdefault("/".join(parts[start:]), set()).add(sample.id)
     return {name: found.pop() for name, found in ids.items() if len(found) == 1}
-
-
-def _drop_suffix(name: str) -> str:
-    return split_suffix(name)[0] if has_suffix(name) else name

@@ -134,6 +134,11 @@ def split_suffix(name: str) -> tuple[str, str]:
     return name[: len(name) - length], name[len(name) - length :]
 
 
+def drop_suffix(name: str) -> str:
+    """Return a file name, or a path, without the suffix of its format; other names stay as they are."""
+    return split_suffix(name)[0] if has_suffix(name) else name
+
+
 def list_suffixes(formats: Sequence[Format] = FORMATS) -> tuple[str, ...]:
     """Return the suffixes of formats."""
     return tuple(suffix for format in formats for suffix in format.suffixes)

@@ -18,7 +18,7 @@ import numpy as np
 from gossamer.data.cases.channel_files import read_channels
 from gossamer.data.dataset import Sample, patient_faults
 from gossamer.data.io import read_labels
-from gossamer.data.io.formats import FORMATS, has_suffix, is_volume_name, list_suffixes, split_suffix
+from gossamer.data.io.formats import FORMATS, drop_suffix, is_volume_name, list_suffixes
 from gossamer.data.label_map import LabelMap
 from gossamer.data.segmentation import LabelledCase, SegmentationDataset
 from gossamer.data.split import complete_splits, sort_samples
@@ -205,7 +205,7 @@ def _channel_files(image: Path, channels: int) -> tuple[Path, ...]:
     """Return the listed file or, as in the first version of nnU-Net, the numbered files next to it."""
     if not is_volume_name(image):
         raise GossamerError(ErrorCode.UNSUPPORTED, image, "is not a volume", "convert it to .nii.gz")
-    stem = _drop_suffix(image.name)
+    stem = drop_suffix(image.name)
     numbered = tuple(
         image.with_name(f"{stem}_{number:04d}{image.name.removeprefix(stem)}") for number in range(channels)
     )
@@ -275,16 +275,11 @@ def _read_fold(path: Path) -> dict[str, str] | None:
 
 def _make_samples(cases: list[_DecathlonCase]) -> list[Sample]:
     """Return a sample for each case, with patients where a name tells them."""
-    stems = {case.id: _drop_suffix(Path(case.id).name) for case in cases}
+    stems = {case.id: drop_suffix(Path(case.id).name) for case in cases}
     patients = {identity: match[1] for identity, stem in stems.items() if (match := _PATIENT.fullmatch(stem))}
     return [
         Sample(case.id, (), case.split, patients.get(case.id, stems[case.id]) if patients else None) for case in cases
     ]
-
-
-def _drop_suffix(file: str) -> str:
-    """Return the name of a file without the suffix of its format."""
-    return split_suffix(file)[0] if has_suffix(file) else file
 
 
 def _path_inside(root: Path, name: Any) -> Path:
