@@ -1,4 +1,4 @@
-"""Bundles that every test of the runtime may read."""
+"""Bundles that every test of inference may read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts are recognised by looking; whatever contradicts itself is named."""
+"""Layouts are recognized by looking; whatever contradicts itself is named."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def open_dataset(
         path: File or folder in one of ``LAYOUTS``.
         seed: Seed of the splits that the data do not state (default: 0).
         task: ``classify`` for a ``ClassificationDataset``, ``segment`` for a ``SegmentationDataset``; default:
-            whichever is recognised.
+            whichever is recognized.
 
     Raises:
         GossamerError: ``E-MISSING`` for a path without data, ``E-FORMAT`` if no layout fits, or only one of the other
