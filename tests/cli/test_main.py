@@ -50,3 +50,29 @@ def test_completion_is_installed_for_the_shell(tmp_path: Path) -> None:
     written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
     assert "quantize" in written
     assert "--max-drop" in written
+
+
+def test_verbs_that_need_pytorch_say_so_without_it(tmp_path: Path) -> None:
+    commands = [
+        ["train", "data"],
+        ["plan", "data"],
+        ["compare", "data"],
+        ["export", "run", "--out", "new"],
+        ["quantize", "run", "--out", "new"],
+        ["profile", "vit_tiny"],
+        ["models"],
+        ["import-weights", "file", "--out", "new"],
+        ["check-attention", "kv"],
+        ["demo", "--out", "new"],
+    ]
+    code = (
+        "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
+        "from gossamer.cli.main import run\n"
+        f"print([run(command) for command in {commands!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [78] * len(commands)
+    assert [line.split(": ")[1:3] for line in done.stderr.splitlines()] == [
+        ["E-CODEC", f"gossamer {command[0]}"] for command in commands
+    ]
+    assert list(tmp_path.iterdir()) == []

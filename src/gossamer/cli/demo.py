@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gossamer.api.environment import require_training_packages
 from gossamer.cli.output import Common
 from gossamer.summary import Result
 
@@ -35,6 +36,7 @@ def demo(
         threads: Number of CPU threads (default: all available).
         common: Options of every verb.
     """
+    require_training_packages("demo")
     from gossamer.api.demo import run_demo
 
     return run_demo(
