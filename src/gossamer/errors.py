@@ -132,6 +132,11 @@ def from_os_error(error: OSError, where: str | Path) -> GossamerError:
     return GossamerError(ErrorCode.OUTPUT, where, error.strerror or str(error), "check the path and the disk")
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an allocation failed, in Python or in torch."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
 def _describe_free_space(where: str | Path) -> str:
     for folder in (Path(where), *Path(where).absolute().parents):
         if folder.is_dir():

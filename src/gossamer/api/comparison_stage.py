@@ -20,7 +20,7 @@ from gossamer.comparison.compare_plan import ComparePlan, read_plan
 from gossamer.comparison.folder import CompareFolder, Trial
 from gossamer.comparison.measure_variants import measure_group
 from gossamer.comparison.outcome import Outcome, write_outcome
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, is_out_of_memory
 from gossamer.training.run_folder import RunFolder
 
 
@@ -115,11 +115,6 @@ def main(arguments: list[str]) -> int:
         return code.exit_status
     write_outcome(outcome, Outcome(status="done"))
     return 0
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an allocation failed, in Python or in torch."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
 def print_log(text: str) -> None:

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError
 
 from gossamer import __version__
 from gossamer.cli.output import Answer, print_answer
-from gossamer.errors import ErrorCode, GossamerError
+from gossamer.errors import ErrorCode, GossamerError, is_out_of_memory
 from gossamer.summary import Result
 
 USAGE_STATUS = 2
@@ -186,7 +186,7 @@ def memory_error(error: Exception, verb: str) -> GossamerError:
 
 def print_unexpected(error: Exception, verb: str, *, as_json: bool) -> int:
     """Print an exception that is not ours as one line, keep its traceback in a file, and return the exit status."""
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+    if is_out_of_memory(error):
         failure = memory_error(error, verb)
     else:
         trace = Path(tempfile.mkstemp(prefix="gossamer-", suffix=".txt")[1])
