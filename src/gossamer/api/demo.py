@@ -1,4 +1,4 @@
-"""``gossamer.run_demo``: the whole road on drawn images, from training to a quantized bundle that predicts."""
+"""``gossamer.run_demo``: every step on drawn images, from training to a quantized bundle that predicts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gossamer.data.synthetic.abdomen import DAYS, SLICES
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.example_slice import choose_example_slice
 from gossamer.files import write_text
-from gossamer.inference.bundle import open_bundle
+from gossamer.inference.predictor import Predictor
 from gossamer.progress import Progress
 from gossamer.report.demo_page import DemoPart, render_demo, show_image, show_overlay
 from gossamer.report.overlays import draw_legend
@@ -55,8 +55,8 @@ class DemoRecipe:
         training: Options of ``gossamer.train``.
         images: Folder inside the data that is predicted.
         output: Name of the predictions.
-        show: Function that returns the pictures of inputs and predictions, from the int8 bundle, the data set and the
-            predictions.
+        show: Function that returns the pictures of inputs and predictions, from the predictor of the int8 bundle, the
+            data set and the predictions.
     """
 
     name: str
@@ -68,7 +68,7 @@ class DemoRecipe:
     training: dict[str, Any]
     images: str
     output: str
-    show: Callable[[Path, Any, Any], dict[str, Any]]
+    show: Callable[[Predictor, Any, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -175,11 +175,13 @@ def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: P
     progress.show_message(f"drawing the images of {name}")
     draw_phantom(folder / data, **recipe.drawing)
     trained = train(folder / data, out=folder / run, threads=threads, progress=progress, **recipe.training)
-    export(folder / run, folder / float32, threads=threads, progress=progress)
-    # From the bundle: a run would be exported again.
-    quantize(folder / float32, folder / int8, data=folder / data, max_drop=MAX_DROP, threads=threads, progress=progress)
-    evaluated = evaluate(folder / int8, folder / data, threads=threads, progress=progress)
-    predicted = predict(folder / int8, folder / images, out=folder / predictions, threads=threads, progress=progress)
+    exported = export(folder / run, folder / float32, threads=threads, progress=progress)
+    quantized = quantize(  # from the bundle: a run would be exported again
+        exported.path, folder / int8, data=folder / data, max_drop=MAX_DROP, threads=threads, progress=progress
+    )
+    predictor = load(quantized.path, threads=threads)
+    evaluated = evaluate(predictor, folder / data, progress=progress)
+    predicted = predict(predictor, folder / images, out=folder / predictions, progress=progress)
     dataset = open_dataset(folder / data, seed=trained.config.seed, task=trained.config.task)
     return DemoPart(
         name=name,
@@ -198,14 +200,14 @@ def _run_part(folder: Path, recipe: DemoRecipe, threads: int | None, progress: P
         conclusion=trained.conclusion,
         report=f"{run}/report.html",
         metric=recipe.metric,
-        float32=open_bundle(folder / float32).manifest,
-        int8=open_bundle(folder / int8).manifest,
+        float32=exported.manifest,
+        int8=quantized.manifest,
         int8_metrics=evaluated.metrics,
-        **recipe.show(folder / int8, dataset, predicted),
+        **recipe.show(predictor, dataset, predicted),
     )
 
 
-def _show_radiographs(bundle: Path, dataset: Any, predicted: Any) -> dict[str, Any]:
+def _show_radiographs(predictor: Predictor, dataset: Any, predicted: Any) -> dict[str, Any]:
     """Return radiographs of the test split, as drawn and with their predictions, the classes in turn."""
     by_class = [[sample for sample in dataset.split("test") if sample.labels == (k,)] for k in (1, 0)]
     samples = list(chain.from_iterable(zip(*by_class, strict=False)))[:PICTURES]
@@ -220,9 +222,8 @@ def _show_radiographs(bundle: Path, dataset: Any, predicted: Any) -> dict[str, A
     return {"inputs": inputs, "predictions": outputs}
 
 
-def _show_slices(bundle: Path, dataset: Any, predicted: Any) -> dict[str, Any]:
+def _show_slices(predictor: Predictor, dataset: Any, predicted: Any) -> dict[str, Any]:
     """Return a slice of each case of the test split, as drawn and with its outlines."""
-    predictor = load(bundle)
     inputs, outputs = [], []
     for sample in dataset.split("test")[:PICTURES]:
         image, truth = dataset.read(sample)

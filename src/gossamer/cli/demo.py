@@ -1,4 +1,4 @@
-"""``gossamer demo``: the whole road on drawn images."""
+"""``gossamer demo``: every step on drawn images."""
 
 from __future__ import annotations
 
