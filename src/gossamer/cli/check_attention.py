@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gossamer.api.environment import require_training_packages, set_torch_threads
-from gossamer.api.progress import choose_progress
 from gossamer.cli.output import Answer, Common
 
 
@@ -26,5 +25,5 @@ def check_attention(attention: str, /, *, threads: int | None = None, common: Co
     set_torch_threads(threads)
     from gossamer.api import attention as api
 
-    report = api.check_attention(attention, progress=choose_progress(True))
+    report = api.check_attention(attention, progress=True)
     return Answer(report.to_dict(), report.summary_tables(), 0 if report.passed else 65)

@@ -11,7 +11,8 @@ from typing import Any
 from cyclopts import Parameter
 
 from gossamer.api.environment import require_training_packages
-from gossamer.cli.output import Answer, Common, print_message
+from gossamer.cli.output import Common, print_message
+from gossamer.summary import Result
 from gossamer.training.options import TrainOptions
 
 
@@ -42,7 +43,7 @@ def train(
     threads: int | None = None,
     options: TrainArguments = TrainArguments(),
     common: Common = Common(),
-) -> Answer:
+) -> Result:
     """Train a network on labelled images, evaluate it and write a report.
 
     DATA holds images with classes (a MedMNIST npz, class folders, a CSV manifest), or images with masks (paired
@@ -67,10 +68,9 @@ def train(
     from gossamer.api import train as api
 
     try:
-        run = api.train(
+        return api.train(
             data, out=out, config=config, resume=resume, threads=threads, progress=True, **options.typed_options()
         )
     except api.TrainingInterrupted as stop:
         print_message(f"gossamer: {stop}")
         sys.exit(128 + stop.signal_number)
-    return Answer(run.to_dict(), run.summary_tables())
