@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gossamer.errors import ErrorCode, GossamerError
 from gossamer.files import replace_nonfinite
 from gossamer.summary import SummaryTable
 
@@ -84,6 +87,15 @@ def rich_table(table: SummaryTable) -> Table:
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     return drawn
+
+
+def print_input_errors(errors: Iterable[tuple[Path, GossamerError]]) -> int:
+    """Print the error of each input that could not be used, and return the exit status of the command."""
+    status = 0
+    for _, error in errors:
+        print_message(f"gossamer: {error}")
+        status = ErrorCode.FORMAT.exit_status
+    return status
 
 
 def print_message(text: str) -> None:

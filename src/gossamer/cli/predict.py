@@ -8,8 +8,7 @@ from typing import Literal
 
 from rich.text import Text
 
-from gossamer.cli.output import Answer, Common, print_message
-from gossamer.errors import ErrorCode
+from gossamer.cli.output import Answer, Common, print_input_errors
 
 
 def predict(
@@ -49,9 +48,7 @@ def predict(
     results = predict_images(
         run, paths, out=out, strict=strict, rle_order=rle_order, engine=engine, threads=threads, progress=True
     )
-    for _, error in results.errors:
-        print_message(f"gossamer: {error}")
-    status = ErrorCode.FORMAT.exit_status if results.errors else 0
+    status = print_input_errors(results.errors)
     if out is not None:
         return Answer(results.to_dict(), Text(repr(results)), status)
     if not common.json:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gossamer.cli.output import Answer, Common, print_message
-from gossamer.errors import ErrorCode
+from gossamer.cli.output import Answer, Common, print_input_errors
 
 
 def profile(
@@ -69,8 +68,5 @@ def profile(
         threads=threads,
         progress=True,
     )
-    errors = () if result.prediction is None else result.prediction.errors
-    for _, error in errors:
-        print_message(f"gossamer: {error}")
-    status = ErrorCode.FORMAT.exit_status if errors else 0
+    status = print_input_errors(() if result.prediction is None else result.prediction.errors)
     return Answer(result.to_dict(), result.summary_tables(), status)
