@@ -13,6 +13,7 @@ from typing import Any
 
 from gossamer.api.environment import choose_threads, require_training_packages
 from gossamer.api.load import load
+from gossamer.api.predict import list_paths
 from gossamer.api.progress import choose_progress
 from gossamer.arguments import checked_arguments
 from gossamer.checks import require
@@ -138,7 +139,7 @@ def profile(
     Raises:
         GossamerError: ``E-CONFIG`` for options that do not apply to the model, or the errors of opening and measuring.
     """
-    paths = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
+    paths = list_paths(images)
     preset = {
         "attention": attention, "image_size": image_size, "in_channels": in_channels, "num_classes": num_classes,
         "patch_size": patch_size,
