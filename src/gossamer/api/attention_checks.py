@@ -298,8 +298,9 @@ def _require(holds: bool, problem: str) -> None:
 
 def _require_close(found: Tensor, expected: Tensor, allowed: float, where: str) -> str:
     difference = _relative_difference(found, expected)
-    _require(difference < allowed, f"relative difference {difference:.2g} ({where}), at most {allowed:g}")
-    return f"relative difference {difference:.2g} ({where}), at most {allowed:g}"
+    measured = f"relative difference {difference:.2g} ({where}), at most {allowed:g}"
+    _require(difference < allowed, measured)
+    return measured
 
 
 def _relative_difference(found: Tensor, expected: Tensor) -> float:
