@@ -104,13 +104,7 @@ def load_class(
     if opened_folder is not None:
         _require_safe(path, sha256, opened_folder)
     path = path.resolve()
-    data = read_bytes(path)
-    digest = sha256_hexdigest(data)
-    if sha256 is not None and digest != sha256:
-        problem = f"has changed: its SHA-256 begins with {digest[:12]}, {sha256[:12]} was recorded"
-        raise GossamerError(ErrorCode.INTEGRITY, path, problem, "restore the file, or train a new run with it")
-    module = _imported_module(path, digest) or _execute(path, data, digest)
-    return _pick_class(module, found["class"], base, path)
+    return _pick_class(_load_module(path, sha256), found["class"], base, path)
 
 
 def load_classes(path: Path, base: type[Base]) -> list[type[Base]]:
@@ -120,9 +114,7 @@ def load_classes(path: Path, base: type[Base]) -> list[type[Base]]:
         GossamerError: The errors of ``load_class``; ``E-CONFIG`` where the file defines none.
     """
     path = path.expanduser().resolve()
-    data = read_bytes(path)
-    digest = sha256_hexdigest(data)
-    found = find_subclasses(_imported_module(path, digest) or _execute(path, data, digest), base)
+    found = find_subclasses(_load_module(path), base)
     if not found:
         problem = f"defines no concrete subclass of {base.__name__}"
         raise GossamerError(ErrorCode.CONFIG, path, problem, f"inherit {base.__name__} and define its methods")
@@ -191,6 +183,21 @@ def _require_safe(path: Path, sha256: str | None, opened_folder: Path) -> None:
     if path.is_relative_to(opened_folder.resolve()):
         problem = f"names code inside of itself, {path.name}, which is never executed"
         raise GossamerError(ErrorCode.SECURITY, where, problem, remedy)
+
+
+def _load_module(path: Path, sha256: str | None = None) -> ModuleType:
+    """Return the module of a file, which is read once; it is executed unless it is imported already.
+
+    Raises:
+        GossamerError: ``E-MISSING``; ``E-INTEGRITY`` for another SHA-256 than ``sha256``; ``E-CONFIG`` for a file that
+            raises.
+    """
+    data = read_bytes(path)
+    digest = sha256_hexdigest(data)
+    if sha256 is not None and digest != sha256:
+        problem = f"has changed: its SHA-256 begins with {digest[:12]}, {sha256[:12]} was recorded"
+        raise GossamerError(ErrorCode.INTEGRITY, path, problem, "restore the file, or train a new run with it")
+    return _imported_module(path, digest) or _execute(path, data, digest)
 
 
 def _imported_module(path: Path, digest: str) -> ModuleType | None:
