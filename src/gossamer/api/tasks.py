@@ -1,4 +1,4 @@
-"""The tasks as the API sees them: how a run is trained, described, written and summarized."""
+"""The tasks as the API sees them: how a run is described, written and summarized."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from gossamer.task import TaskName
 from gossamer.training.classification.conclusion import ClassificationConclusion
 from gossamer.training.run_folder import RunConfig, RunFolder
 from gossamer.training.segmentation.conclusion import SegmentationConclusion
-from gossamer.training.tasks import TrainingTask, training_task
 
 
 class Task(Protocol):
     """A task: what the API does differently for it."""
-
-    name: TaskName
-    training: TrainingTask
 
     def describe_run(self, run: RunConfig) -> str:
         """Return what is trained, in one line."""
@@ -38,9 +34,6 @@ class Task(Protocol):
 
 class ClassificationTask:
     """A label describes a whole image."""
-
-    name: TaskName = "classify"
-    training: TrainingTask = training_task("classify")
 
     def describe_run(self, run: RunConfig) -> str:
         """Return preset, mechanism, image size, tokens, stem and seed."""
@@ -74,9 +67,6 @@ class ClassificationTask:
 
 class SegmentationTask:
     """A label describes a pixel."""
-
-    name: TaskName = "segment"
-    training: TrainingTask = training_task("segment")
 
     def describe_run(self, run: RunConfig) -> str:
         """Return preset, mechanism, window, slices, loss and seed."""

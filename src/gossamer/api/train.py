@@ -179,7 +179,7 @@ def _fit_and_conclude(
     if not first:
         return Run(folder.path, run, None)
     progress.show_message("evaluating and measuring")
-    conclusion = task.training.conclude_run(folder, run, dataset, fitted, splits, notes, progress)
+    conclusion = training_task(run.task).conclude_run(folder, run, dataset, fitted, splits, notes, progress)
     task.write_conclusion(folder, conclusion, origin)
     _show_notes(dataset, (note for note in conclusion.notes if note not in (*dataset.notes, *notes)), progress)
     return Run(folder.path, run, conclusion)
