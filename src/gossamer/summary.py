@@ -1,6 +1,6 @@
 """Typed results that show themselves: as text in a terminal, as a table in a notebook, as data in JSON.
 
-A result of the API inherits ``Result`` and says its tables once. The command line prints the same tables::
+A result of the API inherits ``Result`` and defines its tables once. The command line prints the same tables::
 
     @dataclass(frozen=True, repr=False)
     class Latency(Result):

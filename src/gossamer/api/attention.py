@@ -149,7 +149,7 @@ def create_attention(
 
 @checked_arguments
 def check_attention(attention: AttentionLike | Path, *, progress: bool | Progress | None = None) -> AttentionReport:
-    """Check that an attention mechanism keeps what Gossamer expects of one.
+    """Check that an attention mechanism does what Gossamer expects of one.
 
     The fast form equals the dense form, real tokens do not depend on padding, gradients equal finite differences, the
     closed form of the cost equals the operations that run, ONNX Runtime gives what PyTorch gives, half precision stays
@@ -158,7 +158,7 @@ def check_attention(attention: AttentionLike | Path, *, progress: bool | Progres
     Args:
         attention: File with one or more configs, class in a file such as ``./mine.py:MyConfig``, name of a mechanism,
             JSON object with parameters, config, or its class.
-        progress: True for a progress bar, or an object with the methods of ``gossamer.progress.Progress`` (default:
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
             silent).
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every attention mechanism promises, as checks that one body of code makes for ours and for those of users.
+"""What every attention mechanism promises, checked in the same way for those of Gossamer and of users.
 
 A check builds the mechanism with random parameters, so that no initial value hides a term, and returns what it measured
 in words. It raises ``CheckError`` with the numbers where a promise is broken, and ``RefusalError`` with the reason
@@ -88,7 +88,7 @@ def check_token_mask(mechanism: AttentionConfig, size: CheckSize, padding: float
 
     Args:
         mechanism: Config of the mechanism.
-        size: Size of at least 1 x 11 tokens; one row of 11 is used.
+        size: Size of a layer; its grid is replaced by one row of 11 tokens.
         padding: Value of padded tokens, which must not matter.
     """
     grid, lengths = (1, 11), (7, 10)

@@ -26,7 +26,7 @@ def check_data(
         path: MedMNIST npz file, folder of class folders, CSV manifest, or images with masks.
         seed: Seed of the splits that the data do not state (default: 0).
         strict: Whether equal images in several splits make the data set unfit for training (default: False).
-        progress: True for a progress bar, or an object with the methods of ``gossamer.progress.Progress`` (default:
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
             silent).
 
     Raises:

@@ -129,7 +129,8 @@ def run_demo(
         cases: Number of patients with 24 slices of the abdomen each, at least 9 (default: 16).
         mask_epochs: Number of epochs of the segmenter (default: 7).
         threads: Number of CPU threads (default: all available).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Raises:
         GossamerError: ``E-OUTPUT`` for a folder with other contents, ``E-CODEC`` without the extra ``train``, or the

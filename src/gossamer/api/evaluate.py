@@ -39,8 +39,9 @@ def evaluate(
             is written).
         tolerance: Tolerance of surface Dice in mm, or in pixels where images have no spacing (default: 1).
         engine: Engine that computes a bundle (default: ``onnxruntime``).
-        threads: Number of CPU threads, 1 or more (default: all usable CPUs).
-        progress: True for a bar, or an object that receives the progress (default: silent).
+        threads: Number of CPU threads (default: all available).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Raises:
         GossamerError: The model, the data or an option cannot be used.

@@ -82,7 +82,8 @@ def export(
         licence_data: Licence of the training data, for the model card.
         data: Current folder of the training data (default: the folder in the config of the run).
         threads: Number of CPU threads (default: all available).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Raises:
         GossamerError: The run is not finished, cannot be exported, its data have changed, or the bundle does not give

@@ -20,7 +20,7 @@ def load(path: Path | str, *, engine: EngineName | None = None, threads: int | N
     Args:
         path: Folder of a run, or of a bundle.
         engine: Engine that computes a bundle (default: ``onnxruntime``).
-        threads: Number of CPU threads, 1 or more (default: all usable CPUs).
+        threads: Number of CPU threads (default: all available).
 
     Raises:
         GossamerError: The folder cannot be used; ``E-CODEC`` for a run without PyTorch or an engine that is not

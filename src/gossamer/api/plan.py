@@ -172,12 +172,13 @@ def plan(
         models: Names of presets (default: the small ones of the task).
         attention: Attention mechanisms: names, references such as ``./mine.py:MyConfig``, or configs (default: each
             network's own, ``softmax``, ``sequence_norm`` and ``kv``).
-        image_sizes: Rows and columns of the input in pixels (default: the recipe's size, half and twice of it).
-        engine: ``onnxruntime`` or ``openvino``, or both (default: all that are installed).
+        image_sizes: Rows and columns of the input in pixels (default: the recipe's size, half of it and twice it).
+        engine: Engines of bundles: ``onnxruntime``, ``openvino`` or both (default: all that are installed).
         task: Name of the task (default: inferred from the labels).
         threads: Number of CPU threads (default: all available).
         budget_minutes: Time in minutes after which no measurement starts, 0 for estimates only (default: 5).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Returns:
         Every network, image size and precision, compared with the budget.

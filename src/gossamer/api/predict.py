@@ -40,8 +40,9 @@ def predict(
         strict: Whether to stop at the first image that cannot be used.
         rle_order: Order in which run lengths of masks count pixels, ``rows`` or ``columns`` (default: ``rows``).
         engine: Engine that computes a bundle (default: ``onnxruntime``).
-        threads: Number of CPU threads, 1 or more (default: all usable CPUs).
-        progress: True for a bar, or an object that receives the progress (default: silent).
+        threads: Number of CPU threads (default: all available).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Returns:
         The predictions of every usable image and the errors of the others, ``ClassificationResults`` or

@@ -134,7 +134,8 @@ def profile(
         training: Whether to measure a training step of a preset or a run too.
         engine: Engine of a bundle (default: all that are installed, in turns; ``onnxruntime`` for images).
         threads: Number of CPU threads (default: all available).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Raises:
         GossamerError: ``E-CONFIG`` for options that do not apply to the model, or the errors of opening and measuring.

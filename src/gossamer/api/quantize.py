@@ -118,7 +118,8 @@ def quantize(
         licence_weights: Licence of the weights of a run, for the model card.
         licence_data: Licence of the training data of a run, for the model card.
         threads: Number of CPU threads (default: all available).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Raises:
         LimitNotMetError: No scheme stays within the limit; only the report, ``<out>.report``, was written.

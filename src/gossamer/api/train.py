@@ -63,7 +63,8 @@ def train(
             seed are taken; ``options`` replace single values. What is fitted to the data (preprocessing, channels,
             classes) is fitted anew, so that the same data gives the same weights (default: none).
         threads: Number of CPU threads (default: all available, or as many as the resumed run had).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
         **options: Fields of ``gossamer.training.options.TrainOptions``, such as ``model`` and ``epochs``.
 
     Returns:

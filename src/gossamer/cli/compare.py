@@ -25,14 +25,14 @@ class CompareOptions:
         attention: Attention mechanisms, separated by commas: names, or classes such as ./mine.py:MyConfig; softmax is
             the baseline of the others.
         seeds: Number of trainings of each variant, with the seeds 0, 1, ...
-        budget_minutes: Time to train the slowest variant once; sets the number of epochs of all variants.
+        budget_minutes: Time in minutes to train the slowest variant once; sets the number of epochs of all variants.
         epochs: Number of epochs of every training, in place of a budget.
         image_size: Rows x columns of the networks' input, such as 64x64.
         batch_size: Number of images of a training step.
         precisions: Precisions to measure, separated by commas.
         max_drop: Largest loss of the metric that int8 may cost, 0 or more.
         max_latency_ms: Largest median latency of one image on this computer, for the recommendation.
-        max_memory_mb: Largest memory of a process in 10^6 bytes, for the recommendation.
+        max_memory_mb: Largest memory of a process for the recommendation, in MB of 10^6 bytes.
     """
 
     models: str | None = None

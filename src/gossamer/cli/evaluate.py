@@ -36,7 +36,7 @@ def evaluate(
         out: CSV file for the prediction of each image, or the metrics of each case and class.
         tolerance: Tolerance of surface Dice in mm, or in pixels where images have no spacing (default: 1).
         engine: Engine that computes a bundle (default: onnxruntime); openvino needs the extra of that name.
-        threads: Number of CPU threads (default: all that this process may use).
+        threads: Number of CPU threads (default: all available).
         common: Options of every verb.
     """
     from gossamer.api.evaluate import evaluate as evaluate_model

@@ -38,15 +38,15 @@ def plan(
     Args:
         data: Labelled images.
         max_latency_ms: Largest median latency of one image with all of its windows.
-        max_memory_mb: Largest peak memory of a process, in 10^6 bytes.
+        max_memory_mb: Largest peak memory of a process, in MB of 10^6 bytes.
         models: Names of presets, separated by commas (default: the small ones of the task).
         attention: Attention mechanisms, separated by commas: names, or classes such as ./mine.py:MyConfig (default:
             each network's own, softmax, sequence_norm and kv).
-        image_sizes: Rows x columns, separated by commas (default: the recipe's size, half and twice of it).
-        engine: Engines of bundles, onnxruntime, openvino or both with a comma (default: all that are installed).
+        image_sizes: Rows x columns, separated by commas (default: the recipe's size, half of it and twice it).
+        engine: Engines of bundles: onnxruntime, openvino, or both with a comma (default: all that are installed).
         task: Name of the task (default: inferred from the labels).
         threads: Number of CPU threads (default: all available).
-        budget_minutes: Time after which no measurement starts; 0 only estimates.
+        budget_minutes: Time in minutes after which no measurement starts; 0 for estimates only.
         common: Options of every verb.
     """
     require_training_packages("plan")

@@ -25,12 +25,13 @@ def predict(
     """Predict the classes or the masks of images with a trained run or a bundle.
 
     A bundle needs no PyTorch. A model of several labels predicts those whose probability is above the threshold that
-    the run has chosen for them. Folders are searched for images. An image that cannot be read does not stop the
-    others: it is listed in errors.jsonl next to OUT, and the command exits with status 65. Masks are written in the
-    geometry and format of each image, with the size of each class in sizes.csv; a folder of studies in the UW-Madison
-    layout gives one submission.csv of run lengths.
+    the run has chosen for them. Folders are searched for images. An image that cannot be used does not stop the
+    others: it is listed in errors.jsonl, in the folder of the CSV file or of the masks, and the command exits with
+    status 65. Masks are written in the geometry and format of each image, with the size of each class in sizes.csv; a
+    folder of studies in the UW-Madison layout gives one submission.csv of run lengths.
 
     Example: gossamer predict runs/chest new-images/ --out predictions.csv
+
     Example: gossamer predict bundles/hippocampus new-volumes/ --out masks/
 
     Args:
@@ -38,9 +39,9 @@ def predict(
         paths: Images, or folders of images.
         out: CSV file for classes (default: standard output), or a new or empty folder for masks.
         rle_order: Order in which run lengths of masks count pixels (default: rows).
-        strict: Stop at the first image that cannot be read.
+        strict: Stop at the first image that cannot be used.
         engine: Engine that computes a bundle (default: onnxruntime); openvino needs the extra of that name.
-        threads: Number of CPU threads (default: all that this process may use).
+        threads: Number of CPU threads (default: all available).
         common: Options of every verb.
     """
     from gossamer.api.predict import predict as predict_images

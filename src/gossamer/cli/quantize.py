@@ -20,7 +20,7 @@ class QuantizeArguments:
     """Options of ``gossamer quantize``.
 
     Attributes:
-        max_drop: Largest allowed degradation of the metric on the validation split.
+        max_drop: Largest allowed degradation of the metric on the validation split, 0 or more.
         metric: Metric whose degradation is limited (default: auroc for classification, dice for segmentation).
         data: Folder of the training data (default: the folder in the config of a run; required for a bundle).
         scheme: Only scheme to try; --rung is its earlier name (default: all, in order).
