@@ -87,7 +87,7 @@ def find_products(model: ModelProto) -> tuple[Product, ...]:
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     floats = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
-    readers = _find_readers(model)
+    readers = find_readers(model)
     found, seen = [], Counter()
     for node in model.graph.node:
         if node.op_type not in KINDS or node.input[1] not in floats or not _is_plain(node, shapes[node.input[1]]):
@@ -133,6 +133,15 @@ def count_weights(model: ModelProto) -> int:
     return sum(int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
 
 
+def find_readers(model: ModelProto) -> dict[str, list[NodeProto]]:
+    """Return the operators that read each value of a graph, by the name of the value; none for any other name."""
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    return readers
+
+
 def _is_plain(node: NodeProto, shape: tuple[int, ...]) -> bool:
     if node.op_type == "Conv":
         return True
@@ -146,14 +155,6 @@ def _count_outputs(node: NodeProto, shape: tuple[int, ...]) -> int:
     """Return the number of output channels of a weight."""
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     return shape[0] if node.op_type == "Conv" or transposed else shape[-1]
-
-
-def _find_readers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in model.graph.node:
-        for name in node.input:
-            readers[name].append(node)
-    return readers
 
 
 def _find_module(node: NodeProto, readers: dict[str, list[NodeProto]], floats: set[str]) -> str:

@@ -28,7 +28,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from gossamer.checks import require_one_of
 from gossamer.quantization.calibrate import CalibrationBatches
-from gossamer.quantization.products import KINDS, Product, clean_graph
+from gossamer.quantization.products import KINDS, Product, clean_graph, find_readers
 
 ActivationRange = Literal["minmax", "percentile"]
 PERCENTILE = 99.99
@@ -144,13 +144,10 @@ class StaticQuantizer:
 
 def _find_relus(model: ModelProto) -> dict[str, str]:
     """Return the ReLU that is the only reader of a convolution, by the name of the convolution."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = find_readers(model)
     found = {}
     for node in model.graph.node:
-        after = readers.get(node.output[0], [])
+        after = readers[node.output[0]]
         if node.op_type == "Conv" and len(after) == 1 and after[0].op_type == "Relu":
             found[node.name] = after[0].name
     return found
