@@ -40,10 +40,8 @@ def draw_inputs(
     return images, tuple(sample.id for sample in samples[:count])
 
 
-def measure_reference(
-    predictor: ClassificationPredictor, dataset: ClassificationDataset, split: str, metric: str, seed: int
-) -> Float32Reference:
-    """Return the float32 network evaluated on a split.
+class ClassificationReference(Float32Reference):
+    """A float32 classifier evaluated on one split. Images are seen one at a time, as ``gossamer predict`` does.
 
     Args:
         predictor: Predictor of the float32 network.
@@ -56,11 +54,6 @@ def measure_reference(
         GossamerError: ``E-VALUE`` if the metric is undefined on the split, ``E-MISSING`` without the split, or the
             errors of reading images.
     """
-    return ClassificationReference(predictor, dataset, split, metric, seed)
-
-
-class ClassificationReference(Float32Reference):
-    """A float32 classifier evaluated on one split. Images are seen one at a time, as ``gossamer predict`` does."""
 
     def __init__(
         self, predictor: ClassificationPredictor, dataset: ClassificationDataset, split: str, metric: str, seed: int
@@ -93,6 +86,9 @@ class ClassificationReference(Float32Reference):
             probabilities[rows], self.targets[rows], multi_label=self.multi_label, thresholds=thresholds
         )
         return metrics[self.metric]
+
+
+measure_reference = ClassificationReference
 
 
 def measure_quality(

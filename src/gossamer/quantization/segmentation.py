@@ -74,10 +74,8 @@ def _draw_windows(
         yield cut_window(slice_with_neighbours(stack, number, windows.stack), corner, windows.window)
 
 
-def measure_reference(
-    predictor: SegmentationPredictor, dataset: SegmentationDataset, split: str, metric: str, seed: int
-) -> Float32Reference:
-    """Return the float32 network evaluated on a split.
+class SegmentationReference(Float32Reference):
+    """A float32 segmenter evaluated on one split: whole cases on their own grids, window by window.
 
     Args:
         predictor: Predictor of the float32 network.
@@ -90,11 +88,6 @@ def measure_reference(
         GossamerError: ``E-VALUE`` if the metric is undefined on the split, ``E-MISSING`` without the split, or the
             errors of reading images.
     """
-    return SegmentationReference(predictor, dataset, split, metric, seed)
-
-
-class SegmentationReference(Float32Reference):
-    """A float32 segmenter evaluated on one split: whole cases on their own grids, window by window."""
 
     def __init__(
         self, predictor: SegmentationPredictor, dataset: SegmentationDataset, split: str, metric: str, seed: int
@@ -137,6 +130,9 @@ class SegmentationReference(Float32Reference):
             axes = tuple(range(1, planes.ndim))
             counts = (planes & truth).sum(axes), planes.sum(axes), truth.sum(axes)
             yield number, planes, overlap_metrics(*counts)[self.metric]
+
+
+measure_reference = SegmentationReference
 
 
 def measure_quality(
