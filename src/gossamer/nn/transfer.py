@@ -109,7 +109,7 @@ def transfer_weights(source: Network, target: Network, query: Query = "key") -> 
                 if key in needed and key not in loaded and needed[key].shape == tensor.shape:
                     kept.append(key)
                     loaded[key] = tensor
-                elif key.removeprefix(f"{name}.").split(".")[0] not in _PROJECTIONS:
+                elif key.removeprefix(f"{name}.").split(".")[0] not in _ROLES:
                     ignored[key] = "belongs to the previous attention mechanism"
         elif isinstance(module, LearnedPosition) and isinstance(other, LearnedPosition):
             key = f"{name}.table"
@@ -150,18 +150,25 @@ def adapt_channels(weight: Tensor, shape: torch.Size, name: str) -> Tensor:
     return weight.sum(dim=1, keepdim=True).expand(-1, shape[1], -1, -1) / shape[1]
 
 
-_PROJECTIONS = ("qkv", "key_value", "query", "key", "value", "shared", "output")
+_ROLES = {
+    "qkv": ("query", "key", "value"),
+    "key_value": ("key", "value"),
+    "query": ("query",),
+    "key": ("key",),
+    "value": ("value",),
+    "shared": ("key",),
+    "output": ("output",),
+}
+"""Projections that each layer of an attention mechanism holds, by the name of the layer."""
 
 
 def _convert_projections(source: nn.Module, target: Attention, query: Query) -> dict[str, tuple[Tensor, str]]:
     """Return the tensors of the projections of ``target``, each with the method by which it was made."""
     found = _read_projections(source)
-    layers = {
-        name: getattr(target, name) for name in _PROJECTIONS if isinstance(getattr(target, name, None), nn.Linear)
-    }
+    layers = {name: getattr(target, name) for name in _ROLES if isinstance(getattr(target, name, None), nn.Linear)}
     made: dict[str, tuple[Tensor, str]] = {}
     for name, layer in layers.items():
-        roles = {"qkv": ("query", "key", "value"), "key_value": ("key", "value"), "shared": ("key",)}.get(name, (name,))
+        roles = _ROLES[name]
         merged = "query" not in layers and "qkv" not in layers and query == "mean"
         parts = [
             _average_projections(found["query"], found["key"]) if merged and role == "key" else found[role]
@@ -182,11 +189,10 @@ def _convert_projections(source: nn.Module, target: Attention, query: Query) -> 
 def _read_projections(attention: nn.Module) -> dict[str, dict[str, Tensor | None]]:
     """Return weight and bias of the projections of queries, keys, values and output."""
     found: dict[str, dict[str, Tensor | None]] = {}
-    for name in _PROJECTIONS:
+    for name, roles in _ROLES.items():
         layer = getattr(attention, name, None)
         if not isinstance(layer, nn.Linear):
             continue
-        roles = {"qkv": ("query", "key", "value"), "key_value": ("key", "value"), "shared": ("key",)}.get(name, (name,))
         weights = layer.weight.detach().chunk(len(roles))
         biases = [None] * len(roles) if layer.bias is None else layer.bias.detach().chunk(len(roles))
         for role, weight, bias in zip(roles, weights, biases, strict=True):
