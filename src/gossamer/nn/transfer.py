@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gossamer.arguments import checked_arguments
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import Attention, AttentionLike, attention_config
-from gossamer.nn.layers.position import LearnedPosition
+from gossamer.nn.layers.position import LearnedPosition, resample_positions
 from gossamer.nn.models.base import Network
 
 Query = Literal["key", "mean"]
@@ -211,10 +211,9 @@ def _resample_positions(table: Tensor, source: LearnedPosition, target: LearnedP
     prefix, spatial = table.split([count, math.prod(source.grid)], dim=1)
     if wanted > count:
         prefix = torch.cat([target.table.detach()[:, : wanted - count], prefix], dim=1)
-    plane = spatial.transpose(1, 2).unflatten(2, source.grid)
     if source.grid != target.grid:
-        plane = F.interpolate(plane, size=target.grid, mode=target.resample, antialias=False, align_corners=False)
-    return torch.cat([prefix[:, :wanted], plane.flatten(2).transpose(1, 2)], dim=1)
+        spatial = resample_positions(spatial, source.grid, target.grid, target.resample)
+    return torch.cat([prefix[:, :wanted], spatial], dim=1)
 
 
 def _find_module(network: nn.Module, name: str) -> nn.Module | None:

@@ -30,7 +30,7 @@ class LearnedPosition(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.resample = resample
+        self.resample: Literal["bicubic", "bilinear"] = resample
         self.num_prefix_tokens = num_prefix_tokens
         self.table = nn.Parameter(torch.empty(1, num_prefix_tokens + math.prod(grid), dim))
         nn.init.trunc_normal_(self.table, std=0.02)
@@ -42,6 +42,23 @@ class LearnedPosition(nn.Module):
         if grid == self.grid:
             return tokens + self.table
         prefix, spatial = self.table.split([self.num_prefix_tokens, math.prod(self.grid)], dim=1)
-        plane = spatial.transpose(1, 2).unflatten(2, self.grid)
-        plane = F.interpolate(plane, size=grid, mode=self.resample, antialias=False, align_corners=False)
-        return tokens + torch.cat([prefix, plane.flatten(2).transpose(1, 2)], dim=1)
+        return tokens + torch.cat([prefix, resample_positions(spatial, self.grid, grid, self.resample)], dim=1)
+
+
+def resample_positions(
+    vectors: Float[Tensor, "batch tokens dim"],
+    grid: tuple[int, int],
+    wanted: tuple[int, int],
+    method: Literal["bicubic", "bilinear"],
+) -> Float[Tensor, "batch resampled dim"]:
+    """Return the vectors of a grid on another one, without prefix tokens.
+
+    Args:
+        vectors: Vector of each token of the grid, in row-major order.
+        grid: Rows and columns of tokens that the vectors are learned for.
+        wanted: Rows and columns of tokens of the result.
+        method: Interpolation of the vectors.
+    """
+    plane = vectors.transpose(1, 2).unflatten(2, grid)
+    plane = F.interpolate(plane, size=wanted, mode=method, antialias=False, align_corners=False)
+    return plane.flatten(2).transpose(1, 2)
