@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
+from gossamer.nn.layers.convolution_pyramid import build_double_convolution
 
 
 class UpsampleUnit(nn.Module):
@@ -31,10 +32,7 @@ class UpsampleUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
-        self.convolutions = nn.Sequential(
-            ConvolutionUnit(in_channels + skip_channels, out_channels, norm=norm),
-            ConvolutionUnit(out_channels, out_channels, norm=norm),
-        )
+        self.convolutions = build_double_convolution(in_channels + skip_channels, out_channels, out_channels, norm)
 
     def forward(
         self,

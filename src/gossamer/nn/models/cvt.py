@@ -25,6 +25,7 @@ from gossamer.nn.attention import AttentionConfig, SoftmaxConfig
 from gossamer.nn.attention.base import Host
 from gossamer.nn.layers.block import Block, require_whole_heads
 from gossamer.nn.layers.convolution import ConvolutionUnit, Norm, upsample_features
+from gossamer.nn.layers.convolution_pyramid import build_double_convolution
 from gossamer.nn.layers.convolutional_attention import KeyStride, build_convolutional_attention
 from gossamer.nn.layers.initialization import initialize_transformer
 from gossamer.nn.layers.pyramid_stage import PyramidStage
@@ -200,10 +201,7 @@ class CvTDecoder(nn.Module):
         self.narrow = ConvolutionUnit(config.dims[-1], widths[0], norm=norm)
         skips = (config.dims[1], config.dims[0], 0, 0)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                ConvolutionUnit(wide + skip, width, norm=norm),
-                ConvolutionUnit(width, width, norm=norm),
-            )
+            build_double_convolution(wide + skip, width, width, norm)
             for (wide, width), skip in zip(pairwise(widths), skips, strict=True)
         )
         self.classifier = nn.Conv2d(widths[-1], config.num_classes, 3, padding=1)
