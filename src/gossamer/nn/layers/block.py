@@ -56,8 +56,8 @@ class Block(nn.Module):
     """One transformer block around any attention mechanism.
 
     Args:
-        attention: Attention mechanism, built for this width.
-        mlp_ratio: Hidden width of the feed-forward network divided by ``dim``.
+        attention: Attention mechanism; its width of a token is that of the block.
+        mlp_ratio: Hidden width of the feed-forward network divided by that of a token.
         dropout: Dropout probability after the feed-forward network, in [0, 1).
         drop_path: Probability of stochastic depth on both branches, in [0, 1).
         layer_scale: Initial value of a learned scale of each channel of both branches (LayerScale, arXiv 2103.17239);
