@@ -23,6 +23,8 @@ from gossamer.nn.models.base import NetworkConfig
 Tensors = Mapping[str, Tensor]
 COUNTER = "num_batches_tracked"
 """Counter of the training steps of a batch normalization: the one tensor of whole numbers, which a file may lack."""
+HEADS = "the file does not state the number of heads; that of the preset is used"
+"""Note of families whose tensors have the same shapes for any number of heads."""
 
 
 def concatenate_rows(*tensors: Tensor) -> Tensor:

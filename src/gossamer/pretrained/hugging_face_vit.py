@@ -10,8 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from gossamer.nn.models.vit import ViTConfig
-from gossamer.pretrained.family import TensorRule, TensorRules, Tensors, WeightFamily, joined_layer_rules, layer_rules
-from gossamer.pretrained.timm_vit import DISTILLED, HEADS, WITHOUT_DISTILLATION, position_rule, vit_fields
+from gossamer.pretrained.family import (
+    HEADS,
+    TensorRule,
+    TensorRules,
+    Tensors,
+    WeightFamily,
+    joined_layer_rules,
+    layer_rules,
+)
+from gossamer.pretrained.timm_vit import DISTILLED, WITHOUT_DISTILLATION, position_rule, vit_fields
 
 _BODY = r"(?:vit\.|deit\.)?"
 _PATCHES = "embeddings.patch_embeddings.projection"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gossamer.nn.models.vit import ViTConfig
 from gossamer.pretrained.family import (
+    HEADS,
     TensorRule,
     TensorRules,
     Tensors,
@@ -26,7 +27,6 @@ from gossamer.pretrained.family import (
 
 DISTILLED = "the readout of the distillation token"
 WITHOUT_DISTILLATION = "ours has one prefix token; results differ from the published ones until it is trained further"
-HEADS = "the file does not state the number of heads; that of the preset is used"
 _POSITIONS = "pos_embed"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from gossamer.nn.models.transunet import TransUNetConfig
 from gossamer.pretrained.family import (
+    HEADS,
     TensorRule,
     TensorRules,
     Tensors,
@@ -95,5 +96,5 @@ FAMILY = WeightFamily(
     read_fields=_read_fields,
     list_rules=_list_rules,
     classifier="decoder.classifier.",
-    notes=("the file does not state the number of heads; that of the preset is used",),
+    notes=(HEADS,),
 )
