@@ -42,7 +42,7 @@ def _count_prefix_tokens(tensors: Tensors) -> int:
 def _read_fields(tensors: Tensors, preset: ViTConfig, image_size: tuple[int, int] | None) -> dict[str, Any]:
     body = _body_prefix(tensors)
     names = (f"{body}embeddings.position_embeddings", f"{body}{_PATCHES}.weight", f"{_classifier_name(tensors)}.weight")
-    return vit_fields(tensors, preset, image_size, *names, _count_prefix_tokens)
+    return vit_fields(tensors, preset, image_size, *names, _count_prefix_tokens(tensors))
 
 
 def _list_rules(tensors: Tensors, config: ViTConfig) -> TensorRules:

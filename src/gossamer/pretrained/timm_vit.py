@@ -32,7 +32,7 @@ _POSITIONS = "pos_embed"
 
 def _read_fields(tensors: Tensors, preset: ViTConfig, image_size: tuple[int, int] | None) -> dict[str, Any]:
     found = vit_fields(
-        tensors, preset, image_size, _POSITIONS, "patch_embed.proj.weight", "head.weight", _count_prefix_tokens
+        tensors, preset, image_size, _POSITIONS, "patch_embed.proj.weight", "head.weight", _count_prefix_tokens(tensors)
     )
     return found | ({"layer_scale": 1.0} if "blocks.0.ls1.gamma" in tensors else {})
 
@@ -44,7 +44,7 @@ def vit_fields(
     positions: str,
     patches: str,
     classifier: str,
-    prefix_of: Any,
+    prefix: int,
 ) -> dict[str, Any]:
     """Return the fields that the tensors of a Vision Transformer determine.
 
@@ -55,12 +55,12 @@ def vit_fields(
         positions: Name of the table of positions.
         patches: Name of the weights of the patch embedding.
         classifier: Name of the weights of the classifier.
-        prefix_of: Function of the tensors to the number of positions before the grid.
+        prefix: Number of positions before the grid.
     """
     patch = preset.patch_size
     wanted = None if image_size is None else (image_size[0] // patch, image_size[1] // patch)
     count = axis_length(tensors, positions, 1, 3)
-    rows, columns = square_grid(count - prefix_of(tensors), positions, wanted)
+    rows, columns = square_grid(count - prefix, positions, wanted)
     found = {"image_size": (rows * patch, columns * patch), "in_channels": axis_length(tensors, patches, 1, 4)}
     if classifier in tensors:
         found["num_classes"] = axis_length(tensors, classifier, 0, 2)
