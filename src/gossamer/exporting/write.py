@@ -34,7 +34,7 @@ from gossamer.inference.predictor import Predictor
 from gossamer.inference.tasks import bundle_predictor
 from gossamer.nn.models import Network
 from gossamer.profiling.bundle import bundle_machine, measure_bundle
-from gossamer.profiling.figure import Figure
+from gossamer.profiling.figure import Figure, costs_to_json
 from gossamer.progress import SILENT, Progress
 from gossamer.training.run_folder import RunConfig, RunFolder
 from gossamer.training.run_predictor import make_run_predictor
@@ -124,8 +124,7 @@ def complete_bundle(
             reference, bundle_predictor(bundle), dataset, samples, strict=strict, on_progress=update
         )
     progress.show_message("measuring the cost of the bundle")
-    cost = {name: figure.to_json() for name, figure in measure_bundle(bundle).items()}
-    cost["machine"] = bundle_machine()
+    cost = {**costs_to_json(measure_bundle(bundle)), "machine": bundle_machine()}
     manifest = write_card_and_manifest(folder, dataclasses.replace(manifest, parity=parity, cost=cost))
     open_bundle(folder, threads=1)
     return manifest

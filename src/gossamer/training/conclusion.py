@@ -12,7 +12,7 @@ from gossamer import __version__, config
 from gossamer.data import SPLITS, Dataset, Sample
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.profiling.figure import Costs
+from gossamer.profiling.figure import Costs, costs_to_json
 from gossamer.task import TaskName
 from gossamer.training.job import FitResult
 from gossamer.training.run_folder import RunConfig
@@ -104,7 +104,7 @@ class Conclusion:
         """Return the entries of the summary on metrics, cost, machine and notes."""
         return {
             **self.evaluation.to_json(),
-            "cost": {name: figure.to_json() for name, figure in self.profile.items()},
+            "cost": costs_to_json(self.profile),
             "machine": self.machine,
             "notes": [note.to_json() for note in self.notes],
         }
