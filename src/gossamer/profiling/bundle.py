@@ -82,12 +82,7 @@ def bundle_machine() -> dict[str, Any]:
 
 
 def _latency_figures(bundle: Bundle, batch: int, latency: Latency) -> Costs:
-    engine, conditions = f"{bundle.engine.name} {bundle.engine.version}", _describe_conditions(bundle, batch)
-    how = f"wall clock, {engine}, {conditions}, {latency.calls} calls after warm-up{latency.remark}"
-    return {
-        "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
-        "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
-    }
+    return latency.figures(f"{bundle.engine.name} {bundle.engine.version}, {_describe_conditions(bundle, batch)}")
 
 
 def _describe_conditions(bundle: Bundle, batch: int) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.profiling.cpu_contention import BUSY_SHARE, ContentionTimer
+from gossamer.profiling.figure import Costs, Figure
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,18 @@ class Latency:
     def remark(self) -> str:
         """Remark for a figure of these times; empty on an idle machine."""
         return f"; the machine was busy ({100 * self.waited:.0f} % waited): an upper bound" if self.busy else ""
+
+    def figures(self, conditions: str) -> Costs:
+        """Return ``latency_p50`` and ``latency_p95``.
+
+        Args:
+            conditions: Engine, batch and threads of the calls, as text.
+        """
+        how = f"wall clock, {conditions}, {self.calls} calls after warm-up{self.remark}"
+        return {
+            "latency_p50": Figure(self.p50_ms, "ms", "measured", how),
+            "latency_p95": Figure(self.p95_ms, "ms", "measured", how),
+        }
 
 
 def measure_latency(

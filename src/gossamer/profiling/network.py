@@ -53,8 +53,6 @@ def profile_model(
     with torch.inference_mode():
         latency = measure_latency(lambda: model(images), seconds=seconds)
     model.train(was_training)
-    how = f"wall clock, torch float32, batch {batch}, {threads} threads, {latency.calls} calls after warm-up"
-    how += latency.remark
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = "x".join(str(side) for side in description.image_size)
     profile = {
@@ -65,8 +63,7 @@ def profile_model(
         ),
         "macs_closed_form": Figure(closed.macs, "MACs", "computed", "closed form of the network's equations"),
         "exponentials": Figure(closed.exponentials, "exponentials", "computed", "closed form, softmax and kernels"),
-        "latency_p50": Figure(latency.p50_ms, "ms", "measured", how),
-        "latency_p95": Figure(latency.p95_ms, "ms", "measured", how),
+        **latency.figures(f"torch float32, batch {batch}, {threads} threads"),
     }
     if memory:
         profile.update(_memory_figures(model, batch, threads))
