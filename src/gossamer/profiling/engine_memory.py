@@ -13,7 +13,7 @@ import numpy as np
 from gossamer.inference.bundle import Bundle, open_bundle
 from gossamer.inference.engines import EngineName, load_engine
 from gossamer.profiling.fresh_process import answer_request, ask_process
-from gossamer.profiling.machine import process_memory, reset_peak_memory
+from gossamer.profiling.machine import measure_peak_of_calls, process_memory
 
 _THIS = "gossamer.profiling.engine_memory"
 
@@ -77,14 +77,8 @@ def _run_graph(request: dict[str, Any]) -> dict[str, int]:
 def _run_bundle(request: dict[str, Any]) -> dict[str, int]:
     bundle = open_bundle(Path(request["folder"]), engine=request["engine"], threads=request["threads"])
     images = make_bundle_inputs(bundle, request["batch"])
-    before = process_memory()
-    reset_peak_memory()
-    for _ in range(2):
-        bundle.compute_logits(images)
-    after = process_memory()
-    assert before is not None
-    assert after is not None
-    return {"process": after.peak_bytes, "forward": max(0, after.peak_bytes - before.resident_bytes)}
+    peak, rise = measure_peak_of_calls(lambda: bundle.compute_logits(images))
+    return {"process": peak, "forward": rise}
 
 
 if __name__ == "__main__":

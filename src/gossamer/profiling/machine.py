@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -89,6 +90,22 @@ def process_memory() -> ProcessMemory | None:
 def reset_peak_memory() -> None:
     """Reset the peak memory of this process, if ``process_memory`` reports it."""
     Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure_peak_of_calls(call: Callable[[], object]) -> tuple[int, int]:
+    """Return the peak memory of this process during two calls in bytes, and its rise above the memory before them.
+
+    Args:
+        call: Function to measure, on a system that reports the memory of a process.
+    """
+    before = process_memory()
+    reset_peak_memory()
+    for _ in range(2):
+        call()
+    after = process_memory()
+    assert before is not None
+    assert after is not None
+    return after.peak_bytes, max(0, after.peak_bytes - before.resident_bytes)
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from gossamer import config
 from gossamer.nn.models import NetworkConfig, config_from_json
 from gossamer.profiling.fresh_process import answer_request, ask_process
 from gossamer.profiling.live_bytes import LiveBytes
-from gossamer.profiling.machine import process_memory, reset_peak_memory
+from gossamer.profiling.machine import measure_peak_of_calls, process_memory
 
 _THIS = "gossamer.profiling.memory"
 BUILD_BYTES = 6 * 2**20
@@ -136,14 +136,8 @@ def _measure_here(request: dict[str, Any]) -> dict[str, int]:
     images = torch.zeros(request["batch"], description.in_channels, *description.image_size)
     with torch.inference_mode():
         torch.mm(torch.ones(256, 256), torch.ones(256, 256))  # thread pools exist before the count begins
-        before = process_memory()
-        reset_peak_memory()
-        for _ in range(2):
-            model(images)
-    after = process_memory()
-    assert before is not None
-    assert after is not None
-    return {"process_bytes": after.peak_bytes, "forward_bytes": max(0, after.peak_bytes - before.resident_bytes)}
+        peak, rise = measure_peak_of_calls(lambda: model(images))
+    return {"process_bytes": peak, "forward_bytes": rise}
 
 
 if __name__ == "__main__":
