@@ -54,12 +54,12 @@ def profile_model(
         latency = measure_latency(lambda: model(images), seconds=seconds)
     model.train(was_training)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    rows = "x".join(str(side) for side in description.image_size)
+    size = "x".join(str(side) for side in description.image_size)
     profile = {
         "parameters": Figure(parameters, "parameters", "computed", "counted in the network"),
         "weights": Figure(4 * parameters, "bytes", "computed", "parameters in float32"),
         "macs": Figure(
-            counted.total, "MACs", "computed", f"operators of one {rows} image, attention included, nothing pruned"
+            counted.total, "MACs", "computed", f"operators of one {size} image, attention included, nothing pruned"
         ),
         "macs_closed_form": Figure(closed.macs, "MACs", "computed", "closed form of the network's equations"),
         "exponentials": Figure(closed.exponentials, "exponentials", "computed", "closed form, softmax and kernels"),
