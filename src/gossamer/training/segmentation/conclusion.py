@@ -108,7 +108,8 @@ def conclude_run(
         progress: Receiver of the progress.
     """
     split, collected = choose_split(splits), collect_notes(run, dataset, splits, notes, _OPTIMISM)
-    model = segmentation_predictor(load_model(folder.path), run)
+    network = load_model(folder.path)
+    model = segmentation_predictor(network, run)
     with progress.track_steps("evaluating") as update:
         evaluation = evaluate_cases(
             model, dataset, dataset.split(split), split=split, seed=run.seed, on_progress=update
@@ -120,7 +121,7 @@ def conclude_run(
         fitted=fitted,
         evaluation=evaluation,
         shown=tuple(_choose_shown(model, dataset, evaluation)),
-        profile=_profile_window(load_model(folder.path), model.windows, splits[split]),
+        profile=_profile_window(network, model.windows, splits[split]),
         machine=describe_machine(),
         notes=tuple(collected),
     )
