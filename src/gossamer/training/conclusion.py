@@ -6,14 +6,13 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from gossamer import __version__, config
 from gossamer.data import SPLITS, Dataset, Sample
 from gossamer.errors import ErrorCode, Note
 from gossamer.evaluation.bootstrap import Estimate
 from gossamer.profiling.figure import Costs, costs_to_json
-from gossamer.task import TaskName
 from gossamer.training.job import FitResult
 from gossamer.training.run_folder import RunConfig
 
@@ -63,8 +62,6 @@ class Conclusion:
         machine: Description of this machine.
         notes: Everything that a reader of the report should know.
     """
-
-    task: ClassVar[TaskName]
 
     run: RunConfig
     dataset: Dataset

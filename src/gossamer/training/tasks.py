@@ -35,8 +35,6 @@ class TrainingTask(Protocol):
     Data sets, prepared samples and conclusions are those of the task; nobody else looks into them.
     """
 
-    name: TaskName
-
     def draft_run(
         self, dataset: Any, options: TrainOptions, choice: NetworkChoice, base: RunConfig | None
     ) -> RunDraft[Any]:
@@ -88,7 +86,6 @@ class TrainingTask(Protocol):
 class ClassificationTraining:
     """Training of networks that give an image its classes."""
 
-    name: TaskName = "classify"
     draft_run = staticmethod(classification_plan.draft_run)
     complete_run = staticmethod(classification_plan.complete_run)
     prepare_samples = staticmethod(classification_items.prepare_samples)
@@ -102,7 +99,6 @@ class ClassificationTraining:
 class SegmentationTraining:
     """Training of networks that give a pixel its class or classes."""
 
-    name: TaskName = "segment"
     draft_run = staticmethod(segmentation_plan.draft_run)
     complete_run = staticmethod(segmentation_plan.complete_run)
     prepare_samples = staticmethod(segmentation_items.prepare_samples)

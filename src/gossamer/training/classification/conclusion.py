@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from gossamer.evaluation.thresholds import choose_thresholds
 from gossamer.profiling.machine import describe_machine
 from gossamer.profiling.network import profile_model
 from gossamer.progress import SILENT, Progress
-from gossamer.task import TaskName
 from gossamer.training.conclusion import Conclusion, choose_split, collect_notes
 from gossamer.training.job import FitResult
 from gossamer.training.run_folder import RunConfig, RunFolder
@@ -41,8 +40,6 @@ class ClassificationConclusion(Conclusion):
         predictions: Predictions for the evaluated split, with the thresholds of the run.
         images: Evaluated images as the network saw them, ``(samples, channels, rows, columns)``.
     """
-
-    task: ClassVar[TaskName] = "classify"
 
     dataset: ClassificationDataset
     evaluation: ClassificationEvaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from gossamer.profiling.machine import describe_machine
 from gossamer.profiling.macs import count_macs
 from gossamer.profiling.network import profile_model
 from gossamer.progress import SILENT, Progress
-from gossamer.task import TaskName
 from gossamer.training.conclusion import Conclusion, choose_split, collect_notes
 from gossamer.training.job import FitResult
 from gossamer.training.run_folder import RunConfig, RunFolder
@@ -61,8 +60,6 @@ class SegmentationConclusion(Conclusion):
         slices: Number of slices of each split.
         shown: Worst, median and best cases.
     """
-
-    task: ClassVar[TaskName] = "segment"
 
     dataset: SegmentationDataset
     evaluation: SegmentationEvaluation
