@@ -33,6 +33,8 @@ TORCH: RuntimePrecision = "torch"
 GRAPHS: tuple[RuntimePrecision, ...] = ("float32", "int8")
 SLOW_MS = 100.0
 """Latency of a call in milliseconds above which a network is called fewer times."""
+NOT_MADE = "not made"
+"""Start of the reason for graphs that were not tried."""
 _CALIBRATION_IMAGES = 8
 """Number of random images that set the ranges of activations."""
 
@@ -151,10 +153,6 @@ def measure_candidate(
     return [*found, *missing]
 
 
-NOT_MADE = "not made"
-"""Start of the reason for graphs that were not tried."""
-
-
 def _load_graphs(
     network: Network,
     images: np.ndarray,
@@ -178,7 +176,7 @@ def _load_graphs(
         file.write_bytes(graph)
         for engine in engines:
             try:
-                loaded = load_engine(engine, file.read_bytes(), file, threads)
+                loaded = load_engine(engine, graph, file, threads)
             except GossamerError as error:
                 missing.append(_unavailable_benchmark(precision, engine, error.problem))
                 continue
