@@ -21,6 +21,7 @@ from gossamer.comparison.scores import Scores
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate
 
 PERMUTATIONS, FEWER_PERMUTATIONS, MANY_SAMPLES = 4999, 999, 2000
+SIGNIFICANCE_LEVEL = 0.05
 FEWEST, FEW = 2, 10
 """Number of patients below which there is no interval, and below which it is rough."""
 
@@ -42,6 +43,11 @@ class PairedDifference:
     p: float | None = None
     p_holm: float | None = None
     permutations: int = 0
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the corrected p is below the level of significance."""
+        return self.p_holm is not None and self.p_holm < SIGNIFICANCE_LEVEL
 
 
 def draw_weights(groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:

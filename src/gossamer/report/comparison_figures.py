@@ -118,8 +118,7 @@ def plot_differences(results: CollectedResults) -> Figure:
     )
     for row, result in enumerate(shown):
         if result.versus is not None:
-            is_significant = result.versus.p_holm is not None and result.versus.p_holm < 0.05
-            color = ORANGE if is_significant else GREY
+            color = ORANGE if result.versus.is_significant else GREY
             _draw_interval(axes, -row, result.versus.estimate, result.versus.seeds, color)
         else:
             text = " baseline" if result.variant.attention == BASELINE else " no baseline"

@@ -126,7 +126,6 @@ def _quality_row(result: VariantResult) -> dict[str, Any]:
         "seeds": [(c.trial.seed, None if c.quality is None else c.quality.value) for c in result.trials],
         "versus": versus,
         "baseline": result.baseline is None and result.variant.attention is not None,
-        "significant": versus is not None and versus.p_holm is not None and versus.p_holm < 0.05,
         "drop": drop,
         "seconds": seconds,
         "epochs": sorted({trial.epochs for trial in result.trained if trial.epochs is not None}),
