@@ -13,6 +13,8 @@ from gossamer.extension import describe_reference
 RuntimePrecision = Literal["torch", "float32", "int8"]
 """PyTorch in float32, and an exported bundle in float32 or int8."""
 PRECISIONS: tuple[RuntimePrecision, ...] = ("torch", "float32", "int8")
+PRECISION_NAMES: dict[RuntimePrecision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
+"""Name of each precision for people."""
 MB = 10**6
 """Bytes of a megabyte, the unit in which memory is limited."""
 _LONGEST_KEY = 80

@@ -11,7 +11,7 @@ import numpy as np
 from gossamer.comparison.paired_tests import add_estimates, estimate_difference, negate_estimate
 from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.evaluation.bootstrap import Estimate
-from gossamer.variants import MB, PRECISIONS, CostLimits, RuntimePrecision
+from gossamer.variants import MB, PRECISION_NAMES, PRECISIONS, CostLimits, RuntimePrecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Deployment:
     @property
     def name(self) -> str:
         """Name for people."""
-        return f"{self.result.variant.name} in {'PyTorch' if self.precision == 'torch' else self.precision}"
+        return f"{self.result.variant.name} in {PRECISION_NAMES[self.precision]}"
 
     @property
     def latency_or_infinity(self) -> float:

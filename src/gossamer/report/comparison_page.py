@@ -24,9 +24,8 @@ from gossamer.profiling.figure import Figure
 from gossamer.report import comparison_figures
 from gossamer.report.figures import to_svg
 from gossamer.report.page import PageOrigin, render_page, shorten_paths, show_path, show_value
-from gossamer.variants import MB, RuntimePrecision
+from gossamer.variants import MB, PRECISION_NAMES, RuntimePrecision
 
-_HEADINGS: dict[RuntimePrecision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
 MOST_OPTIONS = 300
 """Number of characters of an option that are shown."""
 
@@ -97,7 +96,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
         rows=[_quality_row(result) for result in results.variants],
         costs=[_cost_row(result, results.plan.precisions) for result in results.variants],
         hows=_list_methods(results),
-        precisions=[_HEADINGS[precision] for precision in results.plan.precisions],
+        precisions=[PRECISION_NAMES[precision] for precision in results.plan.precisions],
         in_8_bits="int8" in results.plan.precisions or bool(results.int8_seeds),
         intervals=[Markup(to_svg(draw(results))) for draw in drawings],
         fewest=FEWEST,
