@@ -15,6 +15,8 @@ RuntimePrecision = Literal["torch", "float32", "int8"]
 PRECISIONS: tuple[RuntimePrecision, ...] = ("torch", "float32", "int8")
 PRECISION_NAMES: dict[RuntimePrecision, str] = {"torch": "PyTorch", "float32": "float32", "int8": "int8"}
 """Name of each precision for people."""
+USUAL_MECHANISMS = ("softmax", "sequence_norm", "kv")
+"""Attention mechanisms that are compared by default, and that a plan tries in addition to a network's own."""
 MB = 10**6
 """Bytes of a megabyte, the unit in which memory is limited."""
 _LONGEST_KEY = 80

@@ -19,7 +19,7 @@ from gossamer.comparison.fingerprint import resume_plan, start_plan
 from gossamer.comparison.folder import CompareFolder
 from gossamer.comparison.lock import lock_folder
 from gossamer.comparison.planner import make_plan
-from gossamer.comparison.request import MECHANISMS, CompareRequest, name_mechanisms, parse_names
+from gossamer.comparison.request import CompareRequest, name_mechanisms, parse_names
 from gossamer.comparison.results import CollectedResults, VariantResult
 from gossamer.comparison.runner import ComparisonRunner, format_duration
 from gossamer.comparison.stages import list_stages
@@ -32,7 +32,7 @@ from gossamer.profiling.figure import format_quantity
 from gossamer.progress import Progress
 from gossamer.report.comparison_page import write_results
 from gossamer.summary import Result, SummaryTable
-from gossamer.variants import PRECISIONS, CostLimits
+from gossamer.variants import PRECISIONS, USUAL_MECHANISMS, CostLimits
 
 __all__ = ["ComparisonInterrupted", "ComparisonPlan", "ComparisonResults", "compare", "plan_comparison"]
 
@@ -143,7 +143,7 @@ def compare(
     out: str | Path | None = None,
     *,
     models: str | Sequence[str] = (),
-    attention: str | Iterable[AttentionLike] = MECHANISMS,
+    attention: str | Iterable[AttentionLike] = USUAL_MECHANISMS,
     seeds: int = 3,
     budget_minutes: float | None = None,
     epochs: int | None = None,
@@ -256,7 +256,7 @@ def _make_request(
     data: str | Path,
     *,
     models: str | Sequence[str] = (),
-    attention: str | Iterable[AttentionLike] = MECHANISMS,
+    attention: str | Iterable[AttentionLike] = USUAL_MECHANISMS,
     seeds: int = 3,
     budget_minutes: float | None = None,
     epochs: int | None = None,

@@ -11,10 +11,8 @@ from pathlib import Path
 from gossamer.checks import require, require_at_least, require_positive
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.nn.attention import AttentionLike, attention_text
-from gossamer.variants import PRECISIONS, CostLimits, RuntimePrecision
+from gossamer.variants import PRECISIONS, USUAL_MECHANISMS, CostLimits, RuntimePrecision
 
-MECHANISMS = ("softmax", "sequence_norm", "kv")
-"""Attention mechanisms that are compared by default."""
 _CHANGEABLE = ("data", "limits")
 
 
@@ -25,7 +23,8 @@ class CompareRequest:
     Attributes:
         data: Path of a labelled data set.
         models: Names of presets (default: the usual preset of the task).
-        attention: Attention mechanisms: names, references ``FILE.py:CLASS`` or JSON objects (default: ``MECHANISMS``).
+        attention: Attention mechanisms: names, references ``FILE.py:CLASS`` or JSON objects (default:
+            ``USUAL_MECHANISMS``).
         seeds: Number of trials of each variant, with the seeds 0, 1, ... (default: 3).
         epochs: Number of epochs of every trial (default: chosen by the recipe).
         budget_minutes: Time to train the slowest variant once, in minutes; sets the number of epochs of all trials.
@@ -42,7 +41,7 @@ class CompareRequest:
 
     data: str
     models: tuple[str, ...] = ()
-    attention: tuple[str, ...] = MECHANISMS
+    attention: tuple[str, ...] = USUAL_MECHANISMS
     seeds: int = 3
     epochs: int | None = None
     budget_minutes: float | None = None

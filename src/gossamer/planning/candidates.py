@@ -15,12 +15,10 @@ from gossamer.planning.tasks import TASKS
 from gossamer.task import TaskName
 from gossamer.training.options import TrainOptions
 from gossamer.training.resolve_model import NetworkChoice, choose_network
-from gossamer.variants import Variant
+from gossamer.variants import USUAL_MECHANISMS, Variant
 
 SMALL_SUFFIXES = ("_nano", "_tiny", "_small")
 """Suffixes of presets that are meant for CPUs."""
-USUAL_MECHANISMS = ("softmax", "sequence_norm", "kv")
-"""Mechanisms that are tried in addition to a network's own."""
 SIZE_FACTORS = (0.5, 1.0, 2.0)
 """Factors of the recipe's image size."""
 
