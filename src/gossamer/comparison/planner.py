@@ -23,13 +23,13 @@ from gossamer.data import Dataset, open_dataset
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.evaluation.predictions import groups_of
 from gossamer.nn.attention import attention_config
-from gossamer.nn.models import PRESETS, list_models
+from gossamer.nn.models import PRESETS
 from gossamer.profiling.machine import describe_machine, process_memory
 from gossamer.progress import SILENT, Progress
 from gossamer.task import TaskName
 from gossamer.training.options import TrainOptions
 from gossamer.training.plan import plan_run
-from gossamer.training.resolve_model import DEFAULT_MODELS
+from gossamer.training.resolve_model import DEFAULT_MODELS, require_task
 from gossamer.training.run_folder import RunConfig
 from gossamer.variants import Variant
 
@@ -99,10 +99,7 @@ def _list_variants(task: TaskName, request: CompareRequest) -> list[Variant]:
     variants = []
     for model in request.models or (DEFAULT_MODELS[task],):
         preset = find_entry(PRESETS, model, "model")
-        if preset.task != task:
-            problem = f"{model} is a network to {preset.task}, but the data are labelled to {task}"
-            fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
-            raise GossamerError(ErrorCode.CONFIG, "models", problem, f"use {fitting}, ...")
+        require_task(model, preset, task, "models")
         mechanisms = request.attention if preset.has_attention() else (None,)
         variants += [Variant(model=model, attention=attention) for attention in mechanisms]
     return variants

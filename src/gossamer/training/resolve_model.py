@@ -96,10 +96,7 @@ def choose_network(task: TaskName, options: TrainOptions, base: RunConfig | None
     else:
         preset = options.model or DEFAULT_MODELS[task]
         choice = NetworkChoice(preset, find_entry(PRESETS, preset, "model"))
-    if choice.described.task != task:
-        problem = f"{choice.preset} is a network to {choice.described.task}, the data is labelled to {task}"
-        fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
-        raise GossamerError(ErrorCode.CONFIG, "model", problem, f"use one of {fitting}, ...")
+    require_task(choice.preset, choice.described, task, "model")
     default = DEFAULT_ATTENTION if not choice.is_settled and isinstance(choice.described, ViTConfig) else None
     attention = default if options.attention is None else options.attention
     if attention is not None:
@@ -109,6 +106,24 @@ def choose_network(task: TaskName, options: TrainOptions, base: RunConfig | None
     if options.query is not None:
         _require_query_use(choice)
     return choice
+
+
+def require_task(preset: str, described: NetworkConfig, task: TaskName, where: str) -> None:
+    """Raise unless a network is one for the task of the data.
+
+    Args:
+        preset: Name of the network.
+        described: Config of the network.
+        task: Task of the data.
+        where: Name of the parameter that chose the network.
+
+    Raises:
+        GossamerError: ``E-CONFIG``, with networks of the task.
+    """
+    if described.task != task:
+        problem = f"{preset} is a network to {described.task}, the data is labelled to {task}"
+        fitting = ", ".join(name for name in list_models(task=task) if name.endswith(("_small", "_tiny")))
+        raise GossamerError(ErrorCode.CONFIG, where, problem, f"use one of {fitting}, ...")
 
 
 def _require_query_use(choice: NetworkChoice) -> None:
