@@ -15,11 +15,10 @@ from gossamer.config import suggest_nearest
 from gossamer.errors import ErrorCode, GossamerError
 from gossamer.inference.decisions import Rule
 from gossamer.task import TaskName
-from gossamer.training.recipe import Flips, Precision
+from gossamer.training.recipe import ClassWeights, Flips, Precision
 
 Query = Literal["key", "mean"]
 Stem = Literal["patch", "convolutional"]
-ClassWeights = Literal["balanced", "none"]
 LossName = Literal["dice_ce", "dice_ce_squared", "cross_entropy", "dice"]
 
 

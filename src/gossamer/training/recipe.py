@@ -11,6 +11,7 @@ from gossamer.inference.decisions import Rule
 
 Flips = Literal["none", "horizontal", "vertical", "both"]
 Precision = Literal["float32", "bfloat16"]
+ClassWeights = Literal["balanced", "none"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Recipe:
     warmup: float = 0.1
     weight_decay: float = 0.05
     clip_norm: float = 1.0
-    class_weights: Literal["balanced", "none"] = "balanced"
+    class_weights: ClassWeights = "balanced"
     patience: int = 20
     precision: Precision = "float32"
     loss: str = "cross_entropy"

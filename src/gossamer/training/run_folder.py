@@ -22,7 +22,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -33,6 +33,7 @@ from gossamer.files import read_bytes, read_json, require_place, write_json, wri
 from gossamer.inference.decisions import Thresholds, thresholded_classes
 from gossamer.inference.segmentation import SlidingWindow
 from gossamer.nn.models import NetworkConfig, config_from_json
+from gossamer.nn.transfer import Query
 from gossamer.task import TaskName
 from gossamer.training.recipe import Recipe
 
@@ -50,7 +51,7 @@ class InitialWeightsSource:
 
     path: str
     sha256: str
-    query: Literal["key", "mean"] = "key"
+    query: Query = "key"
 
 
 @dataclass(frozen=True)
