@@ -16,6 +16,9 @@ METRIC_LABEL: str = "AUROC"
 TIMED_SAMPLES: int = 8
 """Number of training samples whose reading is timed."""
 SAMPLE_NAME: str = "image"
+TRIVIAL_ANSWER: str = "the class frequencies of the training split for every image"
+TESTED_DIFFERENCE: str = "difference of ranks"
+"""What a permutation test compares."""
 
 
 def read_scores(run: Path, summary: dict[str, Any]) -> RankScores:

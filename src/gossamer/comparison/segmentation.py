@@ -16,6 +16,9 @@ METRIC_LABEL: str = "Dice"
 TIMED_SAMPLES: int = 1
 """Number of training samples whose reading is timed."""
 SAMPLE_NAME: str = "case"
+TRIVIAL_ANSWER: str = "an empty mask"
+TESTED_DIFFERENCE: str = "difference"
+"""What a permutation test compares."""
 
 
 def read_scores(run: Path, summary: dict[str, Any]) -> MeanScores:

@@ -11,12 +11,14 @@ from gossamer.task import TaskName
 
 
 class ComparisonTask(Protocol):
-    """The functions of ``comparison.classification`` and ``comparison.segmentation``."""
+    """The functions and texts of ``comparison.classification`` and ``comparison.segmentation``."""
 
     METRIC: str
     METRIC_LABEL: str
     TIMED_SAMPLES: int
     SAMPLE_NAME: str
+    TRIVIAL_ANSWER: str
+    TESTED_DIFFERENCE: str
 
     @staticmethod
     def read_scores(run: Path, summary: dict[str, Any]) -> Scores:

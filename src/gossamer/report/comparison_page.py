@@ -17,6 +17,7 @@ from gossamer.comparison.recommend import RULE, Recommendation, recommend_deploy
 from gossamer.comparison.results import CollectedResults, VariantResult, collect_results
 from gossamer.comparison.results_table import build_table
 from gossamer.comparison.runner import format_duration
+from gossamer.comparison.tasks import TASKS
 from gossamer.evaluation.bootstrap import RESAMPLES, Estimate
 from gossamer.files import write_json, write_text
 from gossamer.inference.decisions import to_csv
@@ -89,6 +90,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
         PageOrigin(command=shorten_paths(results.plan.command)),
         r=results,
         plan=results.plan,
+        task=TASKS[results.plan.data.task],
         data=show_path(results.plan.data.source),
         recommendation=recommendation,
         rule=RULE,
