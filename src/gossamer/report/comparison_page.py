@@ -27,6 +27,8 @@ from gossamer.report.figures import to_svg
 from gossamer.report.page import PageOrigin, render_page, shorten_paths, show_path, show_value
 from gossamer.variants import MB, PRECISION_NAMES, RuntimePrecision
 
+_COST_COLUMNS = {"file": ("File", "MB"), "latency_p50": ("Median latency", "ms"), "peak_memory": ("Peak memory", "MB")}
+"""Heading and unit of each cost that is shown in every precision."""
 MOST_OPTIONS = 300
 """Number of characters of an option that are shown."""
 
@@ -98,6 +100,7 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
         rows=[_quality_row(result) for result in results.variants],
         costs=[_cost_row(result, results.plan.precisions) for result in results.variants],
         hows=_list_methods(results),
+        headings=[f"{label}, {unit}" for label, unit in _COST_COLUMNS.values()],
         precisions=[PRECISION_NAMES[precision] for precision in results.plan.precisions],
         in_8_bits="int8" in results.plan.precisions or bool(results.int8_seeds),
         intervals=[Markup(to_svg(draw(results))) for draw in drawings],
@@ -140,8 +143,7 @@ def _cost_row(result: VariantResult, precisions: Sequence[RuntimePrecision]) -> 
         "name": result.variant.name,
         "network": [_format_figure(result.cost(name)) for name in ("parameters", "macs")],
         "precisions": {
-            name: [_format_figure(result.cost(name, precision)) for precision in precisions]
-            for name in ("file", "latency_p50", "peak_memory")
+            name: [_format_figure(result.cost(name, precision)) for precision in precisions] for name in _COST_COLUMNS
         },
     }
 
@@ -165,9 +167,11 @@ def _list_methods(results: CollectedResults) -> list[tuple[str, list[tuple[str, 
     named = {
         "Parameters": ("parameters", None),
         "MACs": ("macs", None),
-        **{f"File, {comparison_figures.SHOWN[p][0]}": ("file", p) for p in results.plan.precisions},
-        **{f"Latency, {comparison_figures.SHOWN[p][0]}": ("latency_p50", p) for p in results.plan.precisions},
-        **{f"Memory, {comparison_figures.SHOWN[p][0]}": ("peak_memory", p) for p in results.plan.precisions},
+        **{
+            f"{label}, {comparison_figures.SHOWN[precision][0]}": (name, precision)
+            for name, (label, _) in _COST_COLUMNS.items()
+            for precision in results.plan.precisions
+        },
     }
     rows = []
     for label, (name, precision) in named.items():
