@@ -146,18 +146,18 @@ def test_difference_of_deployments_adds_losses_by_int8() -> None:
     drops = {"softmax": Estimate(0.01, 0.0, 0.02), "kv": Estimate(0.03, 0.0, 0.06)}
     speeds = {name: {**speed, "int8": 1.0} for name, speed in SPEEDS.items()}
     results = create_results({"softmax": 0.8, "kv": 0.7}, speeds, drops=drops)
-    trials: dict[tuple[str, str], Deployment] = {
-        (str(c.result.variant.attention), c.precision): c for c in list_deployments(results)
+    deployments: dict[tuple[str, str], Deployment] = {
+        (str(each.result.variant.attention), each.precision): each for each in list_deployments(results)
     }
     weights = results.draw_weights()
-    plain = compare_deployments(results, trials["softmax", "torch"], trials["kv", "float32"], weights)
-    both = compare_deployments(results, trials["softmax", "int8"], trials["kv", "int8"], weights)
+    plain = compare_deployments(results, deployments["softmax", "torch"], deployments["kv", "float32"], weights)
+    both = compare_deployments(results, deployments["softmax", "int8"], deployments["kv", "int8"], weights)
     assert plain is not None
     assert both is not None
     assert plain.value == pytest.approx(0.1)
     assert both.value == pytest.approx(0.1 - 0.01 + 0.03)
     assert both.high - both.value == pytest.approx(np.hypot(np.hypot(plain.high - plain.value, 0.01), 0.03))
-    same = compare_deployments(results, trials["kv", "float32"], trials["kv", "int8"], weights)
+    same = compare_deployments(results, deployments["kv", "float32"], deployments["kv", "int8"], weights)
     assert same == Estimate(pytest.approx(0.03), pytest.approx(0.0), pytest.approx(0.06))  # type: ignore[arg-type]
 
 
@@ -196,7 +196,7 @@ def test_recommends_fastest_of_tied_networks_in_a_folder(
     assert chosen(found) == ("kv", "float32")
     assert found.best is not None
     assert str(found.best.result.variant.attention) == "softmax"
-    assert {(str(c.result.variant.attention), c.precision) for c in found.tied} == {
+    assert {(str(each.result.variant.attention), each.precision) for each in found.tied} == {
         ("softmax", "torch"), ("softmax", "float32"), ("kv", "torch"),
     }  # fmt: skip
     limited = recommend_deployment(
@@ -210,7 +210,7 @@ def test_single_patient_gives_no_recommendation() -> None:
     alone = [
         dataclasses.replace(
             result,
-            trials=tuple(dataclasses.replace(c, scores=_first_case(c.scores)) for c in result.trials),
+            trials=tuple(dataclasses.replace(trial, scores=_first_case(trial.scores)) for trial in result.trials),
             quality=None if result.quality is None else Estimate(result.quality.value, math.nan, math.nan),
         )
         for result in made.variants

@@ -250,7 +250,7 @@ def test_table_has_a_line_for_each_trial_and_precision(folder: CompareFolder) ->
     refused = (RefusedVariant(model="resnet_18", attention="kv", reason="has no attention, and a comma"),)
     plan = create_plan([variant("softmax"), variant("kv")], seeds=(4,), refused=refused)
     value = train(folder, plan.trials[0], 1.0, "export")
-    write_states(folder, plan.trials[0], failed="quantize: no rung")
+    write_states(folder, plan.trials[0], failed="quantize: no scheme")
     folder.costs_path(variant("softmax")).parent.mkdir(parents=True)
     write_json(folder.costs_path(variant("softmax")), create_costs({"torch": 8.0, "float32": 4.0}).to_json())
     text = to_csv(build_table(collect_results(folder, plan)))
@@ -261,5 +261,5 @@ def test_table_has_a_line_for_each_trial_and_precision(folder: CompareFolder) ->
     ]  # fmt: skip
     assert float(rows[1]["auroc"]) == pytest.approx(value, abs=1e-6)
     assert (rows[1]["latency_p50_ms"], rows[1]["file_mb"], rows[1]["training_s"]) == ("4", "22", "244.0")
-    assert (rows[2]["auroc"], rows[2]["reason"], rows[2]["latency_p50_ms"]) == ("", "quantize: no rung", "")
+    assert (rows[2]["auroc"], rows[2]["reason"], rows[2]["latency_p50_ms"]) == ("", "quantize: no scheme", "")
     assert rows[6]["reason"] == "has no attention, and a comma"

@@ -21,8 +21,8 @@ from gossamer.training.resolve_model import choose_network
 from gossamer.training.run_folder import InitialWeightsSource
 
 
-def plan(data: Path, **wishes: object):
-    return plan_run(open_dataset(data), TrainOptions(**wishes))  # type: ignore[arg-type]
+def plan(data: Path, **options: object):
+    return plan_run(open_dataset(data), TrainOptions(**options))  # type: ignore[arg-type]
 
 
 def test_a_run_starts_where_another_ended_with_another_mechanism(
@@ -48,10 +48,10 @@ def test_a_run_starts_where_another_ended_with_another_mechanism(
 
 
 def test_initial_weights_define_the_network(trained: Path, phantom: Path) -> None:
-    for wish in ({"model": "vit_tiny"}, {"patch_size": 4}, {"stem": "patch"}):
+    for contradiction in ({"model": "vit_tiny"}, {"patch_size": 4}, {"stem": "patch"}):
         with pytest.raises(GossamerError) as caught:
-            TrainOptions(init=trained, **wish)  # type: ignore[arg-type]
-        assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, next(iter(wish)))
+            TrainOptions(init=trained, **contradiction)  # type: ignore[arg-type]
+        assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, next(iter(contradiction)))
     with pytest.raises(GossamerError) as caught:
         TrainOptions(query="mean", attention="kv")
     assert (caught.value.code, caught.value.where) == (ErrorCode.CONFIG, "query")
@@ -115,9 +115,11 @@ def test_a_run_that_does_not_fit_says_what_would(phantom: Path) -> None:
 
 def test_memory_is_planned_before_preprocessing_is_fitted(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gossamer.api import train as module
-    from gossamer.training.classification import plan as twin
+    from gossamer.training.classification import plan as task_plan
 
-    monkeypatch.setattr(twin, "fit_preprocessing", lambda *_: pytest.fail("images were read at the network's size"))
+    monkeypatch.setattr(
+        task_plan, "fit_preprocessing", lambda *_: pytest.fail("images were read at the network's size")
+    )
 
     def refuse(*_: object, **__: object) -> None:
         raise GossamerError(ErrorCode.BUSY, "memory", "too large", "use less")

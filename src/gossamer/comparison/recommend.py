@@ -60,13 +60,13 @@ def recommend_deployment(results: CollectedResults) -> Recommendation:
     limits = results.plan.limits
     if not deployments:
         return Recommendation(headline="Nothing to recommend yet", sentences=("No network is trained yet.",))
-    within = [c for c in deployments if all(ratio <= 1 for ratio in c.limit_ratios(limits).values())]
+    within = [each for each in deployments if all(ratio <= 1 for ratio in each.limit_ratios(limits).values())]
     if not within:
         return _explain_limits(deployments, limits)
     if results.groups < FEWEST:
         return _explain_missing_intervals(results, within)
     weights = results.draw_weights()
-    better = [c for c in within if _beats_trivial(c, results)]
+    better = [each for each in within if _beats_trivial(each, results)]
     if not better:
         best, sentence = _describe_best(results, within)
         return Recommendation(
@@ -74,14 +74,14 @@ def recommend_deployment(results: CollectedResults) -> Recommendation:
             sentences=(sentence, "More data or longer training is needed before a network is chosen."),
             best=best,
         )
-    best = max(better, key=lambda c: (c.quality, -c.latency_or_infinity))
-    losses = [(c, compare_deployments(results, best, c, weights)) for c in better]
+    best = max(better, key=lambda each: (each.quality, -each.latency_or_infinity))
+    losses = [(each, compare_deployments(results, best, each, weights)) for each in better]
     tied = sorted(
-        ((c, loss) for c, loss in losses if c is best or (loss is not None and loss.low <= 0)),
+        ((each, loss) for each, loss in losses if each is best or (loss is not None and loss.low <= 0)),
         key=lambda pair: (pair[0].latency_or_infinity, -pair[0].quality),
     )
     chosen, loss = tied[0]
-    others = tuple(c for c, _ in tied if c is not chosen)
+    others = tuple(each for each, _ in tied if each is not chosen)
     sentences = _explain_choice(results, chosen, best, loss if chosen is not best else None, others)
     return Recommendation(
         headline=f"Take {chosen.name}",
@@ -103,7 +103,7 @@ def _beats_trivial(deployment: Deployment, results: CollectedResults) -> bool:
 
 def _describe_best(results: CollectedResults, within: Sequence[Deployment]) -> tuple[Deployment, str]:
     """Return the deployment of best quality, the fastest of equal ones, with a sentence on its quality."""
-    best = max(within, key=lambda c: (c.quality, -c.latency_or_infinity))
+    best = max(within, key=lambda each: (each.quality, -each.latency_or_infinity))
     sentence = f"The best, {best.name}, reaches {results.label} {best.quality:.3f}"
     trivial = "" if results.trivial is None else f"; the trivial answer reaches {results.trivial:.3f}"
     return best, f"{sentence}{trivial}."
@@ -125,7 +125,7 @@ def _explain_missing_intervals(results: CollectedResults, within: Sequence[Deplo
 
 def _explain_limits(deployments: Sequence[Deployment], limits: CostLimits) -> Recommendation:
     """Return that no deployment is within the limits, with the closest one and its distance to each limit."""
-    closest = min(deployments, key=lambda c: max(c.limit_ratios(limits).values()))
+    closest = min(deployments, key=lambda each: max(each.limit_ratios(limits).values()))
     if math.isinf(max(closest.limit_ratios(limits).values())):
         return Recommendation(
             headline="No network is known to meet the limits",
@@ -134,9 +134,9 @@ def _explain_limits(deployments: Sequence[Deployment], limits: CostLimits) -> Re
     sentences = []
     for name, label, unit in (("latency_ms", "fastest", "ms"), ("memory_mb", "smallest", "MB")):
         limit = getattr(limits, name)
-        known = [c for c in deployments if getattr(c, name) is not None]
+        known = [each for each in deployments if getattr(each, name) is not None]
         if limit is not None and known:
-            least = min(known, key=lambda c: getattr(c, name))
+            least = min(known, key=lambda each: getattr(each, name))
             value = getattr(least, name)
             if value > limit:
                 excess = f"needs {value:.4g} {unit}, {value / limit:.2f} times the limit of {limit:g} {unit}"
@@ -186,9 +186,9 @@ def _explain_choice(
             f"The difference, {loss.value:.3f} ({loss.low:.3f} to {loss.high:.3f}), may be due to chance, so the "
             f"faster one is preferred. This does not prove that they are equal: up to {loss.high:.3f} may be lost."
         ]
-    known = [c for c in (chosen, *others) if c.memory_mb is not None]
+    known = [each for each in (chosen, *others) if each.memory_mb is not None]
     if known and chosen.memory_mb is not None:
-        least = min(known, key=lambda c: c.memory_mb or math.inf)
+        least = min(known, key=lambda each: each.memory_mb or math.inf)
         if least is not chosen and least.memory_mb is not None and least.memory_mb < LESS_MEMORY * chosen.memory_mb:
             reasons.append(
                 f"If memory matters more: {least.name} is not distinguished from the best either and needs "
@@ -211,7 +211,7 @@ def _list_unknowns(results: CollectedResults, deployments: Sequence[Deployment])
         counts = ", ".join(f"{r.variant.name} {len(r.trained)} of {len(r.trials)}" for r in partial)
         sentences.append(f"Some seeds are missing: {counts}.")
     limits = results.plan.limits
-    unknown = [c.name for c in deployments if math.isinf(max(c.limit_ratios(limits).values(), default=0.0))]
+    unknown = [each.name for each in deployments if math.isinf(max(each.limit_ratios(limits).values(), default=0.0))]
     if unknown:
         sentences.append(f"Not measured, and therefore not considered: {', '.join(unknown)}.")
     return sentences

@@ -158,7 +158,8 @@ class CollectedResults:
     @property
     def int8_seeds(self) -> tuple[int, ...]:
         """Seeds with a known loss by int8."""
-        return tuple(sorted({c.trial.seed for result in self.variants for c in result.trials if c.drop is not None}))
+        trials = (trial for result in self.variants for trial in result.trials)
+        return tuple(sorted({trial.trial.seed for trial in trials if trial.drop is not None}))
 
     def find_result(self, variant: Variant) -> VariantResult:
         """Return the result of a variant."""
@@ -248,7 +249,11 @@ def _find_baseline(variant: Variant, variants: Sequence[Variant]) -> Variant | N
 
 def _pair_seeds(ours: Sequence[TrialResult], theirs: Sequence[TrialResult]) -> tuple[list[Scores], list[Scores]]:
     known = {trial.trial.seed: trial.scores for trial in theirs if trial.scores is not None}
-    pairs = [(c.scores, known[c.trial.seed]) for c in ours if c.scores is not None and c.trial.seed in known]
+    pairs = [
+        (trial.scores, known[trial.trial.seed])
+        for trial in ours
+        if trial.scores is not None and trial.trial.seed in known
+    ]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 

@@ -70,10 +70,10 @@ def summarize_results(results: CollectedResults, recommendation: Recommendation)
             "headline": r.headline,
             "sentences": list(r.sentences),
             "rule": RULE,
-            "chosen": _candidate_data(r.chosen),
-            "best": _candidate_data(r.best),
+            "chosen": _deployment_data(r.chosen),
+            "best": _deployment_data(r.best),
             "loss": None if r.loss is None else r.loss.to_json(),
-            "alike": [_candidate_data(candidate) for candidate in r.tied],
+            "alike": [_deployment_data(deployment) for deployment in r.tied],
         },
         "kinds": [_variant_data(result) for result in results.variants],
         "notes": list(results.notes),
@@ -127,7 +127,9 @@ def _quality_row(result: VariantResult) -> dict[str, Any]:
         "name": result.variant.name,
         "state": result.state,
         "quality": result.quality,
-        "seeds": [(c.trial.seed, None if c.quality is None else c.quality.value) for c in result.trials],
+        "seeds": [
+            (trial.trial.seed, None if trial.quality is None else trial.quality.value) for trial in result.trials
+        ],
         "versus": versus,
         "baseline": result.baseline is None and result.variant.attention is not None,
         "drop": drop,
@@ -238,15 +240,15 @@ def _variant_data(result: VariantResult) -> dict[str, Any]:
     }
 
 
-def _candidate_data(candidate: Deployment | None) -> dict[str, Any] | None:
-    if candidate is None:
+def _deployment_data(deployment: Deployment | None) -> dict[str, Any] | None:
+    if deployment is None:
         return None
     return {
-        **config.to_json(candidate.result.variant),
-        "precision": candidate.precision,
-        "quality": candidate.quality,
-        "latency_ms": candidate.latency_ms,
-        "memory_mb": candidate.memory_mb,
+        **config.to_json(deployment.result.variant),
+        "precision": deployment.precision,
+        "quality": deployment.quality,
+        "latency_ms": deployment.latency_ms,
+        "memory_mb": deployment.memory_mb,
     }
 
 
