@@ -99,7 +99,7 @@ def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
 
 def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     p = conclusion.predictions
-    truth, predicted = p.targets.astype(bool), p.predicted_classes()
+    truth, predicted, correct = p.targets.astype(bool), p.predicted_classes(), p.correct()
     names, true_names = join_names(predicted, p.classes), join_names(truth, p.classes)
     missed, added = (join_names(wrong, p.classes) for wrong in (truth & ~predicted, predicted & ~truth))
     return [
@@ -111,7 +111,7 @@ def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
             "missed": missed[row].replace("|", ", "),
             "added": list_some(added[row].split("|")),
             "confidence": float(p.probabilities[row].max()),
-            "right": bool(p.correct()[row]),
+            "right": bool(correct[row]),
         }
         for row, _ in conclusion.worst_cases()
     ]
