@@ -12,7 +12,7 @@ from gossamer.evaluation.classification_metrics import METRICS
 from gossamer.inference.decisions import join_names
 from gossamer.report import figures
 from gossamer.report.labels import describe_decisions, describe_labels, plot_label_intervals, sort_by_auroc
-from gossamer.report.page import PageOrigin, render_page, run_values
+from gossamer.report.page import PageOrigin, count_samples, render_page, run_values
 from gossamer.summary import list_some
 from gossamer.training.classification.conclusion import ClassificationConclusion
 
@@ -87,14 +87,7 @@ def describe_quality(conclusion: ClassificationConclusion) -> str:
 
 def _count_splits(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:
     dataset = conclusion.dataset
-    rows = []
-    for split in ("train", "val", "test"):
-        counts = dataset.class_counts(split)
-        samples = [sample for sample in dataset.samples if sample.split == split]
-        if samples:
-            patients = {sample.patient for sample in samples} - {None}
-            rows.append({"split": split, "images": len(samples), "patients": len(patients), "counts": counts})
-    return rows
+    return [{**row, "counts": dataset.class_counts(row["split"])} for row in count_samples(dataset)]
 
 
 def _worst_rows(conclusion: ClassificationConclusion) -> list[dict[str, Any]]:

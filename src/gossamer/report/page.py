@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gossamer import __version__
+from gossamer.data import SPLITS, Dataset
 from gossamer.profiling.figure import FIGURE_LABELS, format_quantity
 from gossamer.report import figures
 from gossamer.training.conclusion import Conclusion
@@ -106,6 +107,17 @@ def run_values(conclusion: Conclusion) -> dict[str, Any]:
         "most_notes": MOST_NOTES,
         "configuration": _configuration_text(c),
     }
+
+
+def count_samples(dataset: Dataset) -> list[dict[str, Any]]:
+    """Return the numbers of samples and of known patients in each split that has samples, as rows of a table."""
+    rows = []
+    for split in SPLITS:
+        samples = [sample for sample in dataset.samples if sample.split == split]
+        if samples:
+            patients = {sample.patient for sample in samples} - {None}
+            rows.append({"split": split, "samples": len(samples), "patients": len(patients)})
+    return rows
 
 
 def _configuration_text(conclusion: Conclusion) -> str:

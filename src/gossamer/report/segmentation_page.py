@@ -10,7 +10,7 @@ from markupsafe import Markup
 from gossamer.evaluation.segmentation import SegmentationEvaluation
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS
 from gossamer.report import figures, overlays
-from gossamer.report.page import PageOrigin, render_page, run_values
+from gossamer.report.page import PageOrigin, count_samples, render_page, run_values
 from gossamer.training.segmentation.conclusion import SegmentationConclusion
 
 FEW_GROUPS = 10
@@ -101,11 +101,5 @@ def _shown_cases(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
 
 
 def _count_splits(conclusion: SegmentationConclusion) -> list[dict[str, Any]]:
-    rows = []
-    for split in ("train", "val", "test"):
-        samples = [sample for sample in conclusion.dataset.samples if sample.split == split]
-        if samples:
-            patients = {sample.patient for sample in samples} - {None}
-            slices = conclusion.slices.get(split)
-            rows.append({"split": split, "cases": len(samples), "patients": len(patients), "slices": slices})
-    return rows
+    slices = conclusion.slices
+    return [{**row, "slices": slices.get(row["split"])} for row in count_samples(conclusion.dataset)]
