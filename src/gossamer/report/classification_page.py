@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from markupsafe import Markup
-
 from gossamer.evaluation.classification import ClassificationEvaluation
 from gossamer.evaluation.classification_metrics import METRICS
 from gossamer.inference.decisions import join_names
@@ -35,9 +33,9 @@ def render_run(conclusion: ClassificationConclusion, origin: PageOrigin | None =
         quality=describe_quality(c),
         decision=describe_decisions(c.evaluation),
         labels=sort_by_auroc(c.evaluation.labels),
-        intervals=Markup(figures.to_svg(plot_label_intervals(c.evaluation.labels))) if several else None,
-        ranking=Markup(figures.to_svg(figures.plot_ranking_curves(c.predictions))),
-        decisions=Markup(figures.to_svg(figures.plot_decisions(c.predictions))),
+        intervals=figures.to_svg(plot_label_intervals(c.evaluation.labels)) if several else None,
+        ranking=figures.to_svg(figures.plot_ranking_curves(c.predictions)),
+        decisions=figures.to_svg(figures.plot_decisions(c.predictions)),
         worst=_worst_rows(c),
     )
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from gossamer import __version__, config
 from gossamer.comparison.compare_plan import read_plan
 from gossamer.comparison.deployments import Deployment
@@ -103,11 +101,11 @@ def render_comparison(results: CollectedResults, recommendation: Recommendation)
         headings=[f"{label}, {unit}" for label, unit in _COST_COLUMNS.values()],
         precisions=[PRECISION_NAMES[precision] for precision in results.plan.precisions],
         in_8_bits="int8" in results.plan.precisions or bool(results.int8_seeds),
-        intervals=[Markup(to_svg(draw(results))) for draw in drawings],
+        intervals=[to_svg(draw(results)) for draw in drawings],
         fewest=FEWEST,
-        fronts=[Markup(to_svg(comparison_figures.plot_pareto_front(results, cost))) for cost in drawn],
+        fronts=[to_svg(comparison_figures.plot_pareto_front(results, cost)) for cost in drawn],
         energy=_missing_energy_reason(results),
-        growth=[Markup(to_svg(comparison_figures.plot_growth(results, name))) for name in ("macs", "latency") if grown],
+        growth=[to_svg(comparison_figures.plot_growth(results, name)) for name in ("macs", "latency") if grown],
         failed=_list_failures(results),
         permutations=max((result.versus.permutations for result in results.variants if result.versus), default=0),
         options=[(name, show_value(value)[:MOST_OPTIONS]) for name, value in results.plan.to_json()["options"].items()],

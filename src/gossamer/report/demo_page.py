@@ -80,7 +80,7 @@ class DemoPart:
         """Learning curves as SVG."""
         fitted = self.conclusion.fitted
         curves = figures.plot_learning_curves(fitted.history, fitted.best_epoch, self.conclusion.run.monitor)
-        return Markup(figures.to_svg(curves))
+        return figures.to_svg(curves)
 
     @property
     def comparison(self) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
@@ -63,13 +64,13 @@ def with_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-def to_svg(figure: Figure) -> str:
-    """Return a figure as SVG text; equal figures give equal text."""
+def to_svg(figure: Figure) -> Markup:
+    """Return a figure as SVG for a page; equal figures give equal text."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gossamer"}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return Markup(text[text.index("<svg") :])
 
 
 def write_png(figure: Figure, path: Path) -> None:

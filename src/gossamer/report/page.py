@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from gossamer import __version__
 from gossamer.data import SPLITS, Dataset
@@ -103,7 +102,7 @@ def run_values(conclusion: Conclusion) -> dict[str, Any]:
         "title": c.run.title,
         "data": show_path(c.run.data),
         "cost": [(FIGURE_LABELS[name], figure) for name, figure in c.profile.items()],
-        "curves": Markup(figures.to_svg(curves)),
+        "curves": figures.to_svg(curves),
         "most_notes": MOST_NOTES,
         "configuration": _configuration_text(c),
     }

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from markupsafe import Markup
-
 from gossamer.evaluation.segmentation import SegmentationEvaluation
 from gossamer.evaluation.segmentation_metrics import MASK_METRICS
 from gossamer.report import figures, overlays
@@ -32,8 +30,8 @@ def render_run(conclusion: SegmentationConclusion, origin: PageOrigin | None = N
         metrics=metric_rows(c.evaluation),
         splits=_count_splits(c),
         quality=describe_quality(c),
-        dice=Markup(figures.to_svg(overlays.plot_case_dice(c.evaluation))),
-        sizes=Markup(figures.to_svg(overlays.plot_sizes(c.evaluation))),
+        dice=figures.to_svg(overlays.plot_case_dice(c.evaluation)),
+        sizes=figures.to_svg(overlays.plot_sizes(c.evaluation)),
         key=overlays.draw_legend(c.run.classes),
         shown=_shown_cases(c),
     )
