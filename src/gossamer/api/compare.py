@@ -179,12 +179,13 @@ def compare(
         image_size: Rows and columns of the networks' input, in pixels (default: chosen from the data).
         batch_size: Number of images of a training step (default: chosen by the recipe).
         precisions: Precisions to measure, of ``torch``, ``float32`` and ``int8`` (default: all).
-        max_drop: Largest loss of the metric that int8 may cost, 0 or more (default: 0.005).
+        max_drop: Largest allowed degradation of the metric in int8, 0 or more (default: 0.005).
         max_latency_ms: Largest median latency of one image for the recommendation, in milliseconds (default: none).
         max_memory_mb: Largest memory of a process for the recommendation, in MB of 10^6 bytes (default: none).
         retry: Whether failed stages are repeated (default: False).
         threads: Number of CPU threads (default: all available).
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
 
     Returns:
         Results of every variant, with the recommendation and the path of the page.
@@ -238,7 +239,8 @@ def plan_comparison(data: str | Path, *, progress: bool | Progress | None = None
 
     Args:
         data: Path of labelled images, in any layout of ``gossamer.open_dataset``.
-        progress: True to show progress, or an object to report to (default: silent).
+        progress: True to show progress, or an object with the methods of ``gossamer.progress.Progress`` (default:
+            silent).
         **options: Arguments of ``compare`` from ``models`` to ``max_memory_mb``, and ``threads``.
 
     Raises:

@@ -30,7 +30,7 @@ class CompareOptions:
         image_size: Rows x columns of the networks' input, such as 64x64.
         batch_size: Number of images of a training step.
         precisions: Precisions to measure, separated by commas.
-        max_drop: Largest loss of the metric that int8 may cost, 0 or more.
+        max_drop: Largest allowed degradation of the metric in int8, 0 or more.
         max_latency_ms: Largest median latency of one image on this computer, for the recommendation.
         max_memory_mb: Largest memory of a process for the recommendation, in MB of 10^6 bytes.
     """
