@@ -35,7 +35,7 @@ def list_some(names: Sequence[str], limit: int = 4) -> str:
 
 @dataclass(frozen=True)
 class SummaryTable:
-    """A small table for people. Columns of numbers are aligned to the right.
+    """A small table for people. Columns of numbers are aligned to the right; without headings, all columns to the left.
 
     Attributes:
         title: Line above the table; empty for none.
@@ -51,6 +51,10 @@ class SummaryTable:
     caption: str = ""
     text_columns: tuple[int, ...] = (0,)
 
+    def is_text(self, column: int) -> bool:
+        """Return whether a column, counted from 0, is aligned to the left."""
+        return column in self.text_columns or not any(self.headings)
+
     def to_text(self) -> str:
         """Return the table as plain text with aligned columns."""
         shown = [self.headings, *self.rows] if any(self.headings) else list(self.rows)
@@ -58,7 +62,7 @@ class SummaryTable:
         lines = [self.title] if self.title else []
         for row in shown:
             cells = [
-                cell.ljust(width) if column in self.text_columns else cell.rjust(width)
+                cell.ljust(width) if self.is_text(column) else cell.rjust(width)
                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             lines.append("  ".join(cells).rstrip())

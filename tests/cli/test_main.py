@@ -12,6 +12,7 @@ import pytest
 
 from gossamer.cli.main import VERBS, name_option, read_summary, run
 from gossamer.errors import ErrorCode, GossamerError
+from gossamer.summary import SummaryTable
 
 
 def test_parameter_of_a_function_is_named_as_its_option() -> None:
@@ -76,3 +77,9 @@ def test_verbs_that_need_pytorch_say_so_without_it(tmp_path: Path) -> None:
         ["E-CODEC", f"gossamer {command[0]}"] for command in commands
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_numbers_below_a_heading_are_aligned_to_the_right() -> None:
+    rows = (("sizes", "8x10 (12)"), ("note", "0"))
+    assert SummaryTable("", ("", ""), rows).to_text() == "sizes  8x10 (12)\nnote   0"
+    assert SummaryTable("", ("a", "b"), rows).to_text() == "a              b\nsizes  8x10 (12)\nnote           0"

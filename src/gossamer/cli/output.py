@@ -82,8 +82,7 @@ def rich_table(table: SummaryTable) -> Table:
         show_header=any(table.headings),
     )
     for number, heading in enumerate(table.headings):
-        text = number in table.text_columns or not any(table.headings)
-        drawn.add_column(Text(heading), justify="left" if text else "right")
+        drawn.add_column(Text(heading), justify="left" if table.is_text(number) else "right")
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     return drawn
