@@ -76,4 +76,5 @@ def _note_unused_files(path: Path, known: set[Path]) -> list[Note]:
     if not others:
         return []
     shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-    return [Note(ErrorCode.FORMAT, str(path), f"{len(others)} files outside the layout are not used: {shown}")]
+    files = "1 file outside the layout is" if len(others) == 1 else f"{len(others)} files outside the layout are"
+    return [Note(ErrorCode.FORMAT, str(path), f"{files} not used: {shown}")]
