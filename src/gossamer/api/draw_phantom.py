@@ -59,7 +59,7 @@ def draw_phantom(
         count: Number of images, at least 20; for the abdomen the number of slices, at least 72, rounded up to whole
             cases (default: 480).
         image_size: Rows x columns of an image (default: 64x64 for the chest, 80x96 for the abdomen).
-        nodule_radius: Smallest and largest radius of the nodules of the chest, as shares of the side of an image
+        nodule_radius: Smallest and largest radius of the nodules of the chest, as fractions of the side of an image
             (default: 0.05 and 0.085).
         seed: Seed of the images; equal seeds give equal images (default: 0).
 

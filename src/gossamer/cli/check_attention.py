@@ -7,7 +7,7 @@ from gossamer.cli.output import Answer, Common
 
 
 def check_attention(attention: str, /, *, threads: int | None = None, common: Common = Common()) -> Answer:
-    """Check an attention mechanism, of a file or of Gossamer: results, masks, gradients, cost, export.
+    """Check an attention mechanism, from a file or from Gossamer: results, masks, gradients, cost, export.
 
     The fast form must equal the dense form, real tokens must not depend on padding, gradients must equal finite
     differences, the closed form of the cost must equal the operations that run, and ONNX Runtime must give what PyTorch

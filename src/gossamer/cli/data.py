@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from gossamer.cli.output import Answer, Common
 from gossamer.errors import ErrorCode
@@ -44,7 +44,7 @@ def phantom(
     kind: Literal["chest", "abdomen"] = "chest",
     count: int = 480,
     image_size: str | None = None,
-    nodule_radius: tuple[float, float] = (0.05, 0.085),
+    nodule_radius: Annotated[tuple[float, float], Parameter(negative="")] = (0.05, 0.085),
     seed: int = 0,
     common: Common = Common(),
 ) -> Result:
@@ -61,7 +61,7 @@ def phantom(
         count: Number of images, at least 20; for the abdomen the number of slices, at least 72, rounded up to whole
             cases.
         image_size: Rows x columns of an image (default: 64x64 for the chest, 80x96 for the abdomen).
-        nodule_radius: Smallest and largest radius of the nodules of the chest, as shares of the side of an image.
+        nodule_radius: Smallest and largest radius of the nodules of the chest, as fractions of the side of an image.
         seed: Seed of the images; equal seeds give equal images.
         common: Options of every verb.
     """

@@ -63,7 +63,7 @@ def list_candidates(
         models: Names of presets (default: the small ones of the data's task).
         attention: Attention mechanisms, by name, reference or JSON (default: each network's own, and
             ``USUAL_MECHANISMS``).
-        image_sizes: Rows and columns of the input (default: the recipe's size, half and twice of it).
+        image_sizes: Rows and columns of the input (default: the recipe's size, half of it and twice it).
         seed: Seed of the sample of images that is surveyed.
 
     Raises:
@@ -139,7 +139,7 @@ def _list_sizes(
 
 
 def _default_sizes(task: TaskName, found: Any, choice: NetworkChoice) -> list[tuple[int, int]]:
-    """Return the recipe's size, half and twice of it, as multiples of what the network accepts."""
+    """Return the recipe's size, half of it and twice it, as multiples of what the network accepts."""
     usual, step, can_grow = TASKS[task].choose_size(found, choice)
     if choice.described.input_requirements.fixed_size is not None:
         return [usual]
