@@ -1,11 +1,11 @@
-"""Measure every attention mechanism against fused softmax, and the fast forms against plain ones.
+"""Compare every attention mechanism with fused softmax, and the fast forms with plain ones.
 
 Example: python benchmarks/attention.py --out benchmarks/attention.json
 
 Everything is one thread, float32 and CPU time unless it says otherwise; ratios are of lower quartiles of interleaved
 rounds in one process, memory is the growth of the peak of a fresh process over one call, divided by the size of the
-input tokens. Weights are random, which time and memory do not see. Takes about twenty minutes; --quick leaves out what
-is larger than 16,384 tokens.
+input tokens. Weights are random, since time and memory do not depend on them. --quick omits grids of more than
+16,384 tokens.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Quantize trained runs and print what is lost and what is saved, one row a run.
+"""Quantize trained runs and print what is lost and what is saved, one row per run.
 
 Example: python benchmarks/int8_quality.py runs/breastmnist-resnet_18_small-0 runs/hippocampus --out runs/int8
 
 Each run is given to ``gossamer quantize`` with its defaults: calibration on the training split, the drop limited on the
-validation split, the test split looked at once. Runs that are already in the output folder are not repeated. A run that
-no rung satisfies is a row too.
+validation split, the test split read once. Runs that are already in the output folder are not repeated. A run
+without a scheme that meets the limit is a row too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HEADINGS = (
-    "data", "network", "metric", "rung", "work in 8 bits", "file", "float32, validation", "drop, validation",
+    "data", "network", "metric", "scheme", "work in 8 bits", "file", "float32, validation", "drop, validation",
     "drop, test", "signal to noise", "ONNX Runtime", "OpenVINO",
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ def row(run: Path, found: dict[str, Any]) -> str:
     if found["status"]:
         return f"| {' | '.join(cells)} | {found['error']['problem']} |"
     record = found["quantization"]
-    cells += [found["metric"], rung_of(record), f"{record['share_of_macs']:.0%}"]
+    cells += [found["metric"], format_scheme(record), f"{record['share_of_macs']:.0%}"]
     cells += [f"{record['bytes']['ratio']:.3f}", f"{record['validation']['float32']:.4f}"]
     cells += [drop_of(record["validation"]), drop_of(record["test"])]
     cells += [f"{record['validation']['sqnr_db']:.0f} dB"]
@@ -62,8 +62,8 @@ def row(run: Path, found: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def rung_of(record: dict[str, Any]) -> str:
-    """Return the rung, with how many layers stay in floating point."""
+def format_scheme(record: dict[str, Any]) -> str:
+    """Return the scheme, with the number of layers stay in floating point."""
     kept = len(record["products_in_float32"])
     return f"{record['rung']}, {kept} kept" if kept else record["rung"]
 

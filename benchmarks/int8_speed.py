@@ -4,7 +4,7 @@ Example: python benchmarks/int8_speed.py --model vit_small --attention softmax s
 
 Draws phantom radiographs of the network's size, trains one epoch, exports, quantizes statically and times everything
 in turn in one process, with the threads given: the network alone, and the whole pipeline from a PNG file to its class.
-What the network has learned does not matter to its time. Ratios are against PyTorch in float32 in the same run.
+What the network has learned does not change its time. Ratios are relative to PyTorch in float32 in the same run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def prepare(options: argparse.Namespace, attention: str) -> tuple[Path, Path, Pa
     if not float32.exists():
         gossamer("export", run, "--out", float32)
     if not int8.exists():
-        gossamer("quantize", run, "--rung", "static", "--max-drop", 1, "--out", int8)
+        gossamer("quantize", run, "--scheme", "static", "--max-drop", 1, "--out", int8)
     return run, float32, int8
 
 

@@ -1,8 +1,8 @@
 """Segment one large image with every small preset, each in a fresh process, and print time and peak memory.
 
-    python benchmarks/large_image.py [--side 4096] [--window 256]
+Example: python benchmarks/large_image.py --side 4096 --window 256
 
-Weights are fresh: what is measured does not depend on them.
+Weights are fresh, since memory and time do not depend on them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def segment(preset: str, side: int, window: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--presets", nargs="+", default=PRESETS)

@@ -1,12 +1,12 @@
-"""Write docs/mechanisms.md from the table of mechanisms, the notes on them, and what attention.py measured.
+"""Write docs/mechanisms.md from the notes of the mechanisms and the measurements of attention.py.
 
 Example: python benchmarks/mechanisms_page.py benchmarks/attention.json
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def mechanisms_page(found: dict[str, Any]) -> str:
             "",
             f"    {note.equation}",
             "",
-            f"**Cost.** {note.cost} multiply-accumulates.",
+            f"**Cost in multiply-accumulates:** {note.cost}.",
             "",
             f"**Use.** {note.use}",
             "",
@@ -153,7 +153,10 @@ def mechanisms_page(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the page."""
-    write_text(PAGE, mechanisms_page(json.loads(Path(sys.argv[1]).read_text())))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measured", type=Path, help="output of attention.py")
+    options = parser.parse_args()
+    write_text(PAGE, mechanisms_page(json.loads(options.measured.read_text())))
     print(PAGE)
 
 

@@ -1,9 +1,9 @@
-"""Forecast against measured peak memory of an evaluation, for eleven pairs of network and image size.
+"""Compare forecast and measured peak memory of an evaluation, for eleven pairs of network and image size.
 
-    python benchmarks/memory_forecast.py [--threads 1] [--only PATTERN]
+Example: python benchmarks/memory_forecast.py --threads 1
 
-Each network runs in fresh processes: once with the allocator as it is, once with one that hands freed memory back at
-once. The forecast is of the latter; how far the former lies above it is the allocator's, and is shown.
+Each network runs in fresh processes: once with the default allocator, once with one that returns freed memory at
+once. The forecast is that of the latter; the table shows how much more the default allocator keeps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from gossamer.nn.models import model_config
 from gossamer.profiling.memory import bare_process_bytes, forecast_memory, measure_peak_memory
 
-# Batches make the activations large against what libraries take.
+# Batches make the activations large relative to the memory of libraries.
 PAIRS = (
     ("vit_tiny", "softmax", (640, 512), 4),
     ("vit_tiny", "sequence_norm", (1024, 768), 4),
@@ -35,7 +35,7 @@ MIB = 2**20
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="*")
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
 """Train segmentation networks with defaults and print one table: quality, size, work, time.
 
-    python benchmarks/segmentation.py DATA [--pairs monai_unet transunet_small transunet_small:kv] [--out FOLDER]
+Example: python benchmarks/segmentation.py DATA --pairs monai_unet transunet_small transunet_small:kv
 
-A pair is a preset, or a preset and a mechanism. Runs that are there already are read and not repeated, so that the
-table can be made in several sittings. All runs see the same slices in the same split with the same seed.
+A pair is a preset, or a preset and a mechanism. Runs that are already in the output folder are not repeated, so
+that the script can be stopped and started again. All runs see the same slices in the same split with the same seed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def row(pair: str, summary: dict) -> str:
 
 def main() -> None:
     """Train, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--pairs", nargs="+", default=PAIRS)
     parser.add_argument("--out", type=Path, default=Path("runs/segmentation"))

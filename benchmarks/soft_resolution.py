@@ -1,9 +1,9 @@
-"""What resolution costs SOFT: the linear form against the released one, whose landmarks grow with the image.
+"""Measure the cost of SOFT at several resolutions: the linear form and the released one, whose landmarks grow.
 
-    python benchmarks/soft_resolution.py [--sizes 224 448 672 896] [--presets soft_tiny soft_tiny_official]
+Example: python benchmarks/soft_resolution.py --sizes 224 448 672 896 --presets soft_tiny soft_tiny_official
 
 Each network is built for 224 x 224 pixels and sees one image of each size, in evaluation, on one thread, in a fresh
-process. Multiply-accumulates include Newton's iteration. Weights are fresh: what is measured does not depend on them.
+process. Multiply-accumulates include Newton's iteration. Weights are fresh, since costs do not depend on them.
 The released form takes minutes at 896 pixels.
 """
 
@@ -50,7 +50,7 @@ def measure(preset: str, side: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=(224, 448, 672, 896))
     parser.add_argument("--presets", nargs="+", default=PRESETS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Compare stand-alone self-attention networks with their convolutional twins, in float32 and int8.
+"""Compare stand-alone self-attention networks with their convolutional counterparts, in float32 and int8.
 
 Example: python benchmarks/stand_alone.py
 Example: python benchmarks/stand_alone.py --seconds 5 --threads 2
@@ -46,7 +46,7 @@ CLAIMED = {
     "bytes": "50 to 80 % smaller, in float32",
     "time": "65 to 80 % less energy; here time in float32, of the same processor",
 }
-"""What the paper's abstract says of its networks against convolutional ones, by what is compared here."""
+"""Claims of the paper's abstract about its networks and convolutional ones, by the figure that is compared here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +124,15 @@ def table(found: dict[str, Cost]) -> None:
 
 
 def claims(found: dict[str, Cost]) -> None:
-    """Print what the paper claims of its network beside what was found, against each twin."""
-    ours, *twins = found
-    print(f"\n| claimed of {ours} | {' | '.join(f'against {twin}' for twin in twins)} |")
-    print(f"|---|{'---|' * len(twins)}")
+    """Print each claim of the paper next to the measurement, compared with each counterpart."""
+    ours, *counterparts = found
+    print(f"\n| claimed of {ours} | {' | '.join(f'compared with {name}' for name in counterparts)} |")
+    print(f"|---|{'---|' * len(counterparts)}")
     for what, text in CLAIMED.items():
-        saved = [1 - getattr(found[ours], what) / getattr(found[twin], what) for twin in twins]
+        saved = [1 - getattr(found[ours], what) / getattr(found[name], what) for name in counterparts]
         cells = [f"{abs(part):.0%} {'less' if part > 0 else 'MORE'}" for part in saved]
         print(f"| {text} | {' | '.join(cells)} |")
-    faster = [found[ours].int8.p50_ms / found[twin].int8.p50_ms for twin in twins]
+    faster = [found[ours].int8.p50_ms / found[name].int8.p50_ms for name in counterparts]
     print(f"| (not claimed) time in int8 | {' | '.join(f'{ratio:.2f} times as long' for ratio in faster)} |")
 
 
