@@ -66,7 +66,7 @@ class ModelList(Result):
             for model in self.models
         )
         caption = f"\nattention: {', '.join(self.attention)}"
-        return (SummaryTable("", ("model", "task", "input", "parameters", "GMACs"), rows, caption),)
+        return (SummaryTable("", ("model", "task", "input", "parameters", "GMACs"), rows, caption, (0, 1)),)
 
 
 @checked_arguments

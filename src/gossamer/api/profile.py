@@ -81,7 +81,7 @@ class Profile(Result):
         rows = tuple(
             (FIGURE_LABELS[name], str(figure), figure.how, figure.detail) for name, figure in self.cost.items()
         )
-        tables = [SummaryTable("", ("figure", "value", "how", "detail"), rows, self._engines_caption())]
+        tables = [SummaryTable("", ("figure", "value", "how", "detail"), rows, self._engines_caption(), (0, 2, 3))]
         if self.prediction is not None:
             tables.append(self.prediction.summary_table())
         if self.growth is not None:
