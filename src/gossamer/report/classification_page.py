@@ -69,7 +69,7 @@ def describe_quality(conclusion: ClassificationConclusion) -> str:
     else:
         text = (
             "The model does not rank significantly better than chance: the 95 % interval of its AUROC, "
-            f"{interval}, includes 0.5."
+            f"{interval}, is not above 0.5."
         )
     worse = [
         f"{label.lower() if key == 'accuracy' else label} ({evaluation.metrics[key].value:.3f}, trivial {trivial:.3f})"
