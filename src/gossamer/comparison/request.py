@@ -31,7 +31,7 @@ class CompareRequest:
         image_size: Rows and columns of every network's input, in pixels (default: chosen from the data).
         batch_size: Number of images of a training step (default: chosen by the recipe).
         precisions: Precisions in which every variant is measured (default: all).
-        max_drop: Largest drop of the metric that int8 may cause, 0 or more (default: 0.005).
+        max_drop: Largest allowed degradation of the metric in int8, 0 or more (default: 0.005).
         threads: Number of CPU threads.
         limits: Limits of latency and memory for the recommendation (default: none).
 
